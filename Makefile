@@ -1,0 +1,32 @@
+# Each target sets up what it needs from a clean clone; the stamp files keep later calls instant.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+SECONDS ?=
+DATA ?=
+export PYTHON
+
+.PHONY: demo run test test-all check bench soak clean
+
+$(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
+	deploy/bootstrap.sh $(VENV) ""
+	touch $@
+
+$(VENV)/.ok-dev: pyproject.toml deploy/bootstrap.sh
+	deploy/bootstrap.sh $(VENV) dev
+	touch $(VENV)/.ok $@
+
+demo: $(VENV)/.ok
+	$(BIN)/linewatch demo $(if $(SECONDS),--seconds $(SECONDS) --json) $(foreach d,$(DATA),--data $(d))
+
+check: $(VENV)/.ok-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

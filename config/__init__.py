@@ -1,0 +1,1 @@
+"""What the operator may say: settings, their file, secrets, logs and the command line."""

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Sets up a virtual environment with Linewatch in it: deploy/bootstrap.sh VENV EXTRAS
+#
+# The build of torch is chosen here and nowhere else, in this order:
+#   1. the user's word:           TORCH="torch --index-url ..." make demo
+#   2. an NVIDIA driver answers:  the registry's torch, which is the CUDA build
+#   3. a CPU wheel among pip's configured find-links (no network, no dependencies: answers at once)
+#   4. else the registry's torch, which also runs on a CPU (about 3 GB)
+set -eu
+venv=$1
+extras=$2
+python=${PYTHON:-python3}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "linewatch: $python is older than Python 3.11; name a newer one: make PYTHON=python3.12" >&2
+    exit 2
+}
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip="$venv/bin/python -m pip --disable-pip-version-check"
+
+if ! $pip show -q torch 2>/dev/null; then
+    if [ -n "${TORCH:-}" ]; then
+        $pip install -q $TORCH
+    elif nvidia-smi -L >/dev/null 2>&1; then
+        $pip install -q torch
+    elif ! $pip install -q --no-index --no-deps torch 2>/dev/null; then
+        $pip install -q torch
+    fi
+fi
+
+# torchvision and the rest must fit the torch that is here, never replace it.
+constraint=$(mktemp)
+trap 'rm -f "$constraint"' EXIT
+$venv/bin/python - >"$constraint" <<'PY'
+import importlib.metadata
+print("torch==" + importlib.metadata.version("torch"))
+PY
+$pip install -q -c "$constraint" -e ".[$extras]"

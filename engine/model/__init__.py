@@ -1,0 +1,1 @@
+"""The DMDD network: teacher, student, segmentation head. torch only."""

@@ -1,0 +1,1 @@
+"""Everything with a socket: cameras in, events and pictures out."""

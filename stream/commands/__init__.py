@@ -1,0 +1,1 @@
+"""One module per `linewatch` command that touches cameras, broker or page."""

@@ -1,0 +1,38 @@
+"""Rules for every test: a task, thread or child process that is left over fails the test that left it."""
+
+import asyncio
+import multiprocessing
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+# Threads that libraries keep for the whole process; ours are never named so.
+_LIBRARY_THREADS = ("pydevd", "ThreadPoolExecutor", "asyncio_", "AnyIO", "pytest_timeout", "QueueFeeder", "tqdm")
+
+
+def _our_threads() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(_LIBRARY_THREADS)}
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    before = _our_threads()
+    yield
+    deadline = time.monotonic() + 2.0
+    while (left := _our_threads() - before) and time.monotonic() < deadline:
+        next(iter(left)).join(0.05)
+    assert not left, f"left-over threads: {sorted(t.name for t in left)}"
+    assert not multiprocessing.active_children()
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def no_task_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = [t for t in asyncio.all_tasks() - before if not t.done()]
+    if left:
+        _, left_set = await asyncio.wait(left, timeout=1.0)
+        assert not left_set, f"left-over tasks: {left_set}"

@@ -1,0 +1,1 @@
+"""Real parts: RTSP server, broker, HTTP client."""

@@ -1,0 +1,1 @@
+"""Units: no sockets, no processes."""

@@ -1,0 +1,1 @@
+"""A folder of good pictures in, an artifact out."""

@@ -1,0 +1,1 @@
+"""One module per `linewatch` command that makes or judges models."""
