@@ -16,6 +16,10 @@ $(VENV)/.ok-dev: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) dev
 	touch $(VENV)/.ok $@
 
+$(VENV)/.ok-browser: pyproject.toml deploy/bootstrap.sh
+	deploy/bootstrap.sh $(VENV) dev,browser
+	touch $(VENV)/.ok $(VENV)/.ok-dev $@
+
 demo: $(VENV)/.ok
 	$(BIN)/linewatch demo $(if $(SECONDS),--seconds $(SECONDS) --json) $(foreach d,$(DATA),--data $(d))
 
@@ -27,6 +31,17 @@ check: $(VENV)/.ok-dev
 
 test: check
 	$(BIN)/pytest
+
+# What `make test` deselects because it needs Debian packages.
+test-all: $(VENV)/.ok-browser
+	deploy/debian.sh
+	$(BIN)/pytest -m debian
+
+bench: $(VENV)/.ok-dev
+	$(BIN)/linewatch bench
+
+soak: $(VENV)/.ok-dev
+	$(BIN)/pytest -m soak --timeout 7200
 
 clean:
 	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
