@@ -1,6 +1,7 @@
 """Rules for every test: a task, thread or child process that is left over fails the test that left it."""
 
 import asyncio
+import inspect
 import multiprocessing
 import threading
 import time
@@ -10,7 +11,15 @@ import pytest
 import pytest_asyncio
 
 # Threads that libraries keep for the whole process; ours are never named so.
-_LIBRARY_THREADS = ("pydevd", "ThreadPoolExecutor", "asyncio_", "AnyIO", "pytest_timeout", "QueueFeeder", "tqdm")
+_LIBRARY_THREADS = (
+    "pydevd",
+    "ThreadPoolExecutor",
+    "asyncio_",
+    "AnyIO",
+    "pytest_timeout",
+    "QueueFeeder",
+    "tqdm",
+)
 
 
 def _our_threads() -> set[threading.Thread]:
@@ -28,11 +37,16 @@ def no_thread_left() -> Iterator[None]:
     assert not multiprocessing.active_children()
 
 
-@pytest_asyncio.fixture(autouse=True)
-async def no_task_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+@pytest_asyncio.fixture
+async def no_task_left() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
-    left = [t for t in asyncio.all_tasks() - before if not t.done()]
-    if left:
-        _, left_set = await asyncio.wait(left, timeout=1.0)
-        assert not left_set, f"left-over tasks: {left_set}"
+    if left := asyncio.all_tasks() - before - {asyncio.current_task()}:
+        _, pending = await asyncio.wait(left, timeout=1.0)
+        assert not pending, f"left-over tasks: {pending}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.fixturenames.insert(0, "no_task_left")
