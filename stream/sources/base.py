@@ -1,0 +1,140 @@
+"""What a source of pictures is, what it may say while it runs, and how it fails.
+
+A source runs in a thread of its own until it fails or is told to stop. It never retries: its supervisor
+(stream/camera.py) starts another one. It knows neither its camera's state nor the numbers of its frames.
+
+SourceError            every way in which a source ends; its text is one sentence for a person, without credentials
+ ├── Refused           the camera answered no (401, 403, 404), or cannot be what was configured: needs a person
+ ├── Unreachable       no connection within the connect deadline: no such host, refused, no route, no device
+ ├── Stalled           connected, but nothing came within the read deadline
+ ├── Broken            something came that is no picture: garbage, an unknown codec, a damaged file
+ └── Ended             it is over without an error: end of the file, or the server closed the stream
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+GROUP = "linewatch.sources"
+
+
+class SourceError(Exception):
+    """Base of every way in which a source ends. `reason` is a word for counters, the text a sentence for people."""
+
+    user_message = True
+    reason = "failed"
+
+
+class Refused(SourceError):
+    """The camera answered no, or cannot be what was configured; retried slowly, because only a person can help."""
+
+    reason = "refused"
+
+
+class Unreachable(SourceError):
+    """No connection came about within the connect deadline."""
+
+    reason = "unreachable"
+
+
+class Stalled(SourceError):
+    """Connected, but nothing came within the read deadline."""
+
+    reason = "stalled"
+
+
+class Broken(SourceError):
+    """What came cannot be decoded into pictures."""
+
+    reason = "broken"
+
+
+class Ended(SourceError):
+    """The stream or file is over, and nobody called it an error."""
+
+    reason = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a source may be silent before its supervisor gives it up: until `connected()`, and afterwards."""
+
+    connect_s: float = 5.0
+    read_s: float = 3.0
+
+
+class Sink(Protocol):
+    """What a running source tells its supervisor. Every method returns at once and may be called from any thread.
+
+    The calls of a source that was given up are ignored, so a late frame can never appear behind a newer one.
+    """
+
+    def connected(self, what: str) -> None:
+        """The camera answered; `what` says in a few words what will come ("H.264 1280×720 over TCP")."""
+
+    def alive(self) -> None:
+        """Nothing new, but the source is well: it waits for pictures that come when they come."""
+
+    def due(self, taken_at: float) -> bool:
+        """A picture of this time (UTC seconds) was decoded. True if it shall be converted and `put`.
+
+        Call it once for every picture, before the costly conversion: it counts what was received and thins out
+        to the camera's frames per second.
+        """
+
+    def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
+        """Hand over a picture that was due: (H, W, 3) uint8 RGB, native size, never written to again.
+
+        `taken_at` is UTC seconds by `clock`: "camera" (the camera's own, RTCP), "ntp" (checked) or "host".
+        """
+
+    def skipped(self, why: str) -> None:
+        """A picture could not be used ("unreadable"); counted under `why`, a word from a small fixed set."""
+
+
+class Source(Protocol):
+    """Pictures of one camera, one connection long. Made anew for every attempt; making it touches nothing."""
+
+    deadlines: Deadlines
+    """Enforced by the supervisor from outside; the source's own time-outs should be shorter."""
+
+    steady: bool
+    """True: pictures come by themselves, so silence and standstill are faults. False: they come when they come."""
+
+    def run(self, sink: Sink, stop: threading.Event) -> None:
+        """Runs in a thread of its own until it fails (SourceError) or `stop` is set; then it returns.
+
+        It looks at `stop` at least every 0.2 s and closes what it opened in this same thread. OSError and
+        FFmpeg's errors never get out: they become a SourceError.
+        """
+
+
+Factory = Callable[[str, Any], Source]
+"""(camera's name, its `source` settings) → Source. What a `linewatch.sources` entry point holds; named by `type`."""
+
+
+def build(camera: str, settings: Any) -> Source:
+    """The source that `settings.type` names, through the entry points. Raises Refused if nobody provides it."""
+    kind = str(settings.type)
+    return _factory(camera, kind)(camera, settings)
+
+
+def kinds() -> list[str]:
+    """The `type`s that are installed, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def _factory(camera: str, kind: str) -> Factory:
+    points: list[EntryPoint] = list(entry_points(group=GROUP, name=kind))
+    if not points:
+        raise Refused(f"{camera}: no source of type {kind!r} is installed (there are: {', '.join(kinds())})")
+    try:
+        loaded: Factory = points[0].load()
+    except ImportError as error:
+        raise Refused(f"{camera}: the source {kind!r} cannot be loaded: {error}") from error
+    return loaded
