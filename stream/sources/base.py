@@ -3,9 +3,9 @@
 A source runs in a thread of its own until it fails or is told to stop. It never retries: its supervisor
 (stream/camera.py) starts another one. It knows neither its camera's state nor the numbers of its frames.
 
-SourceError            every way in which a source ends; its text is one sentence for a person, without credentials
- ├── Refused           the camera answered no (401, 403, 404), or cannot be what was configured: needs a person
- ├── Unreachable       no connection within the connect deadline: no such host, refused, no route, no device
+SourceError            how a source ends; its text is one sentence for a person, without credentials
+ ├── Refused           the camera answered no (401, 403, 404), or cannot be what is configured: needs a person
+ ├── Unreachable       no connection within the connect deadline: no such host, no route, no device
  ├── Stalled           connected, but nothing came within the read deadline
  ├── Broken            something came that is no picture: garbage, an unknown codec, a damaged file
  └── Ended             it is over without an error: end of the file, or the server closed the stream
@@ -24,14 +24,14 @@ GROUP = "linewatch.sources"
 
 
 class SourceError(Exception):
-    """Base of every way in which a source ends. `reason` is a word for counters, the text a sentence for people."""
+    """Base of all ways in which a source ends. `reason` is a word for counters, the text is for people."""
 
     user_message = True
     reason = "failed"
 
 
 class Refused(SourceError):
-    """The camera answered no, or cannot be what was configured; retried slowly, because only a person can help."""
+    """The camera answered no, or cannot be what is configured; retried slowly: only a person can help."""
 
     reason = "refused"
 
@@ -62,14 +62,14 @@ class Ended(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long a source may be silent before its supervisor gives it up: until `connected()`, and afterwards."""
+    """How long a source may be silent before it is given up: until `connected()`, and afterwards."""
 
     connect_s: float = 5.0
     read_s: float = 3.0
 
 
 class Sink(Protocol):
-    """What a running source tells its supervisor. Every method returns at once and may be called from any thread.
+    """What a running source tells its supervisor. Every method returns at once; any thread may call it.
 
     The calls of a source that was given up are ignored, so a late frame can never appear behind a newer one.
     """
@@ -83,8 +83,8 @@ class Sink(Protocol):
     def due(self, taken_at: float) -> bool:
         """A picture of this time (UTC seconds) was decoded. True if it shall be converted and `put`.
 
-        Call it once for every picture, before the costly conversion: it counts what was received and thins out
-        to the camera's frames per second.
+        Call it once for every picture, before the costly conversion: it counts what was received and thins
+        out to the camera's frames per second.
         """
 
     def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
@@ -104,7 +104,7 @@ class Source(Protocol):
     """Enforced by the supervisor from outside; the source's own time-outs should be shorter."""
 
     steady: bool
-    """True: pictures come by themselves, so silence and standstill are faults. False: they come when they come."""
+    """True: pictures come by themselves, so silence and standstill are faults. False: they come at will."""
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
         """Runs in a thread of its own until it fails (SourceError) or `stop` is set; then it returns.
@@ -115,11 +115,11 @@ class Source(Protocol):
 
 
 Factory = Callable[[str, Any], Source]
-"""(camera's name, its `source` settings) → Source. What a `linewatch.sources` entry point holds; named by `type`."""
+"""(camera's name, its `source` settings) → Source. What an entry point holds; its name is the `type`."""
 
 
 def build(camera: str, settings: Any) -> Source:
-    """The source that `settings.type` names, through the entry points. Raises Refused if nobody provides it."""
+    """The source that `settings.type` names, by entry point. Raises Refused if nobody provides it."""
     kind = str(settings.type)
     return _factory(camera, kind)(camera, settings)
 
