@@ -1,0 +1,122 @@
+"""What the page may know of the line: plain snapshots, and callables that take them.
+
+The web room knows no camera, engine, broker or database; stream/app.py hands it one LineView. Every callable is
+called on the event loop, must return at once (a copy, never a wait), and never raises. Times are UTC seconds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+State = Literal["connecting", "live", "frozen", "down", "refused"]
+Result = Literal["ok", "ng", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictView:
+    """The last answer on a camera's picture; `score_ratio` 1.0 = alarm level."""
+
+    verdict: Result
+    score_ratio: float
+    defects: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """The model in use; `threshold` is a raw map value, as in ModelInfo."""
+
+    name: str
+    version: int
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CameraView:
+    """One camera now.
+
+    `reason` is one sentence for a person without credentials ("" when live), `since` when this state began. `fps` is
+    inspected frames per second and `latency_ms` the median capture → verdict, both over the last seconds;
+    `frame_age_s` the age of the last *new* picture. None = not known yet.
+    """
+
+    name: str
+    state: State
+    reason: str
+    since: float
+    fps: float | None = None
+    latency_ms: float | None = None
+    frame_age_s: float | None = None
+    verdict: VerdictView | None = None
+    model: ModelView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """One defect from its opening to its close. `box` is 0–1 of the frame; `image` and `heatmap` are relative URLs."""
+
+    defect_id: str
+    camera: str
+    phase: Literal["open", "update", "close"]
+    severity: Literal["minor", "major", "critical"]
+    score_ratio: float
+    opened_at: float
+    updated_at: float
+    closed_at: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    image: str | None = None
+    heatmap: str | None = None
+    feedback: Literal["false_alarm", "confirmed"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """`counts[i]` observations ≤ `bounds[i]` and above the bound before it; one more count for what is above all."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class LineStats:
+    """Counters since start and depths now, keyed by what becomes a label. Leave out what is not measured.
+
+    `frames`: (camera, result) → count, result ∈ received, inspected, displaced, late, refused, failed, skipped.
+    `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`: stage → waiting
+    items. `events`: phase → published. `stream_lag`: consumer group → entries behind. `drift`: camera → distance.
+    """
+
+    frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    reconnects: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    stage_seconds: Mapping[str, Histogram] = field(default_factory=dict)
+    capture_to_event_seconds: Mapping[str, Histogram] = field(default_factory=dict)
+    batch_size: Histogram | None = None
+    queue_depth: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    outbox_pending: int | None = None
+    outbox_oldest_s: float | None = None
+    outbox_dropped: int | None = None
+    stream_lag: Mapping[str, int] = field(default_factory=dict)
+    drift: Mapping[str, float] = field(default_factory=dict)
+
+
+def _ready() -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class LineView:
+    """The line as the page sees it.
+
+    `cameras()` in the order of the config file. `incidents(limit)` newest first, at most `limit`. `not_ready()` one
+    sentence per reason that the line can't work yet, empty = ready. `started()` becomes True once and stays.
+    """
+
+    site: str
+    line: str
+    cameras: Callable[[], Sequence[CameraView]]
+    stats: Callable[[], LineStats]
+    incidents: Callable[[int], Sequence[IncidentView]]
+    not_ready: Callable[[], Sequence[str]] = _ready
+    started: Callable[[], bool] = lambda: True
