@@ -1,7 +1,8 @@
 """What the page may know of the line: plain snapshots, and callables that take them.
 
-The web room knows no camera, engine, broker or database; stream/app.py hands it one LineView. Every callable is
-called on the event loop, must return at once (a copy, never a wait), and never raises. Times are UTC seconds.
+The web room knows no camera, engine, broker or database; stream/app.py hands it one LineView. Every
+callable is called on the event loop, must return at once (a copy, never a wait), and never raises. Times
+are UTC seconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +36,9 @@ class ModelView:
 class CameraView:
     """One camera now.
 
-    `reason` is one sentence for a person without credentials ("" when live), `since` when this state began. `fps` is
-    inspected frames per second and `latency_ms` the median capture → verdict, both over the last seconds;
-    `frame_age_s` the age of the last *new* picture. None = not known yet.
+    `reason` is one sentence for a person without credentials ("" when live), `since` when this state began.
+    `fps` is inspected frames per second and `latency_ms` the median capture → verdict, both over the last
+    seconds; `frame_age_s` the age of the last *new* picture. None = not known yet.
     """
 
     name: str
@@ -53,7 +54,10 @@ class CameraView:
 
 @dataclass(frozen=True, slots=True)
 class IncidentView:
-    """One defect from its opening to its close. `box` is 0–1 of the frame; `image` and `heatmap` are relative URLs."""
+    """One defect from its opening to its close.
+
+    `box` is 0–1 of the frame; `image` and `heatmap` are relative URLs.
+    """
 
     defect_id: str
     camera: str
@@ -71,7 +75,9 @@ class IncidentView:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts[i]` observations ≤ `bounds[i]` and above the bound before it; one more count for what is above all."""
+    """`counts[i]` observations ≤ `bounds[i]` and above the bound before it; one more count for what is
+    above all.
+    """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -82,9 +88,10 @@ class Histogram:
 class LineStats:
     """Counters since start and depths now, keyed by what becomes a label. Leave out what is not measured.
 
-    `frames`: (camera, result) → count, result ∈ received, inspected, displaced, late, refused, failed, skipped.
-    `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`: stage → waiting
-    items. `events`: phase → published. `stream_lag`: consumer group → entries behind. `drift`: camera → distance.
+    `frames`: (camera, result) → count, result ∈ received, inspected, displaced, late, refused, failed,
+    skipped. `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`:
+    stage → waiting items. `events`: phase → published. `stream_lag`: consumer group → entries behind.
+    `drift`: camera → distance.
     """
 
     frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -109,8 +116,9 @@ def _ready() -> tuple[str, ...]:
 class LineView:
     """The line as the page sees it.
 
-    `cameras()` in the order of the config file. `incidents(limit)` newest first, at most `limit`. `not_ready()` one
-    sentence per reason that the line can't work yet, empty = ready. `started()` becomes True once and stays.
+    `cameras()` in the order of the config file. `incidents(limit)` newest first, at most `limit`.
+    `not_ready()` one sentence per reason that the line can't work yet, empty = ready. `started()` becomes
+    True once and stays.
     """
 
     site: str
