@@ -1,0 +1,252 @@
+"""Everything the operator may say, as frozen models: one class a section of the file, a unit in every name.
+
+Read it with `config.load.load`. A `Settings` is complete: what `defaults` says is already in each camera, a
+camera's `model.ref` names its model, paths are absolute, secrets are SecretStr. It never changes; a changed
+file makes a new one.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from .fields import Name, Polygon, Section
+from .services import (
+    BridgeSettings,
+    EngineSettings,
+    EventsSettings,
+    EvidenceSettings,
+    LogsSettings,
+    ModelsSettings,
+    PartsSettings,
+    PicturesSettings,
+    TriggersSettings,
+    WebSettings,
+)
+from .sources import SourceSettings
+
+CONFIG_VERSION = 1
+
+
+class ModelChoice(Section):
+    """Which model a camera uses, and how one is trained for it. In the file a text alone is the reference."""
+
+    ref: str = Field(default="", pattern=r"^([a-z0-9_-]{1,64}(@(latest|[1-9][0-9]*))?)?$")
+    """NAME@latest or NAME@7; empty: the camera's own name @latest. Two cameras may share one."""
+    input_px: int = Field(default=256, ge=64, le=2048, multiple_of=32)
+    """Side of the square that the network sees, for training; a trained model knows its own."""
+    size: Literal["lite", "r18", "wide-lite", "wide"] = "lite"
+    """Size of the network, for training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_the_reference(cls, raw: Any) -> Any:
+        return {"ref": str(raw)} if isinstance(raw, str) else raw
+
+
+class DetectSettings(Section):
+    """When a region is a defect, and when a defect opens and closes."""
+
+    false_alarms_per_hour: float = Field(default=1.0, gt=0, le=3600)
+    """How often a good part may be called bad; the threshold is computed from it."""
+    threshold: float | None = None
+    """A raw score instead of the computed threshold; null: computed."""
+    min_area_px: int = Field(default=40, ge=1, le=10_000_000)
+    """Smaller regions are no defect, in pixels of the frame."""
+    on_frames: int = Field(default=2, ge=1, le=1000)
+    """So many frames in a row with the region open an incident."""
+    off_frames: int = Field(default=8, ge=1, le=10_000)
+    """So many frames in a row without it close the incident."""
+    cool_down_s: float = Field(default=0.0, ge=0, le=86_400)
+    """After an incident none opens at the same place for so long."""
+    update_every_s: float = Field(default=1.0, ge=0.1, le=3600)
+    """At most one update of an open incident in so long."""
+
+
+class SeveritySettings(Section):
+    """What makes a defect major or critical; it is minor otherwise. A ratio or an area is enough."""
+
+    major_from_ratio: float = Field(default=1.5, ge=1)
+    """Score ratio (1.0 = alarm level) from which a defect is major."""
+    critical_from_ratio: float = Field(default=2.5, ge=1)
+    """Score ratio from which a defect is critical."""
+    major_from_area_px: int | None = Field(default=None, ge=1)
+    """Area in frame pixels from which a defect is major; null: area says nothing."""
+    critical_from_area_px: int | None = Field(default=None, ge=1)
+    """Area in frame pixels from which a defect is critical; null: area says nothing."""
+
+
+class HealthSettings(Section):
+    """Limits of a healthy picture. null switches a check off."""
+
+    frozen_after_s: float | None = Field(default=10.0, gt=0)
+    """No new content for so long: frozen, though frames arrive."""
+    dark_below: float | None = Field(default=0.04, ge=0, le=1)
+    """Mean brightness (0 black, 1 white) below which a picture is dark."""
+    bright_above: float | None = Field(default=0.96, ge=0, le=1)
+    """Mean brightness above which a picture is overexposed."""
+    blur_below: float | None = Field(default=0.4, ge=0, le=1)
+    """Sharpness, as a share of the trained view's, below which a picture is blurred."""
+    moved_above_px: float | None = Field(default=12.0, gt=0)
+    """Offset against the trained view, in frame pixels, above which the camera has moved."""
+    rate_below_share: float | None = Field(default=0.5, gt=0, le=1)
+    """Share of the configured fps below which the frame rate is low."""
+    clock_drift_above_s: float | None = Field(default=1.0, gt=0)
+    """Difference between the camera's clock and ours that is reported."""
+    min_duration_s: float = Field(default=5.0, ge=0, le=3600)
+    """A trouble is reported after it lasted so long."""
+    max_flaps_per_hour: int = Field(default=12, ge=1)
+    """A trouble that comes and goes more often is reported once an hour, with its count."""
+
+
+class Mask(Section):
+    """A part of the picture that is never looked at."""
+
+    polygon: Polygon
+    """Corners [x, y] as shares of the picture."""
+
+
+class CameraDefaults(Section):
+    """What holds for every camera that does not say otherwise."""
+
+    model: ModelChoice = ModelChoice()
+    """How models are trained."""
+    detect: DetectSettings = DetectSettings()
+    """When a region is a defect."""
+    severity: SeveritySettings = SeveritySettings()
+    """What makes a defect major or critical."""
+    health: HealthSettings = HealthSettings()
+    """Limits of a healthy picture."""
+    fps: float = Field(default=10.0, gt=0, le=1000)
+    """Frames a second that are inspected; what comes above is left out."""
+    frames: Literal["latest", "every"] = "latest"
+    """latest: a newer frame displaces one that waits; every: triggered parts, none is skipped."""
+    tiles: str = Field(default="1x1", pattern=r"^[1-8]x[1-8]$")
+    """COLUMNSxROWS into which a picture is cut for the network; 2x3 for small defects on large pictures."""
+    down_after_s: float = Field(default=10.0, gt=0, le=3600)
+    """Without a picture for so long the camera is down."""
+
+    @property
+    def tile_grid(self) -> tuple[int, int]:
+        """(columns, rows)."""
+        columns, _, rows = self.tiles.partition("x")
+        return int(columns), int(rows)
+
+
+class CameraSettings(CameraDefaults):
+    """One camera, complete: what it does not say itself was taken from `defaults`."""
+
+    source: SourceSettings
+    """Where the pictures come from."""
+    roi: Polygon | None = None
+    """Corners [x, y] of the part of the picture that is looked at; null: all of it."""
+    masks: dict[Name, Mask] = Field(default_factory=dict, max_length=64)
+    """Parts of the picture that are never looked at, by name."""
+    enabled: bool = True
+    """false: keep the settings, don't connect."""
+
+
+def _complete(cameras: dict[str, CameraSettings], info: ValidationInfo) -> dict[str, CameraSettings]:
+    """Put the defaults into every camera. Where `defaults` is wrong itself, that is reported."""
+    defaults = info.data.get("defaults")
+    if not isinstance(defaults, CameraDefaults):
+        return cameras
+    return {name: _with_defaults(name, camera, defaults) for name, camera in cameras.items()}
+
+
+def _with_defaults(name: str, camera: CameraSettings, defaults: CameraDefaults) -> CameraSettings:
+    changes: dict[str, Any] = {}
+    for key in CameraDefaults.model_fields:
+        own, common = getattr(camera, key), getattr(defaults, key)
+        if isinstance(own, Section):
+            changes[key] = common.updated({k: getattr(own, k) for k in own.model_fields_set})
+        elif key not in camera.model_fields_set:
+            changes[key] = common
+    changes["model"] = changes["model"].updated({"ref": _full_reference(name, changes["model"].ref)})
+    return camera.updated(changes)
+
+
+def _full_reference(name: str, ref: str) -> str:
+    ref = ref or name
+    return ref if "@" in ref else f"{ref}@latest"
+
+
+class Settings(Section):
+    """The whole file."""
+
+    version: int
+    """Version of the file's form; this program reads 1."""
+    site: Name = "site"
+    """Name of the plant, in stream keys and events."""
+    line: Name = "line"
+    """Name of the production line, in stream keys and events."""
+    defaults: CameraDefaults = CameraDefaults()
+    """What holds for every camera that does not say otherwise."""
+    cameras: Annotated[dict[Name, CameraSettings], AfterValidator(_complete)] = Field(
+        default_factory=dict, max_length=256
+    )
+    """The cameras by name."""
+    engine: EngineSettings = EngineSettings()
+    """The device that inspects."""
+    events: EventsSettings = EventsSettings()
+    """Where events go."""
+    parts: PartsSettings = PartsSettings()
+    """Verdicts on triggered parts."""
+    triggers: TriggersSettings = TriggersSettings()
+    """How triggers find their frame."""
+    web: WebSettings = WebSettings()
+    """The live page."""
+    models: ModelsSettings = ModelsSettings()
+    """Trained models."""
+    pictures: PicturesSettings = PicturesSettings()
+    """Good pictures, collected for training."""
+    evidence: EvidenceSettings = EvidenceSettings()
+    """Pictures and heat maps of defects."""
+    bridges: dict[Name, BridgeSettings] = Field(default_factory=dict, max_length=32)
+    """Ways to systems that don't read the event stream."""
+    logs: LogsSettings = LogsSettings()
+    """What the program says."""
+
+    _warnings: tuple[str, ...] = PrivateAttr(())
+    _file: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _form_is_known(self) -> "Settings":
+        if self.version != CONFIG_VERSION:
+            raise PydanticCustomError(
+                "version", "is {given}, this program reads version 1", {"given": self.version}
+            )
+        return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but unwise, one sentence each, without values; say them once at start."""
+        return self._warnings
+
+    @property
+    def file(self) -> Path | None:
+        """The file that these settings were read from; None if they were made in code."""
+        return self._file
+
+    def noted(self, file: Path | None, warnings: tuple[str, ...]) -> "Settings":
+        """These settings with where they came from and what was said while reading."""
+        copy = self.model_copy()
+        copy._file, copy._warnings = file, warnings
+        return copy
+
+
+def config_sha256(part: BaseModel) -> str:
+    """Checksum of settings (the whole, or one camera's) as hex; without the secrets, so it may be shown."""
+    text = json.dumps(_without_secrets(part.model_dump(by_alias=True)), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _without_secrets(v) for k, v in value.items() if not isinstance(v, SecretStr)}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return value

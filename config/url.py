@@ -1,0 +1,81 @@
+"""CameraUrl: an address whose str() and repr() can't show a password; it is revealed in one place."""
+
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote, unquote
+
+from pydantic import SecretStr
+
+_HIDDEN = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitUrl:
+    """A URL without what stood before the `@`, and that, percent-decoded."""
+
+    url: str
+    username: str | None
+    password: SecretStr | None
+
+
+def split_credentials(url: str) -> SplitUrl:
+    """Take user and password out of `url`; the last `@` of the authority ends them.
+
+    urllib is not asked: with `#`, `?` or `/` in an unencoded password it takes a part of it for the host.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return SplitUrl(url, None, None)
+    end = min((at for mark in "/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
+    cut = rest.rfind("@", 0, end)
+    if cut < 0:
+        cut = _late_at(rest, end)
+    if cut < 0:
+        return SplitUrl(url, None, None)
+    username, colon, password = rest[:cut].partition(":")
+    return SplitUrl(
+        f"{scheme}://{rest[cut + 1 :]}",
+        unquote(username) or None,
+        SecretStr(unquote(password)) if colon else None,
+    )
+
+
+def _late_at(rest: str, end: int) -> int:
+    """The `@` after an unencoded `/ ? #` in a password: only where `user:` comes first, and no port."""
+    user, colon, tail = rest[:end].partition(":")
+    if not (user and colon) or (tail.isdigit() and tail):
+        return -1
+    return rest.rfind("@")
+
+
+@dataclass(frozen=True, slots=True)
+class CameraUrl:
+    """Where a camera is and how we log in. Only `reveal()` gives the password away."""
+
+    url: str
+    username: str | None = None
+    password: SecretStr | None = None
+
+    @classmethod
+    def parse(cls, url: str, username: str | None = None, password: SecretStr | None = None) -> Self:
+        """Credentials inside `url` are split out; `username` and `password` given beside it win."""
+        split = split_credentials(url)
+        return cls(split.url, username or split.username, password or split.password)
+
+    def reveal(self) -> str:
+        """The URL with user and password percent-encoded: for the connecting call only, never for a text."""
+        secret = self.password.get_secret_value() if self.password else None
+        return self._with_password(None if secret is None else quote(secret, safe=""))
+
+    def _with_password(self, password: str | None) -> str:
+        if not self.username and password is None:
+            return self.url
+        scheme, _, rest = self.url.partition("://")
+        user = quote(self.username or "", safe="")
+        return f"{scheme}://{user}{'' if password is None else f':{password}'}@{rest}"
+
+    def __str__(self) -> str:
+        return self._with_password(None if self.password is None else _HIDDEN)
+
+    def __repr__(self) -> str:
+        return f"CameraUrl({str(self)!r})"
