@@ -1,10 +1,8 @@
 """What can go wrong in the trainer.
 
-TrainerError
- ├── DataError       pictures or masks are missing, unreadable, or don't fit together (the input was wrong)
- └── RegistryError   a model or a version that was named doesn't exist (the input was wrong)
-
-The command line prints the sentence of any of them and ends with `exit_code`.
+TrainerError (exit code 1)
+ └── InputError         the pictures or the arguments can't be used (exit code 2)
+      └── RegistryError a model or version that was named doesn't exist, or can't be moved to
 """
 
 
@@ -15,13 +13,11 @@ class TrainerError(Exception):
     exit_code = 1
 
 
-class DataError(TrainerError):
-    """Pictures or masks are missing, unreadable, or don't fit together."""
+class InputError(TrainerError):
+    """What was given can't be trained on or measured with; the text says what to change."""
 
     exit_code = 2
 
 
-class RegistryError(TrainerError):
+class RegistryError(InputError):
     """A model or version that was named doesn't exist, or can't be moved to."""
-
-    exit_code = 2
