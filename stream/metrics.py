@@ -1,0 +1,164 @@
+"""The line in Prometheus' words: names and labels of the contract, made from plain snapshots at each
+scrape.
+
+Labels come from the config (cameras, models) or from short fixed lists (results, reasons, stages); a list
+that grows beyond `_MAX_VALUES` is folded into `other`, so that the number of series stays bounded whatever
+happens.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .web.view import CameraView, Histogram, LineStats, LineView
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_MAX_VALUES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class PageStats:
+    """The page's own numbers since start, and its viewers now."""
+
+    viewers: int
+    drawn: int
+    overtaken: int
+    dropped: int
+
+
+def registry(view: LineView, page: Callable[[], PageStats]) -> CollectorRegistry:
+    """Scrape it with `exposition`; the callables run at each scrape, on the caller's thread."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(_Line(view, page))
+    ProcessCollector(registry=made)
+    return made
+
+
+def exposition(made: CollectorRegistry) -> bytes:
+    """The text that `/metrics` answers, as CONTENT_TYPE."""
+    return generate_latest(made)
+
+
+class _Line(Collector):
+    def __init__(self, view: LineView, page: Callable[[], PageStats]) -> None:
+        self._view = view
+        self._page = page
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._view.stats()
+        yield from _cameras(list(self._view.cameras()))
+        yield from _frames(stats)
+        yield from _histograms(stats)
+        yield from _events(stats)
+        yield from _page(self._page())
+        yield GaugeMetricFamily(
+            "linewatch_ready", "1 when the line can work", float(not self._view.not_ready())
+        )
+
+
+def _cameras(cameras: list[CameraView]) -> Iterator[Metric]:
+    up = GaugeMetricFamily("linewatch_camera_up", "1 when pictures come", labels=["camera"])
+    age = GaugeMetricFamily("linewatch_frame_age_seconds", "Age of the last new picture", labels=["camera"])
+    model = GaugeMetricFamily("linewatch_model_info", "The model in use", labels=["camera", "version"])
+    for camera in cameras:
+        up.add_metric([camera.name], float(camera.state == "live"))
+        if camera.frame_age_s is not None:
+            age.add_metric([camera.name], camera.frame_age_s)
+        if camera.model is not None:
+            model.add_metric([camera.name, f"{camera.model.name}@{camera.model.version}"], 1.0)
+    yield from (up, age, model)
+
+
+def _frames(stats: LineStats) -> Iterator[Metric]:
+    yield _counter("linewatch_frames", "Frames by what became of them", ("camera", "result"), stats.frames)
+    yield _counter(
+        "linewatch_reconnects", "Lost connections by reason", ("camera", "reason"), stats.reconnects
+    )
+    depth = GaugeMetricFamily("linewatch_queue_depth", "Waiting items", labels=["stage"])
+    for stage, waiting in stats.queue_depth.items():
+        depth.add_metric([stage], waiting)
+    yield depth
+
+
+def _histograms(stats: LineStats) -> Iterator[Metric]:
+    yield _histogram("linewatch_stage_seconds", "Time of one batch in a stage", "stage", stats.stage_seconds)
+    name, text = "linewatch_capture_to_event_seconds", "From the picture to the published event"
+    yield _histogram(name, text, "camera", stats.capture_to_event_seconds)
+    if stats.batch_size is not None:
+        size = HistogramMetricFamily("linewatch_batch_size", "Frames that went through the device together")
+        size.add_metric([], _cumulative(stats.batch_size), stats.batch_size.total)
+        yield size
+
+
+def _events(stats: LineStats) -> Iterator[Metric]:
+    events = CounterMetricFamily("linewatch_events", "Events put into the outbox", labels=["phase"])
+    for phase, count in stats.events.items():
+        events.add_metric([phase], count)
+    yield events
+    gauges = (
+        ("linewatch_outbox_pending", "Events the broker has not acknowledged", stats.outbox_pending),
+        ("linewatch_outbox_oldest_seconds", "Age of the oldest such event", stats.outbox_oldest_s),
+    )
+    for name, text, value in gauges:
+        if value is not None:
+            yield GaugeMetricFamily(name, text, value)
+    if stats.outbox_dropped is not None:
+        yield CounterMetricFamily(
+            "linewatch_outbox_dropped", "Events a full outbox let go", stats.outbox_dropped
+        )
+    yield _gauge("linewatch_stream_lag", "Entries a group has not acknowledged", "group", stats.stream_lag)
+    yield _gauge("linewatch_drift", "Distance of live good scores from calibration", "camera", stats.drift)
+
+
+def _page(page: PageStats) -> Iterator[Metric]:
+    yield GaugeMetricFamily("linewatch_viewers", "Open streams of the page", page.viewers)
+    pictures = CounterMetricFamily("linewatch_page_pictures", "Pictures for viewers", labels=["result"])
+    for result in ("drawn", "overtaken", "dropped"):
+        pictures.add_metric([result], getattr(page, result))
+    yield pictures
+
+
+def _counter(name: str, text: str, labels: tuple[str, str], counts: Mapping[tuple[str, str], int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, count in _folded(counts).items():
+        family.add_metric(key, count)
+    return family
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, text: str, label: str, values: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for key, histogram in values.items():
+        family.add_metric([key], _cumulative(histogram), histogram.total)
+    return family
+
+
+def _folded(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """The same counts with at most `_MAX_VALUES` different second labels; the rest is summed as `other`."""
+    known = sorted({second for _, second in counts})[:_MAX_VALUES]
+    out: dict[tuple[str, str], int] = {}
+    for (camera, second), count in counts.items():
+        key = (camera, second if second in known else "other")
+        out[key] = out.get(key, 0) + count
+    return out
+
+
+def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+    """Prometheus' buckets: (upper bound, observations up to it), ending in +Inf."""
+    out, below = [], 0
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        below += count
+        out.append(("+Inf" if bound == float("inf") else repr(float(bound)), float(below)))
+    return out

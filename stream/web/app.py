@@ -1,0 +1,100 @@
+"""The ASGI app: page, API, probes, metrics, guards.
+
+Built from a LineView, a Hub and a Feed; starts nothing.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from starlette.middleware import Middleware
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from .. import metrics
+from . import api
+from .errors import Full
+from .feed import Feed
+from .guard import BodyLimit, KnownHosts, SecurityHeaders
+from .hub import Hub
+from .schemas import PageOut, ProbeOut
+from .view import LineView
+
+STATIC = Path(__file__).parent / "static"
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(
+    view: LineView,
+    hub: Hub,
+    feed: Feed,
+    *,
+    page_stats: Callable[[], metrics.PageStats],
+    loopback_only: bool = True,
+    host_names: tuple[str, ...] = (),
+) -> FastAPI:
+    """`host_names`: further names this machine may be asked by.
+
+    FastAPI's own docs pages load remote scripts: off.
+    """
+    app = FastAPI(
+        title="Linewatch",
+        version=version("linewatch"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(KnownHosts, loopback_only=loopback_only, names=host_names),
+            Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES),
+        ],
+    )
+    app.add_exception_handler(Full, _full)
+    app.include_router(api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats())))
+    _probes(app, view)
+    _metrics(app, view, page_stats)
+    _pages(app)
+    return app
+
+
+def _probes(app: FastAPI, view: LineView) -> None:
+    @app.get("/live", tags=["probes"])
+    async def live() -> ProbeOut:
+        """The event loop turns."""
+        return ProbeOut(ok=True)
+
+    @app.get("/ready", tags=["probes"], responses={503: {"model": ProbeOut}})
+    async def ready(response: Response) -> ProbeOut:
+        """Models are warm and events have somewhere to go; else 503 with the reasons."""
+        reasons = list(view.not_ready())
+        response.status_code = 503 if reasons else 200
+        return ProbeOut(ok=not reasons, reasons=reasons)
+
+    @app.get("/startup", tags=["probes"], responses={503: {"model": ProbeOut}})
+    async def startup(response: Response) -> ProbeOut:
+        """Whether everything was started once; stays true."""
+        started = view.started()
+        response.status_code = 200 if started else 503
+        return ProbeOut(ok=started, reasons=[] if started else ["Linewatch is starting.", *view.not_ready()])
+
+
+def _metrics(app: FastAPI, view: LineView, page_stats: Callable[[], metrics.PageStats]) -> None:
+    registry = metrics.registry(view, page_stats)
+
+    @app.get("/metrics", tags=["probes"], response_class=Response)
+    async def exposition() -> Response:
+        """Prometheus text."""
+        return Response(metrics.exposition(registry), media_type=metrics.CONTENT_TYPE)
+
+
+def _pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+
+async def _full(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 503, {"retry-after": "5"})

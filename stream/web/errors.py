@@ -1,0 +1,20 @@
+"""What can go wrong in the web room.
+
+WebError
+ ├── ListenError    the address can't be listened on, or must not be
+ └── Full           every viewer's seat is taken; answered with 503
+"""
+
+
+class WebError(Exception):
+    """Base of everything the web room raises on purpose; its text is one sentence for a person."""
+
+    user_message = True
+
+
+class ListenError(WebError):
+    """The address is in use, not ours, or open to others without users."""
+
+
+class Full(WebError):
+    """Too many viewers at once."""

@@ -1,0 +1,241 @@
+"""The viewers' hub: pictures are drawn and encoded once per camera and look, for everybody who watches it.
+
+show(inspection) ─► newest of the camera ─► at most one drawing job per channel ─► one place per viewer
+(event loop) (two threads) (event loop)
+
+A channel is one camera in one look. Nobody watches: nothing is drawn. A job that is overtaken by newer
+pictures draws the newest next; what it skipped is counted. Everything but the drawing happens on the event
+loop.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from engine.core import Frame, Inspection
+
+from .. import overlay
+from .view import CameraView
+from .viewers import Seats, Viewer
+
+_TITLES = {"connecting": "CONNECTING", "frozen": "FROZEN", "down": "OFFLINE", "refused": "OFFLINE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a picture is drawn: with or without the overlay, and how wide at most (None = as it came)."""
+
+    overlay: bool = True
+    max_width_px: int | None = 960
+
+
+LIVE = Look()
+PLAIN = Look(overlay=False)
+FULL = Look(max_width_px=None)
+FULL_PLAIN = Look(overlay=False, max_width_px=None)
+
+Scene = Inspection | Frame | overlay.Absence
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One encoded picture; `taken_at` is UTC seconds of what it shows, `live` is False for an absence."""
+
+    camera: str
+    taken_at: float
+    live: bool
+    jpeg: bytes
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since start.
+
+    `drawn` pictures were encoded, `overtaken` ones never were, `dropped` ones were not read.
+    """
+
+    drawn: int = 0
+    overtaken: int = 0
+    dropped: int = 0
+
+
+@dataclass(slots=True)
+class _Channel:
+    camera: str
+    look: Look
+    viewers: set[Viewer[Picture]] = field(default_factory=set)
+    busy: bool = False
+    again: bool = False
+    shown: Scene | None = None
+    last: Picture | None = None
+
+
+def render(camera: str, scene: Scene, look: Look, now: float, quality: int) -> Picture:
+    """Scene → encoded picture (pure but for the CPU time; runs in the hub's threads)."""
+    match scene:
+        case Inspection() if look.overlay:
+            pixels, taken_at = overlay.draw(scene, look.max_width_px), scene.frame.taken_at
+        case Inspection():
+            pixels, taken_at = overlay.plain(scene.frame.pixels, look.max_width_px), scene.frame.taken_at
+        case Frame():
+            pixels, taken_at = overlay.plain(scene.pixels, look.max_width_px), scene.taken_at
+        case overlay.Absence():
+            pixels, taken_at = overlay.absent(scene, now), now
+    jpeg = overlay.encode_jpeg(pixels, quality)
+    return Picture(camera, taken_at, not isinstance(scene, overlay.Absence), jpeg)
+
+
+class Hub:
+    """Use from one event loop; `close()` ends every viewer's wait and joins the threads.
+
+    `states` gives the cameras now; it is asked once a second while somebody watches, and on
+    `camera_changed()`.
+    """
+
+    def __init__(
+        self,
+        states: Callable[[], Iterable[CameraView]],
+        *,
+        seats: Seats,
+        quality: int = 80,
+        workers: int = 2,
+        utc: Callable[[], float] = time.time,
+    ) -> None:
+        self._counts = Counts()
+        self._states = states
+        self._seats = seats
+        self._quality = quality
+        self._utc = utc
+        self._newest: dict[str, Inspection | Frame] = {}
+        self._absent: dict[str, overlay.Absence] = {}
+        self._since: dict[str, float] = {}
+        self._channels: dict[tuple[str, Look], _Channel] = {}
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hub")
+        self._ticker: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def show(self, picture: Inspection | Frame) -> None:
+        """A new inspection, or a bare frame of a camera without a model. Event loop only; never waits."""
+        camera = picture.frame.camera if isinstance(picture, Inspection) else picture.camera
+        self._newest[camera] = picture
+        if camera not in self._absent:
+            self._want_all(camera)
+
+    def camera_changed(self) -> None:
+        """Ask for the cameras' states now and draw what changed."""
+        before = self._absent
+        cameras = list(self._states())
+        self._absent = {c.name: _absence(c) for c in cameras if c.state != "live"}
+        self._since = {c.name: c.since for c in cameras}
+        self._newest = {name: newest for name, newest in self._newest.items() if name in self._since}
+        for name in before.keys() | self._absent.keys():
+            if before.get(name) != self._absent.get(name):
+                self._want_all(name)
+
+    def watch(self, cameras: Iterable[str], look: Look = LIVE) -> Viewer[Picture]:
+        """A seat for these cameras; the newest picture of each comes first. Raises Full."""
+        self._seats.take()
+        viewer: Viewer[Picture] = Viewer(self._leave)
+        self.camera_changed()
+        for camera in cameras:
+            channel = self._channels.setdefault((camera, look), _Channel(camera, look))
+            channel.viewers.add(viewer)
+            if channel.last is not None and channel.shown == self._scene(camera):
+                viewer.put(camera, channel.last)
+            else:
+                self._want(channel)
+        self._start_ticking()
+        if self._closed:
+            viewer.close()
+        return viewer
+
+    def counts(self) -> Counts:
+        """A copy, with the viewers who are still there."""
+        present = {viewer for channel in self._channels.values() for viewer in channel.viewers}
+        dropped = self._counts.dropped + sum(viewer.dropped for viewer in present)
+        return replace(self._counts, dropped=dropped)
+
+    async def snapshot(self, camera: str, look: Look) -> Picture | None:
+        """One picture, by the same way; None when the hub closes meanwhile. May be cancelled."""
+        with self.watch([camera], look) as viewer:
+            return await viewer.next()
+
+    def close(self) -> None:
+        """Ends all streams at once. Nothing is drawn any more."""
+        self._closed = True
+        for channel in self._channels.values():
+            for viewer in channel.viewers:
+                viewer.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _scene(self, camera: str) -> Scene:
+        absence = self._absent.get(camera)
+        if absence is not None:
+            return absence
+        if camera not in self._since:
+            return overlay.Absence("REMOVED", "This camera is no longer in the configuration.", self._utc())
+        return self._newest.get(camera) or overlay.Absence("WAITING", "No picture yet.", self._since[camera])
+
+    def _want_all(self, camera: str) -> None:
+        for channel in [c for (name, _), c in self._channels.items() if name == camera]:
+            self._want(channel)
+
+    def _want(self, channel: _Channel) -> None:
+        if self._closed or not channel.viewers:
+            return
+        if channel.busy:
+            self._counts.overtaken += channel.again
+            channel.again = True
+            return
+        channel.busy = True
+        scene = self._scene(channel.camera)
+        job = asyncio.get_running_loop().run_in_executor(
+            self._pool, render, channel.camera, scene, channel.look, self._utc(), self._quality
+        )
+        job.add_done_callback(lambda done: self._drawn(channel, scene, done))
+
+    def _drawn(self, channel: _Channel, scene: Scene, done: "asyncio.Future[Picture]") -> None:
+        channel.busy = False
+        if self._closed or done.cancelled():
+            return
+        picture = done.result()
+        channel.shown, channel.last = scene, picture
+        self._counts.drawn += 1
+        for viewer in channel.viewers:
+            viewer.put(channel.camera, picture)
+        if channel.again:
+            channel.again = False
+            self._want(channel)
+
+    def _leave(self, viewer: Viewer[Picture]) -> None:
+        self._seats.free()
+        self._counts.dropped += viewer.dropped
+        for key, channel in list(self._channels.items()):
+            channel.viewers.discard(viewer)
+            if not channel.viewers:
+                # An unwatched channel keeps no picture: it would only be old when somebody comes.
+                del self._channels[key]
+        if not self._channels and self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+
+    def _start_ticking(self) -> None:
+        if self._ticker is None and not self._closed:
+            self._ticker = asyncio.get_running_loop().create_task(self._tick(), name="hub-tick")
+
+    async def _tick(self) -> None:
+        """Keeps `for 4 min 12 s` true: once a second, only where no picture comes."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.camera_changed()
+            for channel in list(self._channels.values()):
+                if isinstance(self._scene(channel.camera), overlay.Absence):
+                    self._want(channel)
+
+
+def _absence(camera: CameraView) -> overlay.Absence:
+    return overlay.Absence(_TITLES.get(camera.state, camera.state.upper()), camera.reason, camera.since)

@@ -1,0 +1,122 @@
+"""uvicorn inside the app's event loop: start, address, stop. No signal handler is touched.
+
+Streams never end by themselves, so `stop` ends them first, gives slow readers a moment, and cuts the rest.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from .errors import ListenError
+
+# Beside a slow reader wait at most this many bytes in the kernel (Linux doubles it): else seconds of old
+# pictures
+# would stand between it and the newest. Inherited by accepted sockets.
+_SEND_BUFFER_BYTES = 128 * 1024
+_LINGER_S = 0.3
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """`127.0.0.1:8080` or `[::1]:8080` → host, port. Raises ListenError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ListenError(f"web.listen {listen!r} is not ADDRESS:PORT, e.g. 127.0.0.1:8080.")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    return host in _LOOPBACK or host.startswith("127.")
+
+
+class _Quiet(uvicorn.Server):
+    """The app owns the signals; uvicorn only serves, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class WebServer:
+    """Serves one ASGI app on one address; `close_streams` must end all endless answers."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, close_streams: Callable[[], None]) -> None:
+        self._host = host
+        self._port = port
+        self._close_streams = close_streams
+        # log_config=None: what uvicorn says goes through the program's own logging.
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
+        self._server = _Quiet(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The real port, also when 0 was asked for; known after `start`."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """For a person on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
+        return f"http://[{host}]:{self._port}/" if ":" in host else f"http://{host}:{self._port}/"
+
+    async def start(self) -> None:
+        """Listening when it returns. Raises ListenError."""
+        listener = _listen(self._host, self._port)
+        self._port = listener.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="web")
+        await self._server.listening.wait()
+
+    async def stop(self) -> None:
+        """Answers in flight end, streams at once; returns when every connection is closed."""
+        if self._serving is None:
+            return
+        self._close_streams()
+        self._server.should_exit = True
+        await asyncio.wait([self._serving], timeout=_LINGER_S)
+        for connection in list(self._server.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        await self._serving
+        self._serving = None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        why = error.strerror or str(error)
+        raise ListenError(
+            f"The page can't listen on {host}:{port}: {why}; choose another web.listen."
+        ) from error
+    return listener
