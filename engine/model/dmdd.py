@@ -1,0 +1,147 @@
+"""One camera's network: student, segmentation head, and how their maps become one raw anomaly map.
+
+After DMDD (Liu et al., 2024), with our choices. The join is ours: each of the six distillation maps and the
+head's logits are z-scored by what they show on held-out good pictures, the distillation maps are averaged
+over levels and branches, and the parts are added with weights chosen on held-out good pictures with
+synthetic anomalies from sources that training never saw. All of it lies in buffers, so the state dict is the
+whole model.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import EngineError
+from .blocks import resize
+from .segmentation import HeadSpec, SegmentationHead
+from .student import Lateral, Student, StudentSpec
+from .teacher import TEACHERS
+
+LEVELS = 3
+MAPS = 2 * LEVELS  # N at strides 4, 8, 16, then A at strides 4, 8, 16
+PARTS = MAPS + 1  # and the head
+
+
+@dataclass(frozen=True, slots=True)
+class SizeSpec:
+    """A model size by name: which teacher, which student, which head."""
+
+    name: str
+    teacher: str
+    student: StudentSpec
+    head: HeadSpec
+
+
+_R18 = StudentSpec(stem=64, encoder=(64, 128, 256, 512), blocks=2, pyramid=128)
+_WIDE = StudentSpec(stem=64, encoder=(256, 512, 1024, 1536), blocks=2, pyramid=256)
+
+SIZES: dict[str, SizeSpec] = {
+    "lite": SizeSpec(
+        "lite",
+        "efficientnet_lite0",
+        StudentSpec(stem=32, encoder=(48, 64, 128, 192), blocks=1, pyramid=64),
+        HeadSpec(embed=16, width=48),
+    ),
+    "r18": SizeSpec("r18", "resnet18", _R18, HeadSpec(embed=48, width=128)),
+    "wide-lite": SizeSpec("wide-lite", "wide_resnet50_2", _R18, HeadSpec(embed=48, width=128)),
+    "wide": SizeSpec("wide", "wide_resnet50_2", _WIDE, HeadSpec(embed=48, width=128)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What teacher and student disagree on: `maps` (N, 6, h, w) float32 cosine distances, `products` for the
+    head."""
+
+    maps: Tensor
+    products: list[Tensor]
+
+
+class CameraNetwork(nn.Module):
+    """Student, head and join of one camera; the teacher is shared by all cameras and stays outside.
+
+    forward: images (N, 3, H, W) float in [0, 1] and the teacher's three tensors → raw maps (N, H, W) float32,
+    higher = more anomalous, unbounded, in standard deviations of held-out good pictures.
+    """
+
+    part_mean: Tensor
+    part_std: Tensor
+    part_weight: Tensor
+    smooth: Tensor
+
+    def __init__(self, spec: SizeSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        channels = TEACHERS[spec.teacher].channels
+        self.student = Student(spec.student, channels)
+        self.head = SegmentationHead(spec.head, channels)
+        for level, width in enumerate(channels):
+            self.register_buffer(f"teacher_mean_{level}", torch.zeros(1, width, 1, 1))
+            self.register_buffer(f"teacher_std_{level}", torch.ones(1, width, 1, 1))
+        self.register_buffer("part_mean", torch.zeros(PARTS))
+        self.register_buffer("part_std", torch.ones(PARTS))
+        self.register_buffer("part_weight", torch.full((PARTS,), 1.0 / PARTS))
+        self.register_buffer("smooth", _gaussian(1.0))
+
+    def standardise(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """The teacher's features with mean 0 and deviation 1 per channel over this camera's good pictures.
+
+        Without it the cosine is ruled by the few channels with a large mean, which say nothing of the part.
+        """
+        return [
+            (f.float() - self.get_buffer(f"teacher_mean_{level}")) / self.get_buffer(f"teacher_std_{level}")
+            for level, f in enumerate(features)
+        ]
+
+    def evidence(self, teacher: list[Tensor], normal: list[Tensor], abnormal: list[Tensor]) -> Evidence:
+        """Cosine distances and products of standardised teacher features and both branches, in float32."""
+        maps, products = [], []
+        size = (teacher[0].shape[2], teacher[0].shape[3])
+        unit = [functional.normalize(t, dim=1) for t in teacher]
+        for t, s in zip((*unit, *unit), (*normal, *abnormal), strict=True):
+            product = t * functional.normalize(s.float(), dim=1)
+            maps.append(resize(1.0 - product.sum(1, keepdim=True), size))
+            products.append(product * -float(product.shape[1]))
+        return Evidence(torch.cat(maps, dim=1), products)
+
+    def parts(self, images: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+        """The seven raw parts (N, 7, h, w) float32 at stride 4: N and A distances by level, then the head's
+        logits."""
+        normal, abnormal = self.student(images)
+        with torch.autocast(images.device.type, enabled=False):
+            seen = self.evidence(self.standardise(features), normal, abnormal)
+        return torch.cat([seen.maps, self.head(seen.products, seen.maps)], dim=1)
+
+    def join(self, parts: Tensor) -> Tensor:
+        """Parts (N, 7, h, w) → one map (N, h, w): z-scored, weighted, smoothed."""
+        scaled = (parts - self.part_mean.view(1, -1, 1, 1)) / self.part_std.view(1, -1, 1, 1)
+        joined = (scaled * self.part_weight.view(1, -1, 1, 1)).sum(1, keepdim=True)
+        pad = self.smooth.shape[-1] // 2
+        padded = functional.pad(joined, (pad, pad, pad, pad), mode="replicate")
+        return functional.conv2d(padded, self.smooth)[:, 0]
+
+    def forward(self, images: Tensor, features: tuple[Tensor, ...]) -> Tensor:
+        parts = self.parts(images, features)
+        with torch.autocast(images.device.type, enabled=False):
+            joined = self.join(parts.float())
+            return resize(joined[:, None], (images.shape[2], images.shape[3]))[:, 0]
+
+
+def build_network(size: str, lateral: Lateral | None = None) -> CameraNetwork:
+    """A network with random weights. Raises EngineError for an unknown size."""
+    if size not in SIZES:
+        raise EngineError(f"There is no model size {size!r}; choose one of {', '.join(SIZES)}.")
+    spec = SIZES[size]
+    if lateral is not None:
+        spec = replace(spec, student=replace(spec.student, lateral=lateral))
+    network = CameraNetwork(spec)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _gaussian(sigma_cells: float) -> Tensor:
+    radius = round(3 * sigma_cells)
+    line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma_cells) ** 2)
+    kernel = torch.outer(line, line)
+    return (kernel / kernel.sum())[None, None]

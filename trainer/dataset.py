@@ -1,0 +1,142 @@
+"""Good pictures from a folder. Nothing but good pictures gets in: a test folder is never opened here."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.images import to_square
+
+from .errors import DataError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+MIN_GOOD = 10
+_HELD_OUT_SHARE, _HELD_OUT_MIN, _HELD_OUT_MAX = 0.15, 4, 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GoodPictures:
+    """All good pictures of one camera in memory: `pixels` (N, P, P, 3) uint8 RGB in the order of `names`.
+
+    `notes` are sentences for the person: what was converted, skipped, or looks wrong.
+    """
+
+    pixels: NDArray[np.uint8]
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def split(self) -> tuple["GoodPictures", "GoodPictures"]:
+        """(for training, held out): the last 15 % by name, which is the last in time where names count up.
+
+        The last, not a random share: neighbours in time resemble each other, and a threshold set on
+        near-copies of training pictures is too low on tomorrow's parts.
+        """
+        count = min(max(round(len(self) * _HELD_OUT_SHARE), _HELD_OUT_MIN), _HELD_OUT_MAX)
+        cut = len(self) - count
+        first = GoodPictures(self.pixels[:cut], self.names[:cut], self.notes)
+        return first, GoodPictures(self.pixels[cut:], self.names[cut:], ())
+
+
+def good_folder(data: Path) -> Path:
+    """`data`/train/good of an MVTec layout, else `data` itself when it holds pictures. Raises DataError."""
+    if not data.is_dir():
+        raise DataError(f"{data} is not a folder; give one with good pictures, or one that has train/good.")
+    if (data / "train" / "good").is_dir():
+        return data / "train" / "good"
+    if (data / "test").is_dir() or (data / "ground_truth").is_dir():
+        raise DataError(f"{data} has test pictures but no train/good; training takes good pictures only.")
+    return data
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Picture files of one folder, not of its subfolders, numbers in names compared as numbers."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    return sorted(
+        found, key=lambda p: [(int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"(\d+)", p.name)]
+    )
+
+
+def read_picture(path: Path) -> tuple[NDArray[np.uint8], str]:
+    """One picture as (H, W, 3) uint8 RGB, and what was converted ("" if nothing).
+
+    Grey becomes three equal channels, alpha is dropped, CMYK becomes RGB, 16 bits are scaled to 8, the
+    camera's orientation mark is obeyed. Raises DataError for what isn't a picture or has float pixels.
+    """
+    raw = _decode(path, cv2.IMREAD_UNCHANGED)
+    if raw.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path} has {raw.dtype} pixels; save it with 8 or 16 bits a channel.")
+    colour = _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+    kind = {2: "grey", 4: "alpha"}.get(raw.ndim if raw.ndim == 2 else raw.shape[2], "")
+    if colour.dtype == np.uint16:
+        colour = (colour // 257).astype(np.uint8)
+        kind = f"16-bit {kind}".strip()
+    return np.ascontiguousarray(colour, dtype=np.uint8), kind
+
+
+def load_good(data: Path, input_px: int) -> GoodPictures:
+    """Every good picture under `data` at network size. Raises DataError, in one sentence that says what to
+    do."""
+    folder = good_folder(data)
+    squares, names, notes = [], [], []
+    kinds: Counter[str] = Counter()
+    sizes: Counter[tuple[int, ...]] = Counter()
+    for path in list_pictures(folder):
+        try:
+            pixels, kind = read_picture(path)
+        except DataError as error:
+            notes.append(f"Skipped: {error}")
+            continue
+        kinds[kind] += 1
+        sizes[pixels.shape[:2]] += 1
+        squares.append(to_square(pixels, input_px))
+        names.append(path.name)
+    _check_count(folder, len(squares), notes)
+    return GoodPictures(np.stack(squares), tuple(names), (*notes, *_remarks(kinds, sizes)))
+
+
+def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+    try:
+        pixels = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DataError(f"{path} is not a readable picture; delete it or save it again.")
+    return np.asarray(pixels)
+
+
+def _check_count(folder: Path, count: int, notes: list[str]) -> None:
+    if count >= MIN_GOOD:
+        return
+    if count == 0 and not notes:
+        raise DataError(
+            f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); capture good ones first."
+        )
+    skipped = f" ({len(notes)} could not be read: {notes[0].removeprefix('Skipped: ')})" if notes else ""
+    raise DataError(
+        f"{folder} holds {count} good pictures{skipped}; training needs at least {MIN_GOOD}, better 50: "
+        "capture more."
+    )
+
+
+def _remarks(kinds: Counter[str], sizes: Counter[tuple[int, ...]]) -> list[str]:
+    notes = [
+        f"{count} pictures were converted from {kind} to 8-bit RGB." for kind, count in kinds.items() if kind
+    ]
+    if len(sizes) > 1:
+        smallest, largest = min(sizes), max(sizes)
+        notes.append(
+            f"Pictures have {len(sizes)} different sizes ({smallest[1]}x{smallest[0]} to "
+            f"{largest[1]}x{largest[0]}); each is squeezed to the same square."
+        )
+    return notes
