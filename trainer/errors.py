@@ -1,8 +1,8 @@
 """What can go wrong in the trainer.
 
 TrainerError (exit code 1)
- └── InputError         the pictures or the arguments can't be used (exit code 2)
-      └── RegistryError a model or version that was named doesn't exist, or can't be moved to
+ ├── DataError      pictures, masks or arguments are missing, unreadable, or don't fit together (exit code 2)
+ └── RegistryError  a model or version that was named doesn't exist, or can't be moved to (exit code 2)
 """
 
 
@@ -13,11 +13,13 @@ class TrainerError(Exception):
     exit_code = 1
 
 
-class InputError(TrainerError):
+class DataError(TrainerError):
     """What was given can't be trained on or measured with; the text says what to change."""
 
     exit_code = 2
 
 
-class RegistryError(InputError):
+class RegistryError(TrainerError):
     """A model or version that was named doesn't exist, or can't be moved to."""
+
+    exit_code = 2

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .errors import DataError
 
 Pair = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
@@ -41,7 +41,7 @@ class Pixels:
 
     @classmethod
     def of(cls, pairs: Iterable[Pair]) -> "Pixels":
-        """Raises InputError for a map and a mask of different sizes, or a map that isn't finite."""
+        """Raises DataError for a map and a mask of different sizes, or a map that isn't finite."""
         background, scores, shares = [], [], []
         regions = 0
         for raw, mask in pairs:
@@ -182,9 +182,9 @@ def share(flags: Iterable[bool]) -> float | None:
 def _checked(raw: NDArray[Any], mask: NDArray[Any]) -> Pair:
     level, inside = np.asarray(raw, dtype=np.float32), np.asarray(mask, dtype=np.bool_)
     if level.shape != inside.shape:
-        raise InputError(f"A map of {level.shape} has a mask of {inside.shape}: both must have one size.")
+        raise DataError(f"A map of {level.shape} has a mask of {inside.shape}: both must have one size.")
     if not np.isfinite(level).all():
-        raise InputError("A map has values that aren't finite numbers: the model is broken, train again.")
+        raise DataError("A map has values that aren't finite numbers: the model is broken, train again.")
     return level, inside
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trainer.errors import InputError
+from trainer.errors import DataError
 from trainer.metrics import (
     Found,
     Pair,
@@ -206,13 +206,13 @@ def test_exactly_at_the_level_is_no_alarm() -> None:
 
 
 def test_a_map_and_a_mask_of_different_sizes_are_refused() -> None:
-    with pytest.raises(InputError, match="one size"):
+    with pytest.raises(DataError, match="one size"):
         Pixels.of([(np.zeros((4, 4), np.float32), np.zeros((5, 4), bool))])
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_a_map_that_is_not_finite_is_refused(wrong: float) -> None:
-    with pytest.raises(InputError, match="finite"):
+    with pytest.raises(DataError, match="finite"):
         Pixels.of([(np.full((4, 4), wrong, np.float32), np.zeros((4, 4), bool))])
 
 
