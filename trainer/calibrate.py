@@ -1,0 +1,108 @@
+"""Held-out good pictures through a finished network → its Calibration.
+
+`Predict` is the seam between a network and everything that measures it: pictures at network size in, raw maps
+out, in the same order and number.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.calibration import Calibration
+
+from .errors import TrainerError
+
+Picture = NDArray[np.uint8]
+Map = NDArray[np.float32]
+Predict = Callable[[Sequence[Picture]], NDArray[np.float32]]
+
+MIN_AREA_PX = 8
+TOP_PIXELS = 100
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one picture scored, in raw map values: `region` decides NG, `image` ranks."""
+
+    region: float
+    image: float
+
+
+def region_score(raw: Map, min_area_px: int = MIN_AREA_PX, zone: NDArray[np.bool_] | None = None) -> float:
+    """The highest level at which an 8-connected region of at least `min_area_px` pixels exists (ours).
+
+    `raw` (h, w) float32; only pixels where `zone` (h, w) is True count. The picture alarms at a threshold T
+    exactly when its region score is above T. -inf if the zone has no room for such a region. Exact: the
+    level is one of the map's values, and regions only grow as the level falls, so the values are bisected.
+    """
+    inside = raw if zone is None else np.where(zone, raw, -np.inf).astype(np.float32)
+    # Fewer than min_area_px pixels lie above the min_area_px-th highest value: no region can.
+    levels = np.sort(inside, axis=None)[::-1]
+    levels = levels[min_area_px - 1 :]
+    levels = levels[: np.count_nonzero(np.isfinite(levels))]
+    low, high = 0, len(levels)
+    while low < high:
+        middle = (low + high) // 2
+        if _has_region(inside >= levels[middle], min_area_px):
+            high = middle
+        else:
+            low = middle + 1
+    return float(levels[low]) if low < len(levels) else -np.inf
+
+
+def image_score(raw: Map, zone: NDArray[np.bool_] | None = None) -> float:
+    """The mean of the 100 highest pixels (after DeSTSeg): for ranking pictures, not for deciding."""
+    values = raw.ravel() if zone is None else raw[zone]
+    k = min(TOP_PIXELS, values.size)
+    return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
+
+
+def scores_of(raw: Map, min_area_px: int = MIN_AREA_PX, zone: NDArray[np.bool_] | None = None) -> Scores:
+    """Both scores of one raw map."""
+    return Scores(region_score(raw, min_area_px, zone), image_score(raw, zone))
+
+
+def maps_of(predict: Predict, pictures: Sequence[Picture], batch: int = BATCH) -> Iterator[Map]:
+    """The raw map of each picture, in order, computed `batch` at a time.
+
+    Raises TrainerError if the network answers with another number of maps, or with values that aren't finite.
+    """
+    for start in range(0, len(pictures), batch):
+        part = pictures[start : start + batch]
+        maps = predict(part)
+        if len(maps) != len(part):
+            raise TrainerError(f"The network answered {len(part)} pictures with {len(maps)} maps.")
+        if not np.isfinite(maps).all():
+            raise TrainerError("The network's maps have values that aren't finite numbers: train again.")
+        yield from maps
+
+
+def calibrate(
+    predict: Predict,
+    held_out: Sequence[Picture],
+    *,
+    min_area_px: int = MIN_AREA_PX,
+    zone: NDArray[np.bool_] | None = None,
+) -> Calibration:
+    """Fit the alarm level's distribution on good pictures that training never saw.
+
+    `held_out`: (P, P, 3) uint8 RGB at network size; `zone` (P, P). Raises CalibrationError if they can't
+    carry it.
+    """
+    found = [scores_of(raw, min_area_px, zone) for raw in maps_of(predict, held_out)]
+    return Calibration.fit(
+        [s.region for s in found],
+        [s.image for s in found],
+        min_area_px=min_area_px,
+        input_px=held_out[0].shape[0] if len(held_out) else 0,
+    )
+
+
+def _has_region(above: NDArray[np.bool_], min_area_px: int) -> bool:
+    _, _, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return bool(areas.size and areas.max() >= min_area_px)
