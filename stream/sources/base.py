@@ -28,12 +28,15 @@ class SourceError(Exception):
 
     user_message = True
     reason = "failed"
+    cap_s = 2.0
+    """The longest wait before the next attempt; small: a camera that is back shall be live within 3 s."""
 
 
 class Refused(SourceError):
     """The camera answered no, or cannot be what is configured; retried slowly: only a person can help."""
 
     reason = "refused"
+    cap_s = 30.0  # cameras lock users out who fail too often
 
 
 class Unreachable(SourceError):
@@ -55,9 +58,13 @@ class Broken(SourceError):
 
 
 class Ended(SourceError):
-    """The stream or file is over, and nobody called it an error."""
+    """The stream or file is over, and nobody called it an error. `final`: there is nothing to try again."""
 
     reason = "ended"
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,9 @@ class Sink(Protocol):
 
     def skipped(self, why: str) -> None:
         """A picture could not be used ("unreadable"); counted under `why`, a word from a small fixed set."""
+
+    def clock(self, offset_s: float) -> None:
+        """The camera's clock minus ours, in seconds, where a source can tell (RTCP sender reports)."""
 
 
 class Source(Protocol):

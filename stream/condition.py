@@ -1,0 +1,85 @@
+"""In which state a camera is, and why (pure: facts in, `now` in, state out).
+
+connecting   an attempt runs or is about to, and the last picture is not long ago
+live         pictures come, and their content changes
+frozen       pictures come, but they all show the same
+down         no picture for `down_after_s`; attempts go on
+refused      the camera said no; attempts go on, slowly, but a person has to do something
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .sources.base import Refused, SourceError
+
+State = Literal["connecting", "live", "frozen", "down", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraState:
+    """What a person sees. `reason` is one sentence without credentials; `since` is UTC seconds."""
+
+    camera: str
+    state: State
+    reason: str
+    since: float
+
+
+class Condition:
+    """Keeps the facts about one camera. All times are monotonic seconds."""
+
+    def __init__(self, *, down_after_s: float, frozen_after_s: float | None, now: float) -> None:
+        self._down_after_s = down_after_s
+        self._frozen_after_s = frozen_after_s
+        self._quiet_since = now
+        self._new_at = now
+        self._error: SourceError | None = None
+        self._what = ""
+        self._connected = False
+        self._pictured = False
+        self._steady = True
+        self._over = False
+
+    def attempt(self, *, steady: bool) -> None:
+        """A new attempt began. `steady`: its pictures come by themselves."""
+        self._steady = steady
+        self._connected = self._pictured = False
+
+    def connected(self, what: str) -> None:
+        self._connected, self._what = True, what
+
+    def picture(self, now: float, *, new: bool) -> None:
+        """A picture arrived; `new` if its content differs from the one before."""
+        self._quiet_since = now
+        self._connected = self._pictured = True
+        self._error = None
+        if new:
+            self._new_at = now
+
+    def failed(self, error: SourceError) -> None:
+        self._error = error
+        self._connected = self._pictured = False
+
+    def finished(self) -> None:
+        """The source is over for good; nothing will be tried again."""
+        self._over = True
+
+    def judge(self, now: float) -> tuple[State, str]:
+        """The state and its reason at `now`."""
+        if self._over:
+            return "down", str(self._error or "the recording is over")
+        if isinstance(self._error, Refused):
+            return "refused", str(self._error)
+        if not self._steady and self._connected:
+            return "live", self._what
+        if now - self._quiet_since >= self._down_after_s:
+            return "down", str(self._error or f"no picture within {self._down_after_s:g} s")
+        if self._pictured:
+            return self._live(now)
+        return "connecting", str(self._error or self._what or "connecting")
+
+    def _live(self, now: float) -> tuple[State, str]:
+        limit = self._frozen_after_s
+        if self._steady and limit is not None and now - self._new_at >= limit:
+            return "frozen", f"pictures arrive, but their content has not changed for {limit:g} s"
+        return "live", self._what

@@ -1,0 +1,129 @@
+"""One attempt at a camera: a source in a thread of its own, watched from outside.
+
+The reader is the source's sink. Once it is given up it lets nothing through any more: being closed is the
+generation token, so a thread that wakes up late inside a library cannot put an old picture behind a newer
+one.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sources.base import Ended, Source, SourceError, Stalled, Unreachable
+
+log = logging.getLogger(__name__)
+
+
+class Intake(Protocol):
+    """What the camera does with a reader's news. Called from the reader's thread, under the camera's lock."""
+
+    def on_connected(self, what: str) -> None: ...
+
+    def on_received(self, taken_at: float) -> bool: ...
+
+    def on_picture(self, pixels: NDArray[np.uint8], taken_at: float, clock: str) -> None: ...
+
+    def on_skipped(self, why: str) -> None: ...
+
+    def on_clock(self, offset_s: float) -> None: ...
+
+
+class Reader:
+    """Runs `source` once. `wake` is called from the reader's thread when the supervisor should look."""
+
+    def __init__(
+        self, source: Source, intake: Intake, lock: threading.Lock, wake: Callable[[], None], name: str
+    ) -> None:
+        self.source = source
+        self.error: SourceError | None = None
+        self._intake = intake
+        self._lock = lock
+        self._wake = wake
+        self._stop = threading.Event()
+        self._closed = False
+        self._ended = threading.Event()
+        self._sign_at = time.monotonic()
+        self._is_connected = False
+        # A daemon: a thread that hangs inside a library must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._sign_at = time.monotonic()
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """The source returns when it next looks; nothing that it still delivers is let through."""
+        self._stop.set()
+        with self._lock:
+            self._closed = True
+
+    @property
+    def ended(self) -> bool:
+        """True once the source returned or failed; the thread is then over but for its last instructions."""
+        return self._ended.is_set()
+
+    def overdue(self, now: float) -> SourceError | None:
+        """The deadline that was missed at `now` (monotonic seconds), if one was."""
+        limits = self.source.deadlines
+        silent_s = now - self._sign_at
+        if not self._is_connected and silent_s > limits.connect_s:
+            return Unreachable(f"no connection within {limits.connect_s:g} s")
+        if self._is_connected and silent_s > limits.read_s:
+            return Stalled(f"connected, but no picture came for {limits.read_s:g} s")
+        return None
+
+    # The sink, called by the source.
+
+    def connected(self, what: str) -> None:
+        with self._lock:
+            if not self._closed:
+                self._is_connected = True
+                self._sign_at = time.monotonic()
+                self._intake.on_connected(what)
+        self._wake()
+
+    def alive(self) -> None:
+        self._sign_at = time.monotonic()
+
+    def due(self, taken_at: float) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            self._is_connected = True
+            self._sign_at = time.monotonic()
+            return self._intake.on_received(taken_at)
+
+    def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
+        pixels.flags.writeable = False
+        with self._lock:
+            if not self._closed:
+                self._intake.on_picture(pixels, taken_at, clock)
+
+    def skipped(self, why: str) -> None:
+        with self._lock:
+            if not self._closed:
+                self._intake.on_skipped(why)
+
+    def clock(self, offset_s: float) -> None:
+        with self._lock:
+            if not self._closed:
+                self._intake.on_clock(offset_s)
+
+    def _run(self) -> None:
+        try:
+            self.source.run(self, self._stop)
+            if not self._stop.is_set():
+                self.error = Ended("the source ended without a word")
+        except SourceError as error:
+            self.error = error
+        except Exception as error:
+            log.exception("a source failed in a way that it does not know")
+            self.error = SourceError(f"the source failed: {type(error).__name__}")
+        finally:
+            self._ended.set()
+            self._wake()

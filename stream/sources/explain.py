@@ -1,0 +1,76 @@
+"""FFmpeg's and the system's errors as one sentence for a person.
+
+The errors' own texts are never used: they can contain the URL with its password.
+"""
+
+import errno
+import os
+
+import av.error
+
+from .base import Broken, Ended, Refused, SourceError, Stalled, Unreachable
+
+_REFUSED: tuple[tuple[type[Exception], str], ...] = (
+    (av.error.HTTPUnauthorizedError, "refuses this user or password (401); check username and password"),
+    (av.error.HTTPForbiddenError, "does not allow this user to see it (403); check the user's rights"),
+    (av.error.HTTPNotFoundError, "knows no such stream (404); check the path in url"),
+    (av.error.HTTPBadRequestError, "does not understand the request (400); check url and transport"),
+    (av.error.HTTPOtherClientError, "refuses the request (4xx); check url and transport"),
+    (av.error.DecoderNotFoundError, "sends a codec that cannot be decoded here"),
+    (av.error.ProtocolNotFoundError, "has an address of a kind that cannot be opened here"),
+)
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: "nothing listens there (connection refused)",
+    errno.EHOSTUNREACH: "no route to that host",
+    errno.ENETUNREACH: "no route to that network",
+    errno.ECONNRESET: "the connection was cut",
+    errno.EPIPE: "the connection was cut",
+    errno.ETIMEDOUT: "no answer in time",
+    errno.EIO: "no connection; the host name may be wrong or the camera hung up",
+}
+
+
+def opening(error: Exception, where: str) -> SourceError:
+    """Why `where` (an address without credentials, or a path) could not be opened."""
+    for kind, text in _REFUSED:
+        if isinstance(error, kind):
+            return _refused(f"{where} {text}", quick=kind is av.error.HTTPNotFoundError)
+    if isinstance(error, av.error.HTTPServerError):
+        return Unreachable(f"{where} answered that it has a fault (5xx)")
+    if isinstance(error, av.error.InvalidDataError):
+        return Broken(f"{where} answered something that is no video")
+    if isinstance(error, av.error.ExitError):
+        return Unreachable(f"{where}: no answer in time")
+    if isinstance(error, av.error.EOFError):
+        return Unreachable(f"{where}: hung up before it sent anything")
+    return Unreachable(f"{where}: {_system(error)}")
+
+
+def reading(error: Exception, where: str) -> SourceError:
+    """Why a stream that was open broke off."""
+    if isinstance(error, av.error.ExitError | av.error.TimeoutError):
+        return Stalled(f"{where}: no data in time")
+    if isinstance(error, av.error.EOFError):
+        return Ended(f"{where}: the camera closed the stream")
+    if isinstance(error, av.error.InvalidDataError):
+        return Broken(f"{where} sent data that cannot be decoded")
+    return Unreachable(f"{where}: {_system(error)}")
+
+
+def _system(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _BY_ERRNO:
+        return _BY_ERRNO[number]
+    if number is not None and number > 0:
+        return os.strerror(number)
+    return f"it could not be opened ({type(error).__name__})"
+
+
+def _refused(text: str, *, quick: bool) -> Refused:
+    error = Refused(text)
+    if quick:
+        error.cap_s = (
+            3.0  # media servers answer 404 until their own camera is there; nobody is locked out by it
+        )
+    return error

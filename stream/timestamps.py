@@ -1,0 +1,45 @@
+"""When a picture was taken (pure)."""
+
+from dataclasses import dataclass
+
+# Between two bounds of one camera's clock drift (±100 ppm is a bad crystal) and what a reader's delay may
+# hide.
+_LEAK = 0.001
+_JUMP_S = 5.0
+
+
+@dataclass
+class PtsClock:
+    """UTC seconds for the pictures of one connection.
+
+    `clock` "camera": the camera's own time from RTCP sender reports, believed while it is within
+    `max_offset_s` of ours. "host": the arrival, corrected by the presentation time: a picture that waited on
+    its way is dated back to where the least delayed ones of late say that it belongs.
+    """
+
+    max_offset_s: float = 5.0
+    offset_s: float | None = None
+    """Camera's clock minus ours, of the last picture that had both; None without sender reports."""
+    _base: float | None = None
+    _last_pts_s: float = 0.0
+
+    def taken_at(self, pts_s: float | None, arrived_at: float, by_camera: float | None) -> tuple[float, str]:
+        """(UTC seconds, clock) of a picture; `arrived_at` and `by_camera` are UTC seconds."""
+        by_host = self._by_host(pts_s, arrived_at)
+        if by_camera is None:
+            return by_host, "host"
+        self.offset_s = by_camera - by_host
+        if abs(self.offset_s) > self.max_offset_s:
+            return by_host, "host"
+        return by_camera, "camera"
+
+    def _by_host(self, pts_s: float | None, arrived_at: float) -> float:
+        if pts_s is None:
+            return arrived_at
+        step_s = pts_s - self._last_pts_s
+        self._last_pts_s = pts_s
+        if self._base is None or abs(step_s) > _JUMP_S:
+            self._base = arrived_at - pts_s
+        # The least delayed picture sets the base; the leak lets it follow clocks that drift apart.
+        self._base = min(self._base + _LEAK * max(0.0, step_s), arrived_at - pts_s)
+        return self._base + pts_s
