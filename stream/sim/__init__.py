@@ -1,0 +1,1 @@
+"""The camera simulator: a production line or a folder of pictures, served as real RTSP."""

@@ -1,0 +1,69 @@
+"""The RTSP server: several cameras on one port, until it is stopped."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import quote
+
+from .camera import SimCamera
+from .messages import MAX_HEAD_BYTES
+from .session import Door, Session
+
+MAX_SESSIONS = 64
+
+
+class SimServer:
+    """`async with` from `serving`. All methods belong to the event loop."""
+
+    def __init__(self, cameras: Sequence[SimCamera], door: Door, host: str) -> None:
+        self.cameras = {camera.name: camera for camera in cameras}
+        self.host, self.port = host, 0
+        self._door = door
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    def url(self, name: str) -> str:
+        """The address of a camera, without who may look."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"rtsp://{host}:{self.port}/{quote(name)}"
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client from the first byte to the last."""
+        task = asyncio.current_task()
+        assert task is not None
+        everybody_refuses = all(camera.refuses() for camera in self.cameras.values())
+        if everybody_refuses or len(self._sessions) >= MAX_SESSIONS:
+            writer.transport.abort()
+            return
+        self._sessions.add(task)
+        try:
+            await Session(self.cameras, self._door, reader, writer).run()
+        finally:
+            self._sessions.discard(task)
+
+    async def hang_up(self) -> None:
+        """End every session that is left."""
+        for task in self._sessions:
+            task.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    cameras: Sequence[SimCamera], *, host: str = "127.0.0.1", port: int = 0, door: Door | None = None
+) -> AsyncIterator[SimServer]:
+    """Serve while inside; port 0 takes a free one (`server.port`). Raises OSError when the port is taken."""
+    server = SimServer(cameras, door or Door(), host)
+    listener = await asyncio.start_server(server.connected, host, port, limit=MAX_HEAD_BYTES)
+    server.port = listener.sockets[0].getsockname()[1]
+    films = [asyncio.create_task(camera.run(), name=f"film {camera.name}") for camera in cameras]
+    try:
+        yield server
+    finally:
+        listener.close()
+        for film in films:
+            film.cancel()
+        await asyncio.gather(*films, return_exceptions=True)
+        for camera in cameras:
+            camera.close()
+        await server.hang_up()
+        await listener.wait_closed()
