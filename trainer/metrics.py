@@ -139,14 +139,16 @@ def aupimo(pairs: Sequence[Pair], least_good: int = AUPIMO_MIN_GOOD) -> list[flo
     return [_one_aupimo(np.sort(np.asarray(raw, np.float32)[mask]), values, rate) for raw, mask in defective]
 
 
+def pooled_metrics(pixels: Pixels) -> dict[str, float | None]:
+    """pixel_auroc, ap and pro of pooled pixels; None where they can't say."""
+    return {"pixel_auroc": pixel_auroc(pixels), "ap": average_precision(pixels), "pro": pro(pixels)}
+
+
 def pixel_metrics(pairs: Sequence[Pair]) -> dict[str, float | None]:
     """pixel_auroc, ap, pro, pro_per_image, aupimo (its mean) of a test set; None where it can't say."""
-    pixels = Pixels.of(pairs)
     per_picture = aupimo(pairs)
     return {
-        "pixel_auroc": pixel_auroc(pixels),
-        "ap": average_precision(pixels),
-        "pro": pro(pixels),
+        **pooled_metrics(Pixels.of(pairs)),
         "pro_per_image": pro_per_image(pairs),
         "aupimo": float(np.mean(per_picture)) if per_picture else None,
     }

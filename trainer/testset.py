@@ -1,0 +1,142 @@
+"""Test pictures and their masks, in MVTec layout. Only evaluation opens this; training can't reach it.
+
+DATA/test/good/*            good pictures
+DATA/test/KIND/NAME.png     defective ones, any number of kinds
+DATA/ground_truth/KIND/NAME_mask.png   (or NAME.png), of the picture's size, 0 = good
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.images import to_square
+
+from .dataset import SUFFIXES, list_pictures, read_picture
+from .errors import DataError
+
+GOOD = "good"
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TestPicture:
+    """One test picture at network size.
+
+    `pixels` (P, P, 3) uint8 RGB; `mask` (P, P) bool, by nearest neighbour, None where no mask is given
+    (then the picture counts for image scores only). `mask_path` leads to the mask at the picture's own
+    size.
+    """
+
+    __test__ = False
+
+    path: Path
+    kind: str
+    pixels: NDArray[np.uint8]
+    mask: Mask | None
+    size: tuple[int, int]
+    mask_path: Path | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.kind == GOOD
+
+
+def load_test(data: Path, input_px: int) -> list[TestPicture]:
+    """Every test picture under `data`, good ones first, then kind by kind.
+
+    Raises DataError, in one sentence: no test folder, no pictures in it, an unreadable picture, a mask that
+    is missing while others of its kind are there, is unreadable, or has another size than its picture.
+    """
+    folders = _kinds(data)
+    pictures = [
+        _load(data, path, folder.name, input_px) for folder in folders for path in list_pictures(folder)
+    ]
+    if not pictures:
+        raise DataError(
+            f"{data / 'test'} holds no pictures ({', '.join(sorted(SUFFIXES))}): nothing to measure."
+        )
+    return pictures
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> Mask:
+    """(h, w) bool, True = defect; any grey, colour or 16-bit file. Raises DataError, also for another
+    `size` (h, w).
+    """
+    try:
+        raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error):
+        raw = None
+    if raw is None:
+        raise DataError(f"The mask {path} is not a readable picture; delete it or save it again.")
+    grey = raw if raw.ndim == 2 else raw[..., : min(raw.shape[2], 3)].max(axis=2)
+    if grey.shape != size:
+        raise DataError(
+            f"The mask {path} is {grey.shape[1]}x{grey.shape[0]} pixels, its picture {size[1]}x{size[0]}: "
+            "both must have one size."
+        )
+    # Masks of 0 and 255 may have soft edges; masks of 0 and 1 (or region numbers) may not be halved.
+    half = np.iinfo(grey.dtype).max // 2
+    return np.asarray(grey > (half if grey.max(initial=0) > half else 0))
+
+
+def shrink_mask(mask: Mask, input_px: int) -> Mask:
+    """(h, w) → (input_px, input_px), nearest neighbour by pixel centres; a very small defect can vanish."""
+    if mask.shape == (input_px, input_px):
+        return mask
+    nearest = cv2.INTER_NEAREST_EXACT
+    return np.asarray(cv2.resize(mask.view(np.uint8), (input_px, input_px), interpolation=nearest) > 0)
+
+
+def original_pairs(
+    pictures: Sequence[TestPicture], maps: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[NDArray[np.float32], Mask]]:
+    """Maps stretched to each picture's own size (bilinear), with the masks as they are on disk."""
+    for picture, raw in zip(pictures, maps, strict=True):
+        height, width = picture.size
+        stretched = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)
+        if picture.mask_path is not None:
+            yield np.asarray(stretched, np.float32), read_mask(picture.mask_path, picture.size)
+        elif picture.good:
+            yield np.asarray(stretched, np.float32), np.zeros(picture.size, dtype=bool)
+
+
+def _kinds(data: Path) -> list[Path]:
+    folder = data / "test"
+    if not data.is_dir():
+        raise DataError(f"{data} is not a folder; give one with test/good, test/KIND and ground_truth/KIND.")
+    if not folder.is_dir():
+        raise DataError(
+            f"{data} has no test folder; needed are test/good, test/KIND, and masks in ground_truth/KIND."
+        )
+    kinds = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (p.name != GOOD, p.name))
+    if not kinds:
+        raise DataError(f"{folder} has no folders; good pictures belong in test/good, others in test/KIND.")
+    return kinds
+
+
+def _load(data: Path, path: Path, kind: str, input_px: int) -> TestPicture:
+    pixels, _ = read_picture(path)
+    height, width = pixels.shape[:2]
+    square = to_square(pixels, input_px)
+    if kind == GOOD:
+        return TestPicture(path, kind, square, np.zeros((input_px, input_px), dtype=bool), (height, width))
+    mask_path = _mask_path(data / "ground_truth" / kind, path)
+    if mask_path is None:
+        return TestPicture(path, kind, square, None, (height, width))
+    mask = shrink_mask(read_mask(mask_path, (height, width)), input_px)
+    return TestPicture(path, kind, square, mask, (height, width), mask_path)
+
+
+def _mask_path(folder: Path, picture: Path) -> Path | None:
+    """None where the kind has no folder of masks at all."""
+    if not folder.is_dir():
+        return None
+    for stem in (f"{picture.stem}_mask", picture.stem):
+        for suffix in (".png", *sorted(SUFFIXES - {".png"})):
+            if (found := folder / f"{stem}{suffix}").is_file():
+                return found
+    raise DataError(f"{picture} has no mask; expected {folder / picture.stem}_mask.png.")
