@@ -6,7 +6,7 @@ pydantic's validation context. Without one (settings built in code) paths stay a
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -34,11 +34,10 @@ _MAX_SECRET_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReadContext:
-    """Where relative paths count from, what `{env: NAME}` reads, and what was said on the way."""
+    """Where relative paths count from, and what `{env: NAME}` reads."""
 
     folder: Path
     env: Mapping[str, str]
-    warnings: list[str] = field(default_factory=list)
 
 
 class Section(BaseModel):
@@ -116,27 +115,19 @@ def _read_secret_env(name: str, context: ReadContext) -> SecretStr:
     return SecretStr(text)
 
 
-class EnvironmentText(str):
-    """A text that came from the environment: as a secret it needs no warning."""
-
-    __slots__ = ()
-
-
 def read_secret(value: object, info: ValidationInfo) -> object:
     """{file: PATH}, {env: NAME} or a literal → SecretStr; an error of it never has the value in it."""
     if value is None or isinstance(value, SecretStr):
         return value
     context = _context(info)
     if isinstance(value, str):
-        if context is not None and not isinstance(value, EnvironmentText):
-            context.warnings.append(f"{info.field_name}: literal secret in the file; better {{file: PATH}}")
-        return SecretStr(str(value))
+        return SecretStr(value)
     match value:
         case {"file": str(name), **rest} if not rest:
             return _read_secret_file(name, context or ReadContext(Path(), {}))
         case {"env": str(name), **rest} if not rest:
             return _read_secret_env(name, context or ReadContext(Path(), {}))
-    raise PydanticCustomError("secret", "expected {{file: PATH}}, {{env: NAME}} or a text in quotes")
+    raise PydanticCustomError("secret", "expected {file: PATH}, {env: NAME} or a text in quotes")
 
 
 def _simple_polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
@@ -218,15 +209,11 @@ Polygon = Annotated[tuple[Point, ...], AfterValidator(_simple_polygon)]
 """Corners [x, y] in order around the area, as shares 0 to 1 of the picture's width and height."""
 
 
-def take_credentials(raw: Any, info: ValidationInfo, key: str) -> Any:
-    """A section with user and password moved out of its `url` into keys of their own, with a warning."""
+def take_credentials(raw: Any) -> Any:
+    """A section with user and password moved out of its `url` into the keys `username` and `password`."""
     if not isinstance(raw, dict) or not isinstance(url := raw.get("url"), str):
         return raw
     split = split_credentials(url)
-    if split.username is None and split.password is None:
-        return raw
-    if context := _context(info):
-        context.warnings.append(f"{key}: user and password stand inside the URL; better keys of their own")
     found = {"username": split.username, "password": split.password}
     return {
         **raw,

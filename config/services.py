@@ -84,7 +84,7 @@ def _stream_name(template: str) -> str:
     bare = template.replace("{site}", "").replace("{line}", "")
     if not _STREAM.match(bare) or not template.endswith(":events"):
         raise PydanticCustomError(
-            "stream", "expected letters, digits, `:`, {{site}} and {{line}}, ending in `:events`"
+            "stream", "expected letters, digits, `:`, {site} and {line}, ending in `:events`"
         )
     return template
 
@@ -115,8 +115,8 @@ class EventsSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _credentials_out_of_the_url(cls, raw: Any, info: ValidationInfo) -> Any:
-        return take_credentials(raw, info, "events.url")
+    def _credentials_out_of_the_url(cls, raw: Any) -> Any:
+        return take_credentials(raw)
 
     def stream_key(self, site: str, line: str) -> str:
         """The event stream's key with its placeholders filled."""
@@ -270,7 +270,11 @@ class BridgeSettings(Section):
             raise PydanticCustomError(
                 "bridge_type",
                 "no bridge of this type is installed, expected {known}",
-                {"known": ", ".join(known) or "none: no package with linewatch.sinks is installed"},
+                {
+                    "known": f"one of {', '.join(known)}"
+                    if known
+                    else "a package that brings one (linewatch.sinks)"
+                },
             )
         return kind
 

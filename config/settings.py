@@ -8,7 +8,7 @@ file makes a new one.
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -174,10 +174,16 @@ def _full_reference(name: str, ref: str) -> str:
     return ref if "@" in ref else f"{ref}@latest"
 
 
+def _known_version(version: int) -> int:
+    if version != CONFIG_VERSION:
+        raise PydanticCustomError("version", "is {given}, this program reads version 1", {"given": version})
+    return version
+
+
 class Settings(Section):
     """The whole file."""
 
-    version: int
+    version: Annotated[int, AfterValidator(_known_version)]
     """Version of the file's form; this program reads 1."""
     site: Name = "site"
     """Name of the plant, in stream keys and events."""
@@ -213,14 +219,6 @@ class Settings(Section):
     _warnings: tuple[str, ...] = PrivateAttr(())
     _file: Path | None = PrivateAttr(None)
 
-    @model_validator(mode="after")
-    def _form_is_known(self) -> "Settings":
-        if self.version != CONFIG_VERSION:
-            raise PydanticCustomError(
-                "version", "is {given}, this program reads version 1", {"given": self.version}
-            )
-        return self
-
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed but unwise, one sentence each, without values; say them once at start."""
@@ -231,10 +229,10 @@ class Settings(Section):
         """The file that these settings were read from; None if they were made in code."""
         return self._file
 
-    def noted(self, file: Path | None, warnings: tuple[str, ...]) -> "Settings":
-        """These settings with where they came from and what was said while reading."""
+    def noted(self, file: Path | None, warnings: tuple[str, ...] = ()) -> Self:
+        """These settings with where they came from, and more that was said while reading."""
         copy = self.model_copy()
-        copy._file, copy._warnings = file, warnings
+        copy._file, copy._warnings = file, self._warnings + warnings
         return copy
 
 

@@ -43,8 +43,8 @@ class RtspSource(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _credentials_out_of_the_url(cls, raw: Any, info: ValidationInfo) -> Any:
-        return take_credentials(raw, info, "source.url")
+    def _credentials_out_of_the_url(cls, raw: Any) -> Any:
+        return take_credentials(raw)
 
     def camera_url(self) -> CameraUrl:
         """The address with its credentials, hidden in every text."""

@@ -1,0 +1,139 @@
+"""The config file, the environment and secret files → Settings, or every mistake at once.
+
+ConfigError   what the operator wrote can't be used; nothing was started (exit code 2)
+
+Which file: the one that is named, else LINEWATCH_CONFIG, else ./cameras.yaml.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from . import document, environment
+from .document import Document, Mistake, dotted
+from .environment import Overrides
+from .fields import SECRET_KEY, ReadContext
+from .mistakes import key_of, sentence
+from .settings import Settings
+from .url import split_credentials
+
+DEFAULT_FILE = Path("cameras.yaml")
+FILE_VARIABLE = "LINEWATCH_CONFIG"
+
+
+class ConfigError(Exception):
+    """The settings can't be used. `lines`: one sentence a mistake, `file:line: key: …`, none with a secret."""
+
+    user_message = True
+    exit_code = 2
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+def find(path: Path | str | None = None, env: Mapping[str, str] | None = None) -> Path:
+    """The file that `load` would read; it need not exist."""
+    env = os.environ if env is None else env
+    return Path(path or env.get(FILE_VARIABLE) or DEFAULT_FILE)
+
+
+def load(path: Path | str | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read the file that `find` names. `env` replaces the process's environment, for tests.
+
+    Raises ConfigError with all mistakes. Safe in any thread; reads files, touches nothing else.
+    """
+    env = os.environ if env is None else env
+    file = find(path, env)
+    return parse(_text(file), name=str(file), folder=file.absolute().parent, env=env).noted(file.absolute())
+
+
+def parse(text: str, *, name: str, folder: Path, env: Mapping[str, str] | None = None) -> Settings:
+    """Settings from a file's `text`, for an editor or a REST call: `name` is what messages call it.
+
+    Relative paths count from `folder`. Raises ConfigError with all mistakes.
+    """
+    env = os.environ if env is None else env
+    read, overrides = document.read(text, name), environment.read(env)
+    mistakes = [*read.mistakes, *overrides.mistakes]
+    if read.root is None:
+        raise ConfigError(map(str, mistakes))
+    try:
+        settings = Settings.model_validate(
+            environment.merged(read.data, overrides.data), context=ReadContext(folder, env)
+        )
+    except ValidationError as error:
+        mistakes += [_mistake(detail, read, overrides) for detail in error.errors(include_url=False)]
+    if mistakes:
+        raise ConfigError(_hidden(sorted(mistakes), read.data, overrides.data))
+    return settings.noted(None, (*_warnings(read), *overrides.warnings))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"{file}: there is no such file; name one with --config or {FILE_VARIABLE}"]
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{file}: is not UTF-8 text (byte {error.start})"]) from None
+    except OSError as error:
+        raise ConfigError([f"{file}: can't be read: {error.strerror}"]) from None
+
+
+def _mistake(error: ErrorDetails, read: Document, overrides: Overrides) -> Mistake:
+    path = key_of(error)
+    if (
+        error["type"].startswith("union_tag")
+        and isinstance(error["input"], dict)
+        and "type" in error["input"]
+    ):
+        path = (*path, "type")
+    line, depth = read.line_of(path)
+    if variable := overrides.variable_of(path, depth):
+        return Mistake(f"environment {variable}", 0, dotted(path), sentence(error))
+    return Mistake(read.name, line, dotted(path), sentence(error))
+
+
+def _literal_secrets(value: Any, path: document.Path = ()) -> Iterator[tuple[document.Path, str]]:
+    """(key, text) of every password that stands in the file itself, or inside a URL there."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            here = (*path, key)
+            if isinstance(item, str) and SECRET_KEY.search(key) and not key.endswith("_file"):
+                yield here, item
+            elif isinstance(item, str):
+                split = split_credentials(item)
+                if split.password is not None:
+                    yield here, split.password.get_secret_value()
+            else:
+                yield from _literal_secrets(item, here)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _literal_secrets(item, (*path, index))
+
+
+def _warnings(read: Document) -> Iterator[str]:
+    for path, _ in _literal_secrets(read.data):
+        inside = str(path[-1]) == "url"
+        text = (
+            "user and password stand inside the address, better in the keys username and password"
+            if inside
+            else "a literal secret, better {file: PATH} or {env: NAME}"
+        )
+        yield str(Mistake(read.name, read.line_of(path)[0], dotted(path), text))
+
+
+def _hidden(mistakes: list[Mistake], *raws: Any) -> Iterator[str]:
+    """Belt and braces: no message shows a value, and if one did, a secret would be starred out here."""
+    secrets = sorted({text for raw in raws for _, text in _literal_secrets(raw) if len(text) > 3}, key=len)
+    for mistake in mistakes:
+        line = str(mistake)
+        for secret in reversed(secrets):
+            line = line.replace(secret, "***")
+        yield line
