@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from config.settings import CameraSettings
 from engine.core import Frame
 
 from .backoff import Backoff
@@ -47,6 +48,18 @@ class CameraPolicy:
     frozen_after_s: float | None = 10.0
     limits: HealthLimits = field(default_factory=HealthLimits)
     outages: OutagePolicy = field(default_factory=OutagePolicy)
+
+    @classmethod
+    def of(cls, settings: CameraSettings) -> "CameraPolicy":
+        """What the config says; in `every` mode no picture is left out."""
+        health = settings.health
+        return cls(
+            fps=settings.fps if settings.frames == "latest" else None,
+            down_after_s=settings.down_after_s,
+            frozen_after_s=health.frozen_after_s,
+            limits=HealthLimits(**health.model_dump(exclude={"frozen_after_s", "max_flaps_per_hour"})),
+            outages=OutagePolicy(flaps=health.max_flaps_per_hour, flap_window_s=3600.0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
