@@ -1,4 +1,4 @@
-"""Overrides from the environment, by pydantic-settings: LINEWATCH_CAMERAS__TOP__FPS=5 is `cameras.top.fps: 5`."""
+"""Overrides by pydantic-settings: the variable LINEWATCH_CAMERAS__TOP__FPS=5 is `cameras.top.fps: 5`."""
 
 import difflib
 import json

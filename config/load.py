@@ -26,7 +26,7 @@ FILE_VARIABLE = "LINEWATCH_CONFIG"
 
 
 class ConfigError(Exception):
-    """The settings can't be used. `lines`: one sentence a mistake, `file:line: key: …`, none with a secret."""
+    """The settings can't be used. `lines`: a sentence each, `file:line: key: …`, none with a secret."""
 
     user_message = True
     exit_code = 2

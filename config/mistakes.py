@@ -1,11 +1,10 @@
-"""What pydantic found wrong, as sentences for the person who wrote the file: what is wrong, what is expected."""
+"""What pydantic found wrong, as sentences for who wrote the file: what is wrong, what is expected."""
 
 import difflib
 import types
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -211,15 +210,3 @@ def _inner(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         return _inner(next(arg for arg in get_args(annotation) if arg is not type(None)))
     return annotation
-
-
-def secrets_in(value: Any) -> Iterator[SecretStr]:
-    """Every secret in `value`, a dumped or raw structure, at any depth."""
-    if isinstance(value, SecretStr):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from secrets_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from secrets_in(item)

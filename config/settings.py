@@ -7,11 +7,21 @@ file makes a new one.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from .fields import Name, Polygon, Section
 from .services import (
@@ -40,6 +50,13 @@ class ModelChoice(Section):
     """Side of the square that the network sees, for training; a trained model knows its own."""
     size: Literal["lite", "r18", "wide-lite", "wide"] = "lite"
     """Size of the network, for training."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """In the file a text alone will do: editors shall know."""
+        keys = handler.resolve_ref_schema(handler(core))
+        reference = keys["properties"]["ref"]
+        return {"anyOf": [{**reference, "title": "Reference"}, dict(keys)], "description": cls.__doc__}
 
     @model_validator(mode="before")
     @classmethod
@@ -234,6 +251,33 @@ class Settings(Section):
         copy = self.model_copy()
         copy._file, copy._warnings = file, self._warnings + warnings
         return copy
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the config file, for editors: put its address into the file's first line."""
+    schema = Settings.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:linewatch:config:1",
+        **schema,
+        "title": "Linewatch configuration",
+    }
+
+
+def secrets_of(settings: Settings) -> list[SecretStr]:
+    """Every secret that the settings hold, for `config.logs.configure`."""
+    return list(_secrets_in(settings.model_dump()))
+
+
+def _secrets_in(value: Any) -> Iterator[SecretStr]:
+    if isinstance(value, SecretStr):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _secrets_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets_in(item)
 
 
 def config_sha256(part: BaseModel) -> str:

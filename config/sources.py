@@ -145,7 +145,10 @@ class PluginSource(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
+    # Without the exclusion every source of ours would fit twice in the JSON Schema.
+    type: str = Field(
+        json_schema_extra={"not": {"enum": ["rtsp", "webrtc", "usb", "file", "folder", "pattern"]}}
+    )
     """The entry point's name."""
 
     @model_validator(mode="before")

@@ -1,0 +1,130 @@
+"""`linewatch NAME …`: finds its commands through the entry-point group `linewatch.commands`, imports nobody.
+
+An entry point is a module with `HELP: str`, `configure(parser)` and `main(arguments) -> int`; only the module
+of the command that was asked for is imported. Exit codes: 0 done, 1 the work failed, 2 the input was wrong,
+130 interrupted. What an operator did wrong is one sentence on stderr; a traceback is always a bug of ours.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Protocol
+
+GROUP = "linewatch.commands"
+DISTRIBUTION = "linewatch"
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Command(Protocol):
+    """What a command's module holds."""
+
+    HELP: str
+    """One line for the list of commands."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+
+    def main(self, arguments: argparse.Namespace) -> int:
+        """Do the work; the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code. The console script's entry."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands = {point.name: point for point in entry_points(group=GROUP)}
+    match words:
+        case []:
+            sys.stderr.write(_overview(commands))
+            return WRONG_INPUT
+        case ["-h" | "--help" | "help", *_]:
+            sys.stdout.write(_overview(commands))
+            return DONE
+        case ["--version", *_]:
+            sys.stdout.write(f"linewatch {version(DISTRIBUTION)}\n")
+            return DONE
+        case [name, *rest] if name in commands:
+            return _guarded(name, commands[name], rest)
+    return _refuse(_unknown(words[0], list(commands)), WRONG_INPUT)
+
+
+def _guarded(name: str, point: EntryPoint, rest: list[str]) -> int:
+    """Run the command and turn what a person did wrong into a sentence and a code."""
+    try:
+        return _run(name, point, rest)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone (`linewatch events | head`); the interpreter's own last flush must not cry.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # the outermost line: what is not for a person goes on, as a bug
+        if not _is_for_a_person(error):
+            raise
+        return _refuse(str(error), int(getattr(error, "exit_code", FAILED)))
+
+
+def _run(name: str, point: EntryPoint, rest: list[str]) -> int:
+    command: Command = point.load()
+    parser = argparse.ArgumentParser(
+        prog=f"linewatch {name}", description=command.HELP, allow_abbrev=False, exit_on_error=True
+    )
+    command.configure(parser)
+    try:
+        arguments = parser.parse_args(rest)
+    except SystemExit as left:  # argparse has printed its help (0) or what was wrong (2)
+        return left.code if isinstance(left.code, int) else WRONG_INPUT
+    code = command.main(arguments)
+    sys.stdout.flush()
+    return code
+
+
+def _is_for_a_person(error: Exception) -> bool:
+    """Our error trees say so themselves; the engine's knows nothing of us and is known by its name."""
+    return bool(getattr(error, "user_message", False)) or any(
+        (kind.__module__, kind.__name__) == ("engine.errors", "EngineError") for kind in type(error).__mro__
+    )
+
+
+def _refuse(text: str, code: int) -> int:
+    sys.stderr.write(f"{text}\n")
+    return code
+
+
+def _unknown(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    what = "option" if word.startswith("-") else "command"
+    wish = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(sorted(known))}"
+    return f"linewatch: unknown {what} {word!r}, {wish}"
+
+
+def _overview(commands: dict[str, EntryPoint]) -> str:
+    lines = [f"  {name:<{_width(commands)}}  {_help(commands[name])}" for name in sorted(commands)]
+    return "\n".join(
+        [
+            "usage: linewatch COMMAND [OPTIONS]",
+            "",
+            "Cameras on a production line in, defect events out.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "linewatch COMMAND --help says more. Also: --version, --help.",
+            "",
+        ]
+    )
+
+
+def _width(commands: dict[str, EntryPoint]) -> int:
+    return max(map(len, commands), default=0)
+
+
+def _help(point: EntryPoint) -> str:
+    try:
+        command: Command = point.load()
+    except ImportError as error:  # an optional part of it is not installed: the others still get their line
+        return f"(not usable here: {error})"
+    return command.HELP

@@ -1,0 +1,38 @@
+"""`linewatch schema [NAME]`: the contracts as JSON Schema, for editors and for those who subscribe."""
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from typing import Any
+
+HELP = "print a JSON Schema: the config file's, the events'"
+
+# name → (module, function that makes the schema); imported only when asked for.
+SCHEMAS: dict[str, tuple[str, str]] = {
+    "config": ("config.settings", "json_schema"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Which one; without a name all of them in one object."""
+    parser.add_argument(
+        "name", nargs="?", choices=sorted(SCHEMAS), help="which schema; without: all, by name"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print it, indented, on stdout."""
+    found: Any = (
+        schema(arguments.name) if arguments.name else {name: schema(name) for name in sorted(SCHEMAS)}
+    )
+    json.dump(found, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+    return 0
+
+
+def schema(name: str) -> dict[str, Any]:
+    """One contract of SCHEMAS as JSON Schema."""
+    module, function = SCHEMAS[name]
+    made: dict[str, Any] = getattr(import_module(module), function)()
+    return made
