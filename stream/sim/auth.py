@@ -1,4 +1,6 @@
-"""Basic and Digest authentication for RTSP (RFC 2617, as cameras do it: MD5, realm and nonce). Pure, both ends."""
+"""Basic and Digest authentication for RTSP (RFC 2617, as cameras do it: MD5, realm and nonce). Pure, both
+ends.
+"""
 
 import base64
 import hashlib

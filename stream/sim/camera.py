@@ -45,7 +45,8 @@ class Viewer:
 class SimCamera:
     """`show` at `fps`; time stamps are 90 kHz from a random start, UTC is the host's clock when it began.
 
-    Pictures are made only while somebody watches; the show's time goes on. All methods belong to the event loop.
+    Pictures are made only while somebody watches; the show's time goes on. All methods belong to the event
+    loop.
     """
 
     def __init__(self, name: str, show: Show, fps: float, schedule: ScheduleWriter | None = None) -> None:

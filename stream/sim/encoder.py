@@ -41,7 +41,8 @@ class Encoder:
         self.parameter_sets = parameter_sets(split_nals(bytes(context.extradata or b"")))
 
     def encode(self, pixels: NDArray[np.uint8], pts: int, key: bool) -> list[bytes]:
-        """The NAL units of one picture, parameter sets first when it is a key one; `pts` in 90 kHz ticks, rising.
+        """The NAL units of one picture, parameter sets first when it is a key one; `pts` in 90 kHz ticks,
+        rising.
 
         `pixels` is (h, w, 3) uint8 RGB.
         """

@@ -17,7 +17,8 @@ class Faults:
     """`stall`, `freeze`, `garbage`, `refuse` last some seconds; `drop` and `lose` are shares until set again.
 
     stall: connections stay, nothing is sent · freeze: the same picture over and over, with new time stamps ·
-    garbage: damaged H.264 · refuse: connections are closed, new ones too · drop: pictures · lose: RTP packets ·
+    garbage: damaged H.264 · refuse: connections are closed, new ones too · drop: pictures · lose: RTP
+    packets ·
     kill: all connections are cut once, in the middle of a picture.
     """
 

@@ -3,7 +3,7 @@
 The mask of a defect is where the picture changed by more than a person overlooks, not where we meant to draw.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -31,7 +31,9 @@ class Flaw:
 
 
 def add(part: Part, kind: str, rng: Rng) -> Flaw:
-    """Draw a defect of this kind on the part, 12 to 80 px long and visible. Raises KeyError for an unknown kind."""
+    """Draw a defect of this kind on the part, 12 to 80 px long and visible. Raises KeyError for an unknown
+    kind.
+    """
     draw = KINDS[kind]
     best: Flaw | None = None
     for _ in range(_TRIES):
@@ -74,7 +76,7 @@ def _place(part: Part, kind: str, rng: Rng) -> Point:
     return float(rng.uniform(0.12, 0.88) * width), float(rng.uniform(0.14, 0.86) * height)
 
 
-def _mix(pixels: Picture, cover: NDArray[np.float32], colour: tuple[float, float, float]) -> Picture:
+def _mix(pixels: Picture, cover: NDArray[np.float32], colour: Sequence[float]) -> Picture:
     """Lay a colour over the picture where `cover` (h, w) in [0, 1] says so."""
     a = cover[..., None]
     return np.asarray(np.clip(pixels * (1 - a) + np.asarray(colour, np.float32) * a, 0, 255), np.uint8)
@@ -146,7 +148,7 @@ def _stain(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:
 def _crack(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:
     line = _walk(at, rng.uniform(45, 85), 0.55, rng, steps=12)
     cover = _stroke(part.alpha.shape, line, 2, 0.6)
-    branch = line[4] + (_walk((0, 0), rng.uniform(15, 30), 0.4, rng, steps=6) - 0)
+    branch = line[4] + _walk((0, 0), rng.uniform(15, 30), 0.4, rng, steps=6)
     cover = np.maximum(cover, _stroke(part.alpha.shape, branch.astype(np.int32), 2, 0.5))
     return _mix(pixels, np.clip(cover * 1.3, 0, 1), (18, 17, 17))
 
@@ -157,7 +159,7 @@ def _contamination(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:
     cover = _stroke(part.alpha.shape, line, int(rng.integers(3, 5)), 0.6)
     pixels = _mix(pixels, np.roll(cover, (3, 3), (0, 1)) * 0.5, (30, 30, 30))
     colour = rng.choice([(32, 60, 130), (120, 34, 30), (36, 34, 32), (150, 120, 30)])
-    return _mix(pixels, np.clip(cover * 1.2, 0, 1), tuple(float(c) for c in colour))
+    return _mix(pixels, np.clip(cover * 1.2, 0, 1), colour)
 
 
 def _blob(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:
@@ -166,7 +168,7 @@ def _blob(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:
     cover = _spot(part.alpha.shape, at, radius, rng, rough=0.12)
     colour = rng.choice([(196, 160, 40), (44, 120, 70), (170, 50, 48), (238, 236, 224)])
     pixels = _mix(pixels, np.roll(cover, (2, 2), (0, 1)) * 0.45, (20, 20, 20))
-    pixels = _mix(pixels, cover * 0.92, tuple(float(c) for c in colour))
+    pixels = _mix(pixels, cover * 0.92, colour)
     shine = _spot(part.alpha.shape, (at[0] - radius / 3, at[1] - radius / 3), radius / 4, rng)
     return _mix(pixels, shine * 0.7, (255, 255, 255))
 
@@ -179,8 +181,8 @@ def _missing_print(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:
         cover, (int(at[0] - w / 2), int(at[1] - h / 2)), (int(at[0] + w / 2), int(at[1] + h / 2)), 1.0, -1
     )
     worn = np.asarray(cv2.GaussianBlur(rng.standard_normal(cover.shape).astype(np.float32), (0, 0), 1.5))
-    cover = cv2.GaussianBlur(cover, (0, 0), 1.0) * np.clip(1.02 - 0.25 * np.abs(worn), 0, 1)
-    return _mix(pixels, np.asarray(cover, np.float32), (230, 229, 224))
+    patchy = cv2.GaussianBlur(cover, (0, 0), 1.0) * np.clip(1.02 - 0.25 * np.abs(worn), 0, 1)
+    return _mix(pixels, np.asarray(patchy, np.float32), (230, 229, 224))
 
 
 def _tear(pixels: Picture, part: Part, at: Point, rng: Rng) -> Picture:

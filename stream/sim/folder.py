@@ -31,7 +31,9 @@ class FolderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The files of a folder, each tuple sorted; `masks` belongs to `defective`, None where there is no mask."""
+    """The files of a folder, each tuple sorted; `masks` belongs to `defective`, None where there is no
+    mask.
+    """
 
     root: Path
     learn: tuple[Path, ...]
@@ -88,7 +90,9 @@ def _read(file: Path, flag: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
 
 
 def letterbox(pixels: NDArray[np.uint8], size: tuple[int, int], nearest: bool = False) -> NDArray[np.uint8]:
-    """Scaled to fit into `size` (width, height) without distortion, black around; (h, w) or (h, w, 3) uint8."""
+    """Scaled to fit into `size` (width, height) without distortion, black around; (h, w) or (h, w, 3)
+    uint8.
+    """
     height, width = pixels.shape[:2]
     scale = min(size[0] / width, size[1] / height)
     w, h = min(size[0], max(1, round(width * scale))), min(size[1], max(1, round(height * scale)))
@@ -100,7 +104,9 @@ def letterbox(pixels: NDArray[np.uint8], size: tuple[int, int], nearest: bool = 
 
 
 def boxes(mask: Mask) -> list[Box]:
-    """Boxes of the separate defects of a mask, largest first: pieces close together are one, specks are none."""
+    """Boxes of the separate defects of a mask, largest first: pieces close together are one, specks are
+    none.
+    """
     joined = cv2.dilate(mask.astype(np.uint8), np.ones((_JOIN_PX, _JOIN_PX), np.uint8))
     count, labels = cv2.connectedComponents(joined)
     found = []
@@ -122,7 +128,8 @@ class Pace:
 
 
 class FolderShow:
-    """Pictures of one folder, shuffled by `seed`, letterboxed to one size. Reading happens as pictures come up.
+    """Pictures of one folder, shuffled by `seed`, letterboxed to one size. Reading happens as pictures come
+    up.
 
     Raises FolderError for a folder without pictures; a picture that can't be read ends the show the same way.
     """
@@ -162,7 +169,9 @@ class FolderShow:
         return Shot(name, phase, from_s, defects)
 
     def picture(self, at_s: float) -> Picture:
-        """The frame, (h, w, 3) uint8 RGB, with a little noise: no two frames of a real camera are the same."""
+        """The frame, (h, w, 3) uint8 RGB, with a little noise: no two frames of a real camera are the
+        same.
+        """
         phase, number, _, _ = self._now(at_s)
         rng = np.random.default_rng([self._seed, int(at_s * 1000)])
         return self._grain.over(self._still(self._file(phase, number)[0]), 1.0, rng)

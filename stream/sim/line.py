@@ -1,7 +1,9 @@
 """A production line in front of a fixed camera (ours): a pure function of (look, seed, time).
 
-An indexing belt: a part slides in, stands for a bit more than a second, and slides out while the next comes. Of
-four parts in a row one is defective, never two with fewer than two good ones between, so that incidents close.
+An indexing belt: a part slides in, stands for a bit more than a second, and slides out while the next
+comes. Of
+four parts in a row one is defective, never two with fewer than two good ones between, so that incidents
+close.
 """
 
 import itertools
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from .flaws import Mask, add, box_of
 from .looks import LOOKS, Part, Picture, Rng
 from .sensor import Grain
-from .shown import Shot, ShownDefect
+from .shown import Phase, Shot, ShownDefect
 
 CYCLE_S, SLIDE_S = 1.6, 0.24
 _START_JITTER_S = 0.2
@@ -29,7 +31,9 @@ _PART, _GROUP_POSITION, _BELT, _TILES, _DEFECT, _VARIANT, _START = range(7)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Station:
-    """Part `index` at rest in front of the camera: `pixels` (h, w, 3) uint8 without noise, `mask` (h, w) bool."""
+    """Part `index` at rest in front of the camera: `pixels` (h, w, 3) uint8 without noise, `mask` (h, w)
+    bool.
+    """
 
     pixels: Picture
     mask: Mask
@@ -37,9 +41,11 @@ class Station:
 
 
 class ProductionLine:
-    """`look` is a key of LOOKS; `size` is (width, height), both even. One thread at a time (it caches drawings).
+    """`look` is a key of LOOKS; `size` is (width, height), both even. One thread at a time (it caches
+    drawings).
 
-    `good_before_s`: parts that start to come in before that time are good. Raises KeyError for an unknown look.
+    `good_before_s`: parts that start to come in before that time are good. Raises KeyError for an unknown
+    look.
     """
 
     def __init__(self, look: str, seed: int = 0, size: tuple[int, int] = (640, 480)) -> None:
@@ -96,7 +102,7 @@ class ProductionLine:
     def shot(self, at_s: float, good_before_s: float = _NEVER) -> Shot:
         """The part at that time."""
         index = self.index(at_s)
-        phase = "learn" if self.starts_s(index) < good_before_s else "live"
+        phase: Phase = "learn" if self.starts_s(index) < good_before_s else "live"
         return Shot(f"part-{index + 1:06d}", phase, self.starts_s(index), self.defects(index, good_before_s))
 
     # --- the picture ---
@@ -109,7 +115,8 @@ class ProductionLine:
             before = self._station(index - 1, self.defective(index - 1, good_before_s)).pixels
             here = _slid(before, here, moved_px)
             speed_px = _slide_speed(at_s - self.starts_s(index), self.size[0])
-            here = cv2.blur(here, (max(1, int(speed_px * 0.004)), 1))  # 4 ms of exposure
+            exposed = cv2.blur(here, (max(1, int(speed_px * 0.004)), 1))  # 4 ms of exposure
+            here = np.asarray(exposed, np.uint8)
         return self._sensor(here, at_s)
 
     def mask(self, at_s: float, good_before_s: float = _NEVER) -> Mask:
@@ -128,7 +135,9 @@ class ProductionLine:
         return index, round(self.size[0] * share * share * (3 - 2 * share))
 
     def _sensor(self, pixels: Picture, at_s: float) -> Picture:
-        """Flicker of the lamps (a slow beat with the mains), a vibration of ±1 px, and noise of the sensor."""
+        """Flicker of the lamps (a slow beat with the mains), a vibration of ±1 px, and noise of the
+        sensor.
+        """
         rng = self._rng(_PART, int(at_s * 1000) & 0xFFFFFFFF)
         gain = 1 + 0.012 * np.sin(at_s * 2 * np.pi * 0.9 + self.seed) + float(rng.normal(0, 0.004))
         dx, dy = (int(v) for v in rng.choice((-1, 0, 0, 0, 0, 0, 0, 1), 2))

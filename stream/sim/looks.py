@@ -1,6 +1,7 @@
 """What passes the camera: belts and parts of two looks, drawn from a random generator (ours).
 
-A part is drawn once and cached by its caller; nothing here is called per frame. Pictures are uint8 RGB, (h, w, 3);
+A part is drawn once and cached by its caller; nothing here is called per frame. Pictures are uint8 RGB, (h,
+w, 3);
 `alpha` is float32 in [0, 1], (h, w), 1 where the part covers the belt.
 """
 
@@ -18,7 +19,8 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A drawn part: `pixels` (h, w, 3) uint8, `alpha` (h, w) float32, `solid` (h, w) bool where there is material
+    """A drawn part: `pixels` (h, w, 3) uint8, `alpha` (h, w) float32, `solid` (h, w) bool where there is
+    material
     that a defect can lie on (not in a bore), `printed` boxes (x0, y0, x1, y1) with ink.
     """
 
@@ -29,12 +31,14 @@ class Part:
 
 
 def _noise(rng: Rng, height: int, width: int, blur_px: tuple[float, float]) -> Plane:
-    """Smooth noise of mean 0 and deviation 1, (height, width), that tiles horizontally; `blur_px` is (x, y) sigma."""
+    """Smooth noise of mean 0 and deviation 1, (height, width), that tiles horizontally; `blur_px` is (x,
+    y) sigma.
+    """
     pad = int(3 * max(blur_px)) + 1
     plane = rng.standard_normal((height, width)).astype(np.float32)
-    plane = cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_WRAP)
-    plane = cv2.GaussianBlur(plane, (0, 0), sigmaX=max(blur_px[0], 0.1), sigmaY=max(blur_px[1], 0.1))
-    plane = plane[pad:-pad, pad:-pad]
+    wrapped = cv2.copyMakeBorder(plane, pad, pad, pad, pad, cv2.BORDER_WRAP)
+    soft = cv2.GaussianBlur(wrapped, (0, 0), sigmaX=max(blur_px[0], 0.1), sigmaY=max(blur_px[1], 0.1))
+    plane = np.asarray(soft[pad:-pad, pad:-pad], np.float32)
     return np.asarray((plane - plane.mean()) / (plane.std() + 1e-6), np.float32)
 
 
@@ -48,7 +52,9 @@ def _bytes(values: NDArray[np.float32]) -> Picture:
 
 
 def rounded_alpha(height: int, width: int, radius_px: int) -> Plane:
-    """The coverage of a rounded rectangle that fills the picture, with a soft edge, (height, width) float32."""
+    """The coverage of a rounded rectangle that fills the picture, with a soft edge, (height, width)
+    float32.
+    """
     alpha = np.zeros((height, width), np.float32)
     m, r = 2, radius_px
     cv2.rectangle(alpha, (m + r, m), (width - 1 - m - r, height - 1 - m), 1.0, -1)
@@ -101,7 +107,9 @@ def _disc(radius: Plane, edge: float) -> Plane:
 
 
 def _turned_seat(pixels: NDArray[np.float32], centre: tuple[int, int], scale: float, rng: Rng) -> None:
-    """Concentric turning marks with the two bright fans that a lathe leaves, and a dark bore in the middle."""
+    """Concentric turning marks with the two bright fans that a lathe leaves, and a dark bore in the
+    middle.
+    """
     height, width = pixels.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     dx, dy = x - centre[0], y - centre[1]
@@ -136,7 +144,7 @@ def _write(
     pixels += cover * (np.asarray(colour, np.float32) - pixels)
 
 
-# --- label: a printed label on a kraft carton ----------------------------------------------------------------
+# --- label: a printed label on a kraft carton -------------------------------------------------------
 
 
 def label_belt(rng: Rng, height: int, width: int) -> Picture:

@@ -95,7 +95,9 @@ def request(method: str, url: str, headers: list[tuple[str, str]], body: str = "
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What a client asked for in SETUP: `ports` are interleaved channels (tcp) or its UDP ports, RTP and RTCP."""
+    """What a client asked for in SETUP: `ports` are interleaved channels (tcp) or its UDP ports, RTP and
+    RTCP.
+    """
 
     tcp: bool
     ports: tuple[int, int]

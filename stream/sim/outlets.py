@@ -67,7 +67,7 @@ class UdpOutlet:
 
     def backlog_bytes(self) -> int:
         """What the socket didn't take at once."""
-        return int(self._rtp.get_write_buffer_size())
+        return int(self._rtp.get_write_buffer_size())  # type: ignore[attr-defined]
 
     def release(self) -> None:
         """Give the pair of ports back."""

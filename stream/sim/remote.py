@@ -15,7 +15,9 @@ class RemoteError(Exception):
 
 
 async def tell(url: str, parameters: dict[str, str], credentials: Credentials | None = None) -> None:
-    """Set parameters of the camera at `url` (rtsp://host:port/name), such as {"phase": "live"}. Raises RemoteError."""
+    """Set parameters of the camera at `url` (rtsp://host:port/name), such as {"phase": "live"}. Raises
+    RemoteError.
+    """
     body = "".join(f"{name}: {value}\r\n" for name, value in parameters.items())
     await _ask("SET_PARAMETER", url, body, credentials)
 

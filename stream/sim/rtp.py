@@ -37,7 +37,9 @@ def is_key(nals: Iterable[bytes]) -> bool:
 
 
 def payloads(nals: Iterable[bytes], max_bytes: int = MAX_PAYLOAD_BYTES) -> Iterator[bytes]:
-    """RTP payloads for the NAL units of one picture: STAP-A for parameter sets, single NAL, or FU-A fragments."""
+    """RTP payloads for the NAL units of one picture: STAP-A for parameter sets, single NAL, or FU-A
+    fragments.
+    """
     small: list[bytes] = []
     for nal in nals:
         if nal_type(nal) in (_SPS, _PPS) and 3 + sum(len(n) + 2 for n in (*small, nal)) <= max_bytes:

@@ -1,6 +1,8 @@
-"""What was shown when, beside the stream: one JSON line a part or picture, and how incidents are judged by it.
+"""What was shown when, beside the stream: one JSON line a part or picture, and how incidents are judged by
+it.
 
-Nothing is burnt into the pixels: a line carries the RTP time stamp and the UTC of the first frame that was sent of it.
+Nothing is burnt into the pixels: a line carries the RTP time stamp and the UTC of the first frame that was
+sent of it.
 """
 
 import json
@@ -113,7 +115,9 @@ class ScheduleWriter:
 
 
 def read(path: Path) -> list[Entry]:
-    """All entries so far, oldest first, of the file and the one before it; a line still being written is left out."""
+    """All entries so far, oldest first, of the file and the one before it; a line still being written is
+    left out.
+    """
     parts = [p.read_text("utf-8") for p in (path.with_name(path.name + ".1"), path) if p.exists()]
     return [parse(line) for text in parts for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
@@ -162,7 +166,8 @@ def judge(
 ) -> Score:
     """Compare what one camera was shown from `from_s` to `to_s` (UTC) with its incidents.
 
-    An incident finds a defect if any of its boxes overlaps the defect's within `tolerance_s`; an incident of that
+    An incident finds a defect if any of its boxes overlaps the defect's within `tolerance_s`; an incident
+    of that
     time that overlaps none is a false alarm, even if a defect was shown elsewhere in the picture.
     """
     known = {truth.id: truth for entry in entries for truth in entry.defects}
@@ -186,7 +191,9 @@ def _seen_s(truth: Truth, from_s: float, to_s: float) -> float:
 
 
 def explains(truth: Truth, seen: Sighting, tolerance_s: float = TOLERANCE_S) -> bool:
-    """Whether this defect explains the event: where it stands, or anywhere on its way while it comes or goes."""
+    """Whether this defect explains the event: where it stands, or anywhere on its way while it comes or
+    goes.
+    """
     at_s = seen.captured_at_s
     if not truth.from_s - tolerance_s <= at_s <= truth.to_s + tolerance_s:
         return False

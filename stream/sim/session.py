@@ -29,13 +29,15 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Who is let in: no credentials, everybody; `schemes` of `digest`, `basic` in the order they are offered."""
+    """Who is let in: no credentials, everybody; `schemes` of `digest`, `basic` in the order they are
+    offered.
+    """
 
     credentials: Credentials | None = None
     schemes: tuple[str, ...] = ("digest", "basic")
 
 
-class _Answer(Exception):  # noqa: N818 - not an error: the answer that ends the handling of a request
+class _Answer(Exception):
     def __init__(self, status: int, *headers: tuple[str, str]) -> None:
         self.status, self.headers = status, list(headers)
 
@@ -234,7 +236,8 @@ def description(camera: SimCamera, host: str) -> str:
         "a=control:*",
         f"m=video 0 RTP/AVP {rtp.PAYLOAD_TYPE}",
         f"a=rtpmap:{rtp.PAYLOAD_TYPE} H264/{rtp.CLOCK_HZ}",
-        f"a=fmtp:{rtp.PAYLOAD_TYPE} packetization-mode=1;profile-level-id={profile};sprop-parameter-sets={sprop}",
+        f"a=fmtp:{rtp.PAYLOAD_TYPE} packetization-mode=1;profile-level-id={profile};"
+        f"sprop-parameter-sets={sprop}",
         f"a=framerate:{camera.fps:g}",
         "a=control:trackID=0",
     )

@@ -15,7 +15,8 @@ PHASES: tuple[Phase, ...] = ("learn", "live")
 class ShownDefect:
     """One true defect, in frame pixels (x1, y1 exclusive).
 
-    It stands in `box` from `still_from_s` to `still_to_s`; from `from_s` and until `to_s` its part comes or goes,
+    It stands in `box` from `still_from_s` to `still_to_s`; from `from_s` and until `to_s` its part comes or
+    goes,
     and it is somewhere in `sweep`. A picture that doesn't move has the same four times in pairs.
     """
 
@@ -31,7 +32,9 @@ class ShownDefect:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What one part or one picture is: shown from `from_s` until the next one; `defects` is empty for a good one."""
+    """What one part or one picture is: shown from `from_s` until the next one; `defects` is empty for a
+    good one.
+    """
 
     name: str
     phase: Phase
@@ -40,7 +43,9 @@ class Shot:
 
 
 class Show(Protocol):
-    """Something to film. Used by one thread at a time; reproducible: the same times answer the same pictures."""
+    """Something to film. Used by one thread at a time; reproducible: the same times answer the same
+    pictures.
+    """
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """What a simulated camera films: the pattern production line, or a folder of pictures."""
 
+from .flaws import Mask
 from .line import ProductionLine
 from .looks import Picture
 from .shown import Phase, Shot
-from .flaws import Mask
 
 
 class PatternShow:
