@@ -71,7 +71,7 @@ def _cameras(cameras: list[CameraView]) -> Iterator[Metric]:
         if camera.frame_age_s is not None:
             age.add_metric([camera.name], camera.frame_age_s)
         if camera.model is not None:
-            model.add_metric([camera.name, f"{camera.model.name}@{camera.model.version}"], 1.0)
+            model.add_metric([camera.name, str(camera.model.version)], 1.0)
     yield from (up, age, model)
 
 

@@ -66,7 +66,7 @@ class _Channel:
     camera: str
     look: Look
     viewers: set[Viewer[Picture]] = field(default_factory=set)
-    busy: bool = False
+    drawing: Scene | None = None
     again: bool = False
     shown: Scene | None = None
     last: Picture | None = None
@@ -187,19 +187,20 @@ class Hub:
     def _want(self, channel: _Channel) -> None:
         if self._closed or not channel.viewers:
             return
-        if channel.busy:
-            self._counts.overtaken += channel.again
-            channel.again = True
-            return
-        channel.busy = True
         scene = self._scene(channel.camera)
+        if channel.drawing is not None:
+            if channel.drawing != scene:
+                self._counts.overtaken += channel.again
+                channel.again = True
+            return
+        channel.drawing = scene
         job = asyncio.get_running_loop().run_in_executor(
             self._pool, render, channel.camera, scene, channel.look, self._utc(), self._quality
         )
         job.add_done_callback(lambda done: self._drawn(channel, scene, done))
 
     def _drawn(self, channel: _Channel, scene: Scene, done: "asyncio.Future[Picture]") -> None:
-        channel.busy = False
+        channel.drawing = None
         if self._closed or done.cancelled():
             return
         picture = done.result()

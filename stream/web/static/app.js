@@ -1,0 +1,46 @@
+// Boots the page: theme, the line's state by server-sent events, and which view is shown.
+import { feed } from "./feed.js";
+import { gridView } from "./grid.js";
+import { incidentList } from "./incidents.js";
+import { paintScale } from "./scale.js";
+import { badge } from "./dom.js";
+
+const main = document.getElementById("main");
+let view = null;
+
+function route() {
+  view?.close();
+  view = gridView(main);
+  if (feed.line) view.update(feed.line);
+}
+
+function header(line) {
+  document.getElementById("line").textContent = `${line.site} · ${line.line}`;
+  document.title = `${line.line} – Linewatch`;
+  badge(document.getElementById("ready"), line.ready ? "ready" : "not ready", line.ready ? "ok" : "warn");
+  const reasons = document.getElementById("reasons");
+  reasons.hidden = line.ready;
+  reasons.textContent = line.reasons.join(" ");
+}
+
+function connection(connected) {
+  const text = connected ? "" : "connection lost, trying again";
+  badge(document.getElementById("link"), text, "ng");
+}
+
+function theme() {
+  const root = document.documentElement;
+  const light = matchMedia("(prefers-color-scheme: light)").matches;
+  root.dataset.theme = localStorage.getItem("theme") ?? (light ? "light" : "dark");
+  document.getElementById("theme").addEventListener("click", () => {
+    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+  });
+}
+
+theme();
+paintScale();
+const list = incidentList(document.getElementById("incidents"), document.getElementById("no-incidents"));
+feed.listen((line) => { header(line); list.update(line.incidents); view?.update(line); }, connection);
+addEventListener("hashchange", route);
+route();
