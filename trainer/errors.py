@@ -1,8 +1,7 @@
 """What can go wrong in the trainer.
 
 TrainerError (exit code 1)
- ├── DataError      pictures, masks or arguments are missing, unreadable, or don't fit together (exit code 2)
- └── RegistryError  a model or version that was named doesn't exist, or can't be moved to (exit code 2)
+ └── DataError  pictures, masks or arguments are missing, unreadable, or don't fit together (exit code 2)
 """
 
 
@@ -15,11 +14,5 @@ class TrainerError(Exception):
 
 class DataError(TrainerError):
     """What was given can't be trained on or measured with; the text says what to change."""
-
-    exit_code = 2
-
-
-class RegistryError(TrainerError):
-    """A model or version that was named doesn't exist, or can't be moved to."""
 
     exit_code = 2
