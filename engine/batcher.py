@@ -1,0 +1,145 @@
+"""Which frames go through the device together, and when. Pure: no clock, no lock, no sleep.
+
+A dict from camera to its waiting frames keeps the order in which cameras got their turn. Replacing a camera's
+frame keeps its turn, so the newest picture is inspected (drop-oldest) and a fast camera can't push a slow
+one back (fairness): one structure, two rules.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from .core import Batch, Frame
+
+Mode = Literal["latest", "every"]
+# Why a frame was not inspected.
+Reason = Literal["displaced", "late", "refused", "removed", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A frame that will not be inspected, and why."""
+
+    frame: Frame
+    reason: Reason
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One camera's place: `since` is when its turn began; replacing a frame doesn't change it."""
+
+    since: float
+    line: deque[Frame]
+
+
+class Batcher:
+    """Places for waiting frames, and the batch that is due.
+
+    `max_batch` frames at most go together. A batch is due when so many wait, when every registered camera
+    waits, or when the oldest turn is `max_wait_s` old. A frame of a `latest` camera that can't be done
+    within `deadline_s` of its `tick` is dropped before work is spent on it; the batch is kept small enough
+    for the device to finish in half of that. A camera in `every` mode has a line of `line_frames`; a full
+    line refuses, and nothing in it is dropped for being late. All times are `time.monotonic()` seconds. Not
+    safe for threads: the engine holds a lock.
+    """
+
+    def __init__(
+        self, *, max_batch: int, max_wait_s: float, deadline_s: float, line_frames: int = 16
+    ) -> None:
+        if max_batch < 1 or line_frames < 1:
+            raise ValueError("max_batch and line_frames must be at least 1")
+        self.max_batch = max_batch
+        self.max_wait_s = max_wait_s
+        self.deadline_s = deadline_s
+        self.line_frames = line_frames
+        self._modes: dict[str, Mode] = {}
+        self._turns: dict[str, _Turn] = {}
+
+    def __len__(self) -> int:
+        return sum(len(turn.line) for turn in self._turns.values())
+
+    def set_mode(self, camera: str, mode: Mode) -> None:
+        """Register a camera; going to `latest` leaves what already waits in its line."""
+        self._modes[camera] = mode
+
+    def remove(self, camera: str) -> list[Dropped]:
+        """Forget a camera; what waited comes back as `removed`."""
+        self._modes.pop(camera, None)
+        turn = self._turns.pop(camera, None)
+        return [Dropped(frame, "removed") for frame in turn.line] if turn else []
+
+    def clear(self) -> list[Dropped]:
+        """Empty every place; what waited comes back as `stopped`."""
+        left = [Dropped(frame, "stopped") for turn in self._turns.values() for frame in turn.line]
+        self._turns.clear()
+        return left
+
+    def offer(self, frame: Frame, now: float) -> Dropped | None:
+        """Put a frame in its camera's place; returns the frame that has to go: an older one, or this one."""
+        turn = self._turns.setdefault(frame.camera, _Turn(now, deque()))
+        if self._modes.get(frame.camera, "latest") == "every":
+            return self._queue(turn, frame)
+        displaced = turn.line.popleft() if turn.line else None
+        turn.line.append(frame)
+        return Dropped(displaced, "displaced") if displaced else None
+
+    def _queue(self, turn: _Turn, frame: Frame) -> Dropped | None:
+        if len(turn.line) >= self.line_frames:
+            return Dropped(frame, "refused")
+        turn.line.append(frame)
+        return None
+
+    def due_at(self) -> float | None:
+        """When the next batch is due if nothing else arrives; None with nothing waiting, -inf for "now"."""
+        if not self._turns:
+            return None
+        everybody = bool(self._modes) and len(self._turns) >= len(self._modes)
+        if everybody or len(self) >= self.max_batch:
+            return float("-inf")
+        return min(turn.since for turn in self._turns.values()) + self.max_wait_s
+
+    def take(self, now: float, frame_cost_s: float = 0.0) -> tuple[Batch | None, list[Dropped]]:
+        """The batch that is due, if one is, and the frames that are too late.
+
+        `frame_cost_s` is what the device lately needed for a frame.
+        """
+        due = self.due_at()
+        if due is None or now < due:
+            return None, []
+        late = self._drop_late(now, frame_cost_s)
+        frames = self._collect(self._room(frame_cost_s), now)
+        return (Batch(tuple(frames)) if frames else None), late
+
+    def _room(self, frame_cost_s: float) -> int:
+        if frame_cost_s <= 0.0:
+            return self.max_batch
+        return max(1, min(self.max_batch, int(0.5 * self.deadline_s / frame_cost_s)))
+
+    def _drop_late(self, now: float, frame_cost_s: float) -> list[Dropped]:
+        # Never more than half the deadline: on a device that is slower than the deadline a fresh frame must
+        # still get its try, or no measurement could ever show that the device has recovered.
+        margin = min(frame_cost_s, 0.5 * self.deadline_s)
+        late = [
+            Dropped(turn.line[0], "late")
+            for camera, turn in self._turns.items()
+            if self._modes.get(camera, "latest") == "latest"
+            and now + margin > turn.line[0].tick + self.deadline_s
+        ]
+        for dropped in late:
+            turn = self._turns[dropped.frame.camera]
+            turn.line.popleft()
+            if not turn.line:
+                del self._turns[dropped.frame.camera]
+        return late
+
+    def _collect(self, room: int, now: float) -> list[Frame]:
+        """Round by round, one frame a camera, oldest turn first; who has more goes to the end with a new
+        turn."""
+        frames: list[Frame] = []
+        while self._turns and len(frames) < room:
+            camera = next(iter(self._turns))
+            turn = self._turns.pop(camera)
+            frames.append(turn.line.popleft())
+            if turn.line:
+                self._turns[camera] = _Turn(now, turn.line)
+        return frames

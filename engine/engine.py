@@ -1,0 +1,191 @@
+"""The engine owns the device thread: frames are offered by any thread, inspections come out of that one."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from .batcher import Batcher, Dropped, Mode
+from .core import Batch, Frame, Inspection
+from .errors import DeviceError, EngineError
+from .meter import Meter
+from .runner import Runner
+
+# How much a new measurement of the device's speed counts against the older ones.
+_COST_MEMORY = 0.8
+
+
+class Engine:
+    """Batches all cameras on one device.
+
+    `on_inspections(list)` and `on_error(EngineError)` are called on the device thread; `on_dropped(frame,
+    reason)` on the thread in which the frame was dropped. They must return at once and not raise: hand over
+    to your own loop. A bug, ours or a callback's, ends the device thread: `failed` then holds it, `on_error`
+    says so, and `offer` refuses; the process should stop.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        max_batch: int = 16,
+        max_wait_ms: float = 10.0,
+        deadline_ms: float = 200.0,
+        line_frames: int = 16,
+        on_inspections: Callable[[list[Inspection]], None],
+        on_dropped: Callable[[Frame, str], None] = lambda frame, reason: None,
+        on_error: Callable[[EngineError], None] = lambda error: None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.meter = meter or Meter()
+        self.failed: BaseException | None = None
+        self._runner = runner
+        self._library = runner.library
+        self._on_inspections, self._on_dropped, self._on_error = on_inspections, on_dropped, on_error
+        self._batcher = Batcher(
+            max_batch=max_batch,
+            max_wait_s=max_wait_ms / 1000.0,
+            deadline_s=deadline_ms / 1000.0,
+            line_frames=line_frames,
+        )
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._busy_since: float | None = None
+        self._frame_cost_s = 0.0
+        # A daemon, so that a device that hangs for ever can't keep the process alive after `stop` gave up on
+        # it.
+        self._thread = threading.Thread(target=self._main, name="linewatch-device", daemon=True)
+
+    def start(self) -> None:
+        """Start the device thread; once."""
+        self._thread.start()
+
+    def set_mode(self, camera: str, mode: Mode) -> None:
+        """Register a camera as `latest` (newest frame wins) or `every` (a bounded line that refuses)."""
+        with self._changed:
+            self._batcher.set_mode(camera, mode)
+
+    def remove(self, camera: str) -> None:
+        """Forget a camera: its model, and the frames that wait."""
+        self._library.remove(camera)
+        with self._changed:
+            dropped = self._batcher.remove(camera)
+        self._drop(dropped)
+
+    def offer(self, frame: Frame) -> bool:
+        """Put a frame in its camera's place, from any thread; never blocks. False if it was not taken."""
+        if self._library.get(frame.camera) is None:
+            self._drop_one(frame, "no_model")
+            return False
+        with self._changed:
+            open_ = not self._stopping and self.failed is None
+            gone = self._batcher.offer(frame, time.monotonic()) if open_ else Dropped(frame, "stopped")
+            self._changed.notify()
+        if gone is not None:
+            self._drop([gone])
+        return gone is None or gone.frame is not frame
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """Finish the batch in hand, drop what waits. False if the device didn't finish in time."""
+        with self._changed:
+            self._stopping = True
+            left = self._batcher.clear()
+            self._changed.notify_all()
+        self._drop(left)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Frames in their places now."""
+        with self._changed:
+            return len(self._batcher)
+
+    @property
+    def busy_since(self) -> float | None:
+        """`time.monotonic()` when the batch in hand began; None between batches. Any thread."""
+        return self._busy_since
+
+    def is_stuck(self, now: float, limit_s: float) -> bool:
+        """Whether the batch in hand has taken longer than `limit_s`: for a watchdog."""
+        since = self._busy_since
+        return since is not None and now - since > limit_s
+
+    def _main(self) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                self._inspect(batch)
+        except Exception as bug:  # noqa: BLE001 (the outermost line of this thread)
+            self.failed = bug
+            self._busy_since = None
+            self.meter.error("bug")
+            error = EngineError(f"The engine stopped because of a bug: {type(bug).__name__}: {bug}")
+            error.__cause__ = bug
+            self._on_error(error)
+
+    def _next(self) -> Batch | None:
+        """Wait for the batch that is due; None when stopping."""
+        while True:
+            with self._changed:
+                if self._stopping:
+                    return None
+                now = time.monotonic()
+                batch, late = self._batcher.take(now, self._frame_cost_s)
+                if batch is None and not late:
+                    due = self._batcher.due_at()
+                    self._changed.wait(None if due is None else max(due - now, 0.0))
+                    continue
+            self._drop(late)
+            if batch is not None:
+                return batch
+
+    def _inspect(self, batch: Batch) -> None:
+        entries = self._library.snapshot()
+        for frame in batch.frames:
+            if frame.camera not in entries:
+                self._drop_one(frame, "removed")
+        frames = tuple(frame for frame in batch.frames if frame.camera in entries)
+        if not frames:
+            return
+        started = self._busy_since = time.monotonic()
+        try:
+            inspections = self._runner.run(Batch(frames), entries)
+        except EngineError as error:
+            self._recover(Batch(frames), error)
+            return
+        finally:
+            self._busy_since = None
+        self._deliver(inspections, time.monotonic() - started)
+
+    def _deliver(self, inspections: list[Inspection], seconds: float) -> None:
+        cost = seconds / len(inspections)
+        kept = _COST_MEMORY if self._frame_cost_s else 0.0
+        self._frame_cost_s = kept * self._frame_cost_s + (1.0 - kept) * cost
+        self.meter.batch(len(inspections))
+        self.meter.stages({k: v for k, v in inspections[0].timings_s.items() if k != "queue"})
+        for inspection in inspections:
+            self.meter.frame(inspection.frame.camera, "inspected")
+            self.meter.stages({"queue": inspection.timings_s["queue"]})
+        self._on_inspections(inspections)
+
+    def _recover(self, batch: Batch, error: EngineError) -> None:
+        """Say it; try again in halves; a single frame that fails is dropped."""
+        self.meter.error(type(error).__name__)
+        self._on_error(error)
+        count = len(batch.frames)
+        if count == 1:
+            self._drop_one(batch.frames[0], "failed")
+            return
+        if isinstance(error, DeviceError):
+            with self._changed:
+                self._batcher.max_batch = min(self._batcher.max_batch, max(1, count // 2))
+        for half in (batch.frames[: count // 2], batch.frames[count // 2 :]):
+            self._inspect(Batch(half))
+
+    def _drop(self, dropped: list[Dropped]) -> None:
+        for one in dropped:
+            self._drop_one(one.frame, one.reason)
+
+    def _drop_one(self, frame: Frame, reason: str) -> None:
+        self.meter.frame(frame.camera, reason)
+        self._on_dropped(frame, reason)

@@ -1,0 +1,134 @@
+"""Which camera is inspected with which model. Swaps take effect between two batches.
+
+The table of entries is replaced, never changed: the device thread reads it once a batch, so a batch sees
+one state of the library from its first to its last step, and nobody waits for anybody.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from .artifact import Artifact
+from .core import ModelInfo
+from .errors import ArtifactError
+from .zones import Point, zone
+
+
+@dataclass(frozen=True, slots=True)
+class CameraTuning:
+    """What the operator says of one camera.
+
+    `roi` and `masks` are polygons of (x, y) in 0–1 of the frame. `threshold` is a raw map value that
+    overrides the one from `false_alarms_per_hour`, `fps` and `on_frames`.
+    """
+
+    min_area_px: float = 40.0
+    roi: tuple[Point, ...] | None = None
+    masks: tuple[tuple[Point, ...], ...] = ()
+    false_alarms_per_hour: float = 1.0
+    fps: float = 10.0
+    on_frames: int = 2
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One camera's model, ready to run.
+
+    `network` is what the runner's `prepare` made of the artifact; `zone` (h, w) bool on the host, None =
+    everywhere; `min_cells` is the smallest region, in map cells, that the calibration counted.
+    """
+
+    camera: str
+    artifact: Artifact
+    tuning: CameraTuning
+    info: ModelInfo
+    zone: torch.Tensor | None
+    network: Any
+
+    @property
+    def min_cells(self) -> int:
+        return self.artifact.calibration.min_area_px
+
+
+Prepare = Callable[[Artifact], Any]
+
+
+class Library:
+    """Camera → entry. Every method may be called from any thread; `put` does the slow work in the caller's.
+
+    Changes wait for each other, readers wait for nobody.
+    """
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._entries: Mapping[str, Entry] = MappingProxyType({})
+        self._prepare: Prepare | None = None
+
+    def serve(self, prepare: Prepare) -> None:
+        """Called by the runner: how a model gets onto its device; prepares what is there already.
+
+        Raises what `prepare` raises; then nothing has changed.
+        """
+        with self._changing:
+            ready = {k: replace(entry, network=prepare(entry.artifact)) for k, entry in self._entries.items()}
+            self._prepare = prepare
+            self._entries = MappingProxyType(ready)
+
+    def put(self, camera: str, artifact: Artifact, tuning: CameraTuning | None = None) -> ModelInfo:
+        """Inspect `camera` with `artifact` from the next batch on.
+
+        Raises ArtifactError or TeacherError if the model can't run here; the old one goes on.
+        """
+        with self._changing:
+            network = self._prepare(artifact) if self._prepare else None
+            return self._place(_entry(camera, artifact, tuning or CameraTuning(), network))
+
+    def tune(self, camera: str, tuning: CameraTuning) -> ModelInfo:
+        """Another threshold, zone or minimum area for the model that runs. Raises KeyError, ArtifactError."""
+        with self._changing:
+            old = self._entries[camera]
+            return self._place(_entry(camera, old.artifact, tuning, old.network))
+
+    def remove(self, camera: str) -> None:
+        """Inspect `camera` no more; unknown cameras are fine."""
+        with self._changing:
+            self._entries = MappingProxyType({k: v for k, v in self._entries.items() if k != camera})
+
+    def get(self, camera: str) -> Entry | None:
+        return self._entries.get(camera)
+
+    def snapshot(self) -> Mapping[str, Entry]:
+        """The table as it stands; it never changes."""
+        return self._entries
+
+    def _place(self, entry: Entry) -> ModelInfo:
+        self._entries = MappingProxyType({**self._entries, entry.camera: entry})
+        return entry.info
+
+
+def _entry(camera: str, artifact: Artifact, tuning: CameraTuning, network: Any) -> Entry:
+    info = artifact.info(_threshold(artifact, tuning))
+    cells = zone(tuning.roi, tuning.masks, (artifact.input_px, artifact.input_px))
+    if cells is not None and not cells.any():
+        raise ArtifactError(
+            f"Camera {camera}: its region of interest less its masks leaves nothing to inspect."
+        )
+    return Entry(camera, artifact, tuning, info, None if cells is None else torch.from_numpy(cells), network)
+
+
+def _threshold(artifact: Artifact, tuning: CameraTuning) -> float:
+    threshold = tuning.threshold
+    if threshold is None:
+        threshold = artifact.calibration.threshold(tuning.false_alarms_per_hour, tuning.fps, tuning.on_frames)
+    median = artifact.calibration.median
+    if not threshold > median:
+        raise ArtifactError(
+            f"The threshold {threshold:.4g} of model {artifact.name}@{artifact.version} is not above "
+            f"the median {median:.4g} of its good pictures; choose a higher one."
+        )
+    return threshold

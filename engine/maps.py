@@ -1,0 +1,28 @@
+"""Raw maps to maps that compare across cameras: 0.0 = median of good, 1.0 = that camera's alarm level."""
+
+import torch
+from torch.nn import functional
+
+SCORE_CELLS = 100
+SMALL_SIDE = 64
+
+
+def calibrate(raw: torch.Tensor, median: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    """Raw maps (N, h, w) and two vectors (N,) to maps (N, h, w): (raw - median) / (threshold - median).
+
+    The caller made sure that threshold > median.
+    """
+    scale = 1.0 / (threshold - median)
+    return (raw - median[:, None, None]) * scale[:, None, None]
+
+
+def image_scores(maps: torch.Tensor, cells: int = SCORE_CELLS) -> torch.Tensor:
+    """Maps (N, h, w) to scores (N,) float32: the mean of the `cells` highest values (DeSTSeg's rule)."""
+    flat = maps.flatten(1)
+    return flat.topk(min(cells, flat.shape[1]), dim=1, sorted=False).values.mean(dim=1)
+
+
+def shrink(maps: torch.Tensor, side: int = SMALL_SIDE) -> torch.Tensor:
+    """Maps (N, h, w) to (N, ≤ side, ≤ side): the peak of each block, so that a small defect stays visible."""
+    height, width = min(side, maps.shape[1]), min(side, maps.shape[2])
+    return functional.adaptive_max_pool2d(maps[:, None], (height, width))[:, 0]

@@ -1,0 +1,91 @@
+"""NumPy with SciPy, or CuPy: the only import of cupy. One function body elsewhere serves both.
+
+On a CUDA device CuPy works on torch's memory (DLPack, no copy), on torch's current stream (no extra wait),
+and allocates from torch's pool (one pool of device memory, not two that starve each other).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+import torch
+from numpy.typing import NDArray
+
+# An array of whichever library: neither has a common static type.
+XpArray = Any
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLibrary:
+    """`xp` is numpy or cupy, `ndimage` scipy.ndimage or cupyx.scipy.ndimage; `on_device` says which."""
+
+    xp: ModuleType
+    ndimage: ModuleType
+    on_device: bool
+
+    def foreground(self, labels: XpArray) -> XpArray:
+        """Flat positions worth visiting: labelled cells on the host; on a device all of them.
+
+        Counting the labelled cells of a device would cost a wait, and visiting the others there costs
+        nothing.
+        """
+        return slice(None) if self.on_device else np.flatnonzero(labels)
+
+    def to_host(self, array: XpArray) -> NDArray[Any]:
+        """The same array as NumPy; on a device this is the wait."""
+        host: NDArray[Any] = array.get() if self.on_device else array
+        return host
+
+    def from_torch(self, tensor: torch.Tensor) -> XpArray:
+        """The tensor's memory as an array of this library, without a copy where both live on the same
+        device."""
+        if self.on_device:
+            return self.xp.from_dlpack(tensor.detach().contiguous())
+        return tensor.detach().cpu().numpy()
+
+    @contextmanager
+    def on_stream(self, device: torch.device) -> Iterator[None]:
+        """Run what is inside on torch's current stream of `device`."""
+        if not self.on_device:
+            yield
+            return
+        pointer = torch.cuda.current_stream(device).cuda_stream
+        with self.xp.cuda.Device(device.index or 0), self.xp.cuda.ExternalStream(pointer):
+            yield
+
+
+def numpy_library() -> ArrayLibrary:
+    return ArrayLibrary(np, scipy.ndimage, on_device=False)
+
+
+def library_for(device: torch.device) -> ArrayLibrary:
+    """CuPy for a CUDA device where it is installed and sees one, else NumPy (maps then travel to the
+    host)."""
+    if device.type != "cuda":
+        return numpy_library()
+    try:
+        import cupy
+        import cupyx.scipy.ndimage
+    except ImportError:
+        return numpy_library()
+    if not cupy.cuda.is_available():
+        return numpy_library()
+    _share_pool(cupy)
+    return ArrayLibrary(cupy, cupyx.scipy.ndimage, on_device=True)
+
+
+def _share_pool(cupy: ModuleType) -> None:
+    """Let CuPy allocate from torch's caching allocator, on the stream that CuPy is on."""
+
+    def allocate(size: int, device_index: int) -> int:
+        stream = cupy.cuda.get_current_stream().ptr
+        return int(torch.cuda.caching_allocator_alloc(size, device_index, stream))
+
+    def free(pointer: int, device_index: int) -> None:
+        torch.cuda.caching_allocator_delete(pointer)  # type: ignore[no-untyped-call]
+
+    cupy.cuda.set_allocator(cupy.cuda.PythonFunctionAllocator(allocate, free).malloc)

@@ -1,0 +1,1 @@
+"""Results on disk beside the scripts that made them."""

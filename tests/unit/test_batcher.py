@@ -1,0 +1,163 @@
+"""Which frames go together, and when."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.batcher import Batcher
+from engine.core import Frame
+
+PIXELS = np.zeros((2, 2, 3), dtype=np.uint8)
+
+
+def frame(camera: str, seq: int = 1, tick: float = 0.0) -> Frame:
+    return Frame(camera, seq, 0.0, tick, PIXELS)
+
+
+def batcher(max_batch: int = 4, max_wait_s: float = 0.01, deadline_s: float = 0.2, line: int = 3) -> Batcher:
+    return Batcher(max_batch=max_batch, max_wait_s=max_wait_s, deadline_s=deadline_s, line_frames=line)
+
+
+def names(taken: Batcher, now: float, cost_s: float = 0.0) -> list[tuple[str, int]]:
+    batch, _ = taken.take(now, cost_s)
+    return [(f.camera, f.seq) for f in batch.frames] if batch else []
+
+
+def test_nothing_is_due_while_nothing_waits() -> None:
+    assert batcher().due_at() is None
+    assert batcher().take(1.0) == (None, [])
+
+
+def test_a_lone_frame_waits_for_company_no_longer_than_max_wait() -> None:
+    b = batcher()
+    b.offer(frame("a"), now=0.0)
+    assert b.due_at() == 0.01
+    assert names(b, 0.009) == []
+    assert names(b, 0.01) == [("a", 1)]
+
+
+def test_a_full_batch_goes_at_once() -> None:
+    b = batcher(max_batch=2)
+    b.offer(frame("a"), 0.0)
+    b.offer(frame("b"), 0.0)
+    assert names(b, 0.0) == [("a", 1), ("b", 1)]
+
+
+def test_nobody_waits_once_every_registered_camera_is_there() -> None:
+    b = batcher()
+    for camera in ("a", "b"):
+        b.set_mode(camera, "latest")
+    b.offer(frame("b"), 0.0)
+    assert names(b, 0.0) == []
+    b.offer(frame("a"), 0.0)
+    assert names(b, 0.0) == [("b", 1), ("a", 1)]
+
+
+def test_the_newest_frame_takes_the_place_and_keeps_the_turn() -> None:
+    b = batcher()
+    b.offer(frame("a", 1), 0.0)
+    b.offer(frame("b", 1), 0.001)
+    gone = b.offer(frame("a", 2), 0.005)
+    assert gone is not None and (gone.frame.seq, gone.reason) == (1, "displaced")
+    assert names(b, 0.01) == [("a", 2), ("b", 1)]
+
+
+def test_a_fast_camera_cannot_starve_a_slow_one() -> None:
+    b = batcher(max_batch=1)
+    b.offer(frame("fast", 1), 0.0)
+    b.offer(frame("slow", 1), 0.0)
+    served = []
+    for turn in range(2, 5):
+        served += names(b, turn * 0.02)
+        b.offer(frame("fast", turn, tick=turn * 0.02), turn * 0.02)
+    assert [camera for camera, _ in served] == ["fast", "slow", "fast"]
+
+
+def test_every_mode_keeps_all_in_order_and_refuses_when_its_line_is_full() -> None:
+    b = batcher(max_batch=2, line=3)
+    b.set_mode("parts", "every")
+    gone = [b.offer(frame("parts", seq), 0.0) for seq in range(1, 5)]
+    assert gone[:3] == [None] * 3
+    assert gone[3] is not None and (gone[3].frame.seq, gone[3].reason) == (4, "refused")
+    assert names(b, 0.02) == [("parts", 1), ("parts", 2)]
+    assert names(b, 0.04) == [("parts", 3)]
+
+
+def test_a_line_shares_the_batch_with_other_cameras() -> None:
+    b = batcher(max_batch=3)
+    b.set_mode("parts", "every")
+    for seq in (1, 2, 3):
+        b.offer(frame("parts", seq), 0.0)
+    b.offer(frame("top"), 0.0)
+    assert names(b, 0.0) == [("parts", 1), ("top", 1), ("parts", 2)]
+
+
+def test_a_frame_that_cannot_make_its_deadline_is_dropped_before_work_is_spent_on_it() -> None:
+    b = batcher(deadline_s=0.2)
+    b.offer(frame("old", tick=0.0), 0.0)
+    b.offer(frame("new", tick=0.1), 0.1)
+    batch, late = b.take(0.17, frame_cost_s=0.05)
+    assert [(d.frame.camera, d.reason) for d in late] == [("old", "late")]
+    assert batch is not None and [f.camera for f in batch.frames] == ["new"]
+
+
+def test_a_triggered_part_is_never_dropped_for_being_late() -> None:
+    b = batcher()
+    b.set_mode("parts", "every")
+    b.offer(frame("parts", tick=0.0), 0.0)
+    assert names(b, 9.0) == [("parts", 1)]
+
+
+def test_a_device_slower_than_the_deadline_still_gets_fresh_frames() -> None:
+    b = batcher(deadline_s=0.2)
+    b.offer(frame("a", tick=0.0), 0.0)
+    assert names(b, 0.05, cost_s=30.0) == [("a", 1)]
+
+
+def test_a_slow_device_gets_small_batches() -> None:
+    b = batcher(max_batch=8, deadline_s=0.2)
+    for camera in "abcdefgh":
+        b.offer(frame(camera), 0.0)
+    assert len(names(b, 0.0, cost_s=0.03)) == 3
+
+
+def test_a_removed_camera_gives_back_what_waited() -> None:
+    b = batcher()
+    b.offer(frame("a"), 0.0)
+    assert [d.reason for d in b.remove("a")] == ["removed"]
+    assert b.remove("a") == [] and b.due_at() is None
+
+
+def test_clearing_leaves_nothing() -> None:
+    b = batcher()
+    b.offer(frame("a"), 0.0)
+    assert [d.reason for d in b.clear()] == ["stopped"]
+    assert len(b) == 0
+
+
+OFFERS = st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=60)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(OFFERS, st.integers(1, 3), st.sets(st.sampled_from("abcd")))
+def test_every_frame_comes_out_once_in_order_and_waits_are_bounded(
+    steps: list[tuple[str, bool]], max_batch: int, every: set[str]
+) -> None:
+    b = batcher(max_batch=max_batch, max_wait_s=0.0, deadline_s=1e9, line=2)
+    for camera in every:
+        b.set_mode(camera, "every")
+    out: list[Frame] = []
+    gone: list[Frame] = []
+    for now, (camera, takes) in enumerate(steps):
+        dropped = b.offer(frame(camera, now), float(now))
+        gone += [dropped.frame] if dropped else []
+        if takes and (batch := b.take(float(now))[0]):
+            assert len(batch.frames) <= max_batch
+            out += batch.frames
+        assert len(b) <= 2 * len("abcd")
+    while (batch := b.take(1e6)[0]) is not None:
+        out += batch.frames
+    assert sorted(f.seq for f in out + gone) == list(range(len(steps)))
+    for camera in "abcd":
+        inspected = [f.seq for f in out if f.camera == camera]
+        assert inspected == sorted(inspected)

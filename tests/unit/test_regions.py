@@ -1,0 +1,121 @@
+"""Regions against a slow plain definition, and against golden results on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from engine.core import Defect
+from engine.regions import View, find
+from engine.xp import numpy_library
+from tests.golden.make_regions import FILE, examples, result
+
+LIBRARY = numpy_library()
+Maps = NDArray[np.float32]
+
+
+def cells_of(one: Maps, start: tuple[int, int], seen: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """A region by walking from cell to cell."""
+    todo, region = [start], []
+    seen.add(start)
+    while todo:
+        y, x = todo.pop()
+        region.append((y, x))
+        for ny in range(max(y - 1, 0), min(y + 2, one.shape[0])):
+            for nx in range(max(x - 1, 0), min(x + 2, one.shape[1])):
+                if (ny, nx) not in seen and one[ny, nx] > 1.0:
+                    seen.add((ny, nx))
+                    todo.append((ny, nx))
+    return region
+
+
+def plain(one: Maps, view: View) -> list[Defect]:
+    """The definition, cell by cell."""
+    seen: set[tuple[int, int]] = set()
+    sx, sy = view.frame_width_px / one.shape[1], view.frame_height_px / one.shape[0]
+    found = []
+    for start in zip(*np.nonzero(one > 1.0), strict=True):
+        if start in seen:
+            continue
+        region = cells_of(one, start, seen)
+        ys, xs = [y for y, _ in region], [x for _, x in region]
+        values = [float(one[cell]) for cell in region]
+        area_px = len(region) * sx * sy
+        if area_px < view.min_area_px:
+            continue
+        box = (int(min(xs) * sx), int(min(ys) * sy), -int(-(max(xs) + 1) * sx), -int(-(max(ys) + 1) * sy))
+        middle = (sum(x + 0.5 for x in xs) / len(xs) * sx, sum(y + 0.5 for y in ys) / len(ys) * sy)
+        found.append(Defect(box, round(area_px), max(values), sum(values) / len(values), middle))
+    return found
+
+
+def by_place(defects: list[Defect]) -> list[Defect]:
+    return sorted(defects, key=lambda d: (d.box, d.peak, d.area_px))
+
+
+@st.composite
+def map_stacks(draw: st.DrawFn) -> Maps:
+    count, height, width = draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    seed, level = draw(st.integers(0, 10_000)), draw(st.sampled_from([0.3, 0.9, 1.2, 2.5]))
+    dice = np.random.default_rng(seed)
+    return (dice.random((count, height, width)) * level).astype(np.float32)
+
+
+@settings(derandomize=True, max_examples=120, deadline=None)
+@given(map_stacks(), st.sampled_from([1, 2, 4]), st.sampled_from([0.0, 3.0, 12.0]))
+def test_regions_are_what_the_plain_definition_finds(maps: Maps, scale: int, least_px: float) -> None:
+    view = View(maps.shape[2] * scale, maps.shape[1] * scale, least_px)
+    found = find(maps, [view] * len(maps), LIBRARY)
+    for one, mine in zip(maps, found, strict=True):
+        wanted = by_place(plain(one, view))
+        assert [d.box for d in by_place(mine)] == [d.box for d in wanted]
+        for got, want in zip(by_place(mine), wanted, strict=True):
+            assert got.area_px == want.area_px and got.peak == want.peak
+            assert np.allclose((got.mean, *got.centroid), (want.mean, *want.centroid), atol=1e-6)
+
+
+def test_neighbouring_maps_of_a_batch_do_not_touch() -> None:
+    maps = np.zeros((2, 4, 4), dtype=np.float32)
+    maps[0, 1, 1] = maps[1, 1, 1] = 2.0
+    found = find(maps, [View(4, 4)] * 2, LIBRARY)
+    assert [len(defects) for defects in found] == [1, 1]
+
+
+def test_cells_that_touch_at_a_corner_are_one_region() -> None:
+    maps = np.eye(3, dtype=np.float32)[None] * 2
+    [[defect]] = find(maps, [View(3, 3)], LIBRARY)
+    assert defect.area_px == 3 and defect.box == (0, 0, 3, 3) and defect.centroid == (1.5, 1.5)
+
+
+def test_the_alarm_level_itself_is_no_defect() -> None:
+    assert find(np.ones((1, 2, 2), dtype=np.float32), [View(2, 2)], LIBRARY) == [[]]
+
+
+def test_boxes_are_in_frame_pixels_with_exclusive_ends_even_when_the_scale_is_no_whole_number() -> None:
+    maps = np.zeros((1, 256, 256), dtype=np.float32)
+    maps[0, -1, -1] = 2.0
+    [[defect]] = find(maps, [View(1280, 720)], LIBRARY)
+    assert defect.box == (1275, 717, 1280, 720) and defect.area_px == 14
+
+
+def test_each_frame_of_a_batch_has_its_own_size_and_minimum() -> None:
+    maps = np.zeros((2, 8, 8), dtype=np.float32)
+    maps[:, 2:4, 2:4] = 2.0
+    found = find(maps, [View(8, 8, 5), View(16, 16, 5)], LIBRARY)
+    assert [len(defects) for defects in found] == [0, 1]
+    assert found[1][0].box == (4, 4, 8, 8) and found[1][0].area_px == 16
+
+
+def test_the_highest_peaks_are_kept_when_there_are_too_many_regions() -> None:
+    maps = np.zeros((1, 9, 9), dtype=np.float32)
+    maps[0, ::2, ::2] = np.arange(25, dtype=np.float32).reshape(5, 5) + 2
+    [defects] = find(maps, [View(9, 9)], LIBRARY, max_regions=3)
+    assert [d.peak for d in defects] == [26, 25, 24]
+
+
+def test_results_equal_the_golden_ones() -> None:
+    golden = json.loads(Path(FILE).read_text(encoding="ascii"))
+    assert {name: result(name, LIBRARY) for name in examples()} == golden
