@@ -1,0 +1,104 @@
+"""What a person should know of their pictures before trusting the model: plain sentences that name files.
+Pure.
+
+All limits are ours, relative to the set itself, so that they hold for any part and any light.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.calibration import Calibration
+
+ENOUGH = 50
+_BLURRED_SHARE = 0.25
+_SAME_GREY_LEVELS = 0.75
+_SAME_SIDE_PX = 32
+_SAME_NOTED_FROM = 0.2
+_SUSPECT_EXPECTED = 0.02
+_NAMED = 5
+
+Picture = NDArray[np.uint8]
+
+
+def advise(names: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
+    """On good pictures (P, P, 3) uint8 RGB, before training: how many, how sharp, how different."""
+    found = few(len(pictures))
+    if names_blurred := blurred(names, pictures):
+        found.append(f"{_listed(names_blurred)} looks blurred beside the others: leave such pictures out.")
+    copies = near_copies(pictures)
+    if copies >= max(2, _SAME_NOTED_FROM * len(pictures)):
+        found.append(
+            f"{copies} of {len(pictures)} pictures are nearly the same as an earlier one: they teach nothing "
+            "new and make the alarm level look safer than it is. Capture over a longer time, and different parts."
+        )
+    return found
+
+
+def few(count: int) -> list[str]:
+    """A sentence for fewer good pictures than a model should learn from."""
+    if count >= ENOUGH:
+        return []
+    return [f"There are only {count} good pictures: {ENOUGH} or more would give fewer false alarms."]
+
+
+def blurred(names: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
+    """Pictures whose edges (variance of the Laplacian) have less than a quarter of the median picture's
+    strength.
+    """
+    if len(pictures) < 4:
+        return []
+    strength = np.array([cv2.Laplacian(_grey(p), cv2.CV_32F).var() for p in pictures])
+    weak = strength < _BLURRED_SHARE * np.median(strength)
+    return [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
+
+
+def near_copies(pictures: Sequence[Picture]) -> int:
+    """How many differ from some earlier picture by less than a grey level on average, seen at 32x32."""
+    side = (_SAME_SIDE_PX, _SAME_SIDE_PX)
+    small = [
+        cv2.resize(_grey(p), side, interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for p in pictures
+    ]
+    copies = 0
+    for i in range(1, len(small)):
+        apart = np.abs(np.stack(small[:i]) - small[i]).mean(axis=1)
+        copies += bool(apart.min() < _SAME_GREY_LEVELS)
+    return copies
+
+
+def suspects(names: Sequence[str], region_scores: Sequence[float]) -> list[str]:
+    """Good pictures that the others' scores make all but impossible: perhaps they aren't good. Highest first.
+
+    A picture is named when, by the tail fitted without it, fewer than 0.02 such pictures were to be expected.
+    """
+    left = sorted(zip(region_scores, names, strict=True), reverse=True)
+    found: list[str] = []
+    while len(left) > 6 and len(found) < _NAMED:
+        (score, name), others = left[0], [s for s, _ in left[1:]]
+        tail = Calibration.fit(others, others).tail
+        if tail.exceedance(score) * len(left) >= _SUSPECT_EXPECTED:
+            break
+        found.append(name)
+        left = left[1:]
+    return found
+
+
+def suspicion(names: Sequence[str]) -> list[str]:
+    """The sentence for `suspects`."""
+    if not names:
+        return []
+    return [
+        f"{_listed(names)} stands out from the other good pictures: look whether it shows a defect; if so, "
+        "take it out and train again, for it raises the alarm level."
+    ]
+
+
+def _grey(picture: Picture) -> Picture:
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
