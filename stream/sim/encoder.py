@@ -28,10 +28,10 @@ class Encoder:
         # Parameter sets once, outside the stream: the description needs them before the first picture.
         context.flags |= 1 << 22
         context.options = {
-            "preset": "superfast",
+            "preset": "ultrafast",
             "tune": "zerolatency",
-            "profile": "main",
-            "crf": "21",
+            "profile": "baseline",
+            "crf": "20",
             "maxrate": f"{max_kbit_s}k",
             "bufsize": f"{max_kbit_s}k",
             "forced-idr": "1",
