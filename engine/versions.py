@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,24 +102,26 @@ def resolve(models: Path, ref: str) -> Path:
     return models / name / str(number)
 
 
-def place(finished: Path, models: Path, name: str) -> int:
-    """Move the complete folder `finished` (on the same disk) to the next free version, and return its number.
+def place(draft: Path, models: Path, name: str, label: Callable[[int], None]) -> Path:
+    """Move the folder `draft` (on the same disk) to the next free version, and return the new folder.
 
-    One atomic rename: two trainers that finish together get two numbers, and a number is never used again.
+    `label(number)` completes the draft, manifest last, and is called again should another trainer take the
+    number meanwhile. One atomic rename: a version appears whole, and its number is never used again.
     """
-    folder = models / check_name(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    number = _last_used(models, name) + 1
+    home = models / check_name(name)
+    home.mkdir(parents=True, exist_ok=True)
+    number = _last_used(models, name)
     while True:
+        number += 1
+        label(number)
         try:
-            finished.rename(folder / str(number))
+            draft.rename(home / str(number))
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            number += 1
         else:
-            _sync(folder)
-            return number
+            _sync(home)
+            return home / str(number)
 
 
 def promote(models: Path, name: str, version: int, now: datetime | None = None) -> None:

@@ -32,7 +32,7 @@ def advise(names: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
     if copies >= max(2, _SAME_NOTED_FROM * len(pictures)):
         found.append(
             f"{copies} of {len(pictures)} pictures are nearly the same as an earlier one: they teach nothing "
-            "new and make the alarm level look safer than it is. Capture over a longer time, and different parts."
+            "new and make the alarm level look safer than it is. Capture for longer, and different parts."
         )
     return found
 

@@ -19,11 +19,19 @@ from engine.versions import (
 )
 
 
+def _draft(models: Path, name: str) -> Path:
+    draft = models / f".draft-{name}"
+    draft.mkdir(parents=True)
+    return draft
+
+
 def _add(models: Path, name: str = "top") -> int:
-    finished = models / f".new-{name}"
-    finished.mkdir(parents=True)
-    (finished / "manifest.json").write_text("{}")
-    return place(finished, models, name)
+    draft = _draft(models, name)
+    return int(place(draft, models, name, lambda n: _label(draft, n)).name)
+
+
+def _label(draft: Path, number: int) -> None:
+    (draft / "manifest.json").write_text(str(number))
 
 
 @pytest.fixture
@@ -50,12 +58,11 @@ def test_a_number_is_never_used_again(three: Path) -> None:
 
 
 def test_trainers_that_finish_together_get_different_numbers(tmp_path: Path) -> None:
-    for i in range(16):
-        (tmp_path / f"done-{i}").mkdir()
-        (tmp_path / f"done-{i}" / "manifest.json").write_text("{}")
+    drafts = [_draft(tmp_path, str(i)) for i in range(16)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: place(tmp_path / f"done-{i}", tmp_path, "top"), range(16)))
-    assert sorted(found) == list(range(1, 17))
+        found = list(pool.map(lambda d: place(d, tmp_path, "top", lambda n: _label(d, n)), drafts))
+    assert sorted(int(f.name) for f in found) == list(range(1, 17))
+    assert all((f / "manifest.json").read_text() == f.name for f in found)
 
 
 def test_a_new_version_is_not_the_latest_until_somebody_says_so(three: Path) -> None:
