@@ -1,0 +1,194 @@
+"""The page in a real browser: Debian's Chromium, headless, steered by Playwright."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from stream.web.page import LivePage
+from stream.web.view import VerdictView
+from tests.webline import FakeLine, incident, inspection
+
+pytestmark = pytest.mark.debian
+
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync""".split()  # noqa: SIM905
+BOX = (400, 200, 560, 320)
+
+# The mean colour of a rectangle of a canvas, in the picture's own pixels.
+MEAN_COLOUR = """(canvas, [x0, y0, x1, y1]) => {
+  const data = canvas.getContext("2d").getImageData(x0, y0, x1 - x0, y1 - y0).data;
+  const sum = [0, 0, 0];
+  for (let i = 0; i < data.length; i++) if (i % 4 < 3) sum[i % 4] += data[i];
+  return sum.map((s) => s / (data.length / 4));
+}"""
+
+
+@dataclass
+class Shop:
+    """A served line, and a task that keeps showing pictures as cameras would."""
+
+    line: FakeLine
+    page: LivePage
+    bad: bool = True
+
+    async def keep_showing(self) -> None:
+        """Ten pictures a second of every live camera."""
+        seq = 0
+        while True:
+            seq += 1
+            for camera in self.line.cameras:
+                self.page.show(inspection(camera.name, seq, box=BOX if self.bad else None, size=(640, 480)))
+            await asyncio.sleep(0.1)
+
+
+@pytest_asyncio.fixture
+async def shop() -> AsyncIterator[Shop]:
+    line = FakeLine.of("top", "side")
+    shop = Shop(line, LivePage(line.view(), listen="127.0.0.1:0"))
+    await shop.page.start()
+    showing = asyncio.create_task(shop.keep_showing())
+    yield shop
+    showing.cancel()
+    await shop.page.stop()
+
+
+@pytest_asyncio.fixture
+async def browser() -> AsyncIterator[Browser]:
+    path = shutil.which("chromium")
+    assert path, "Debian's chromium is missing: apt-get install chromium"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture
+async def tab(browser: Browser, shop: Shop) -> AsyncIterator[Page]:
+    """The grid, open; a script error or a request to another host fails the test."""
+    tab = await browser.new_page(viewport={"width": 1024, "height": 768})
+    errors: list[str] = []
+    hosts: set[str] = set()
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda said: errors.append(said.text) if "Content Security" in said.text else None)
+    tab.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+    await tab.goto(shop.page.url)
+    yield tab
+    await tab.close()
+    assert errors == []
+    assert hosts <= {"127.0.0.1", ""}
+
+
+def tile(tab: Page, name: str) -> Locator:
+    return tab.get_by_role("article", name=f"Camera {name}")
+
+
+async def pictures(tab: Page, name: str, at_least: int) -> Locator:
+    """The camera's canvas once it has shown so many pictures."""
+    await tab.wait_for_function(
+        "([name, n]) => [...document.querySelectorAll('canvas')].some((c) =>"
+        " c.getAttribute('aria-label').startsWith(`Camera ${name}`) && Number(c.dataset.pictures) >= n)",
+        arg=[name, at_least],
+    )
+    return tile(tab, name).locator("canvas")
+
+
+async def test_the_overlay_sits_on_the_defect(tab: Page) -> None:
+    canvas = await pictures(tab, "top", 3)
+    x0, y0, x1, y1 = BOX
+    red, green, blue = await canvas.evaluate(MEAN_COLOUR, [x0 + 8, y0 + 8, x1 - 8, y1 - 8])
+    assert red > green + 60
+    assert red > blue + 60
+    for beside in ([x0 - 120, y0, x0 - 20, y1], [x0, y1 + 20, x1, y1 + 60], [x1 + 10, y0, x1 + 60, y1]):
+        red, green, _ = await canvas.evaluate(MEAN_COLOUR, beside)
+        assert abs(red - green) < 12
+
+
+async def test_the_first_picture_is_there_within_a_second(tab: Page, shop: Shop) -> None:
+    began = time.monotonic()
+    await tab.goto(shop.page.url)
+    await pictures(tab, "top", 1)
+    assert time.monotonic() - began < 1.0
+
+
+async def test_state_numbers_and_verdict_are_shown(tab: Page, shop: Shop) -> None:
+    shop.line.set("top", verdict=VerdictView("ng", 1.6, 1, time.time()), latency_ms=51.2)
+    top = tile(tab, "top")
+    await expect(top.get_by_text("live")).to_be_visible()
+    await expect(top.get_by_text("NG", exact=True)).to_be_visible()
+    await expect(top.get_by_text("1.60×")).to_be_visible()
+    await expect(top.get_by_text("51 ms")).to_be_visible()
+    await expect(tab.get_by_role("img", name="Camera top: live, last verdict NG")).to_be_visible()
+
+
+async def test_two_people_watch_and_each_picture_is_drawn_once(
+    tab: Page, shop: Shop, browser: Browser
+) -> None:
+    other = await browser.new_page()
+    await other.goto(shop.page.url)
+    await pictures(other, "top", 5)
+    before = shop.page.stats().drawn
+    shown = [await (await pictures(t, "top", 5)).get_attribute("data-pictures") for t in (tab, other)]
+    await pictures(tab, "top", int(shown[0]) + 20)
+    drawn = shop.page.stats().drawn - before
+    assert drawn < 2 * 30  # two cameras; drawn for each viewer it would be twice that
+    await other.close()
+
+
+async def test_a_camera_that_goes_down_says_why_and_comes_back(tab: Page, shop: Shop) -> None:
+    await pictures(tab, "side", 2)
+    shop.line.set("side", state="down", reason="The camera does not answer.", since=time.time() - 65)
+    shop.page.camera_changed()
+    side = tile(tab, "side")
+    await expect(side.get_by_text("down", exact=True)).to_be_visible()
+    await expect(side.get_by_text("The camera does not answer. For 1 min.")).to_be_visible()
+    canvas = side.locator("canvas")
+    assert max(await canvas.evaluate(MEAN_COLOUR, [300, 300, 640, 480])) < 60  # no part, no last frame
+    shop.line.set("side", state="live", reason="", since=time.time())
+    shop.page.camera_changed()
+    await expect(side.get_by_text("live", exact=True)).to_be_visible()
+
+
+async def test_an_incident_appears_without_asking(tab: Page, shop: Shop) -> None:
+    await expect(tab.get_by_text("No incidents yet.")).to_be_visible()
+    shop.line.incidents = [incident(1, "side", severity="critical")]
+    shop.page.incidents_changed()
+    entry = tab.get_by_role("listitem").filter(has_text="side")
+    await expect(entry).to_contain_text("critical")
+    await expect(entry).to_contain_text("still there")
+
+
+async def test_eight_cameras_play_over_one_connection(tab: Page, shop: Shop) -> None:
+    shop.line.cameras = FakeLine.of(*[f"cam{i}" for i in range(8)]).cameras
+    shop.page.camera_changed()
+    for name in ("cam0", "cam7"):
+        await pictures(tab, name, 3)
+
+
+async def test_the_page_comes_back_after_the_server_was_restarted(tab: Page, shop: Shop) -> None:
+    await pictures(tab, "top", 2)
+    await shop.page.stop()
+    await expect(tab.get_by_text("connection lost")).to_be_visible()
+    shop.page = LivePage(shop.line.view(), listen=shop.page.url.removeprefix("http://").rstrip("/"))
+    await shop.page.start()
+    await expect(tab.get_by_text("connection lost")).to_be_hidden(timeout=15_000)
+    shown = int(await tile(tab, "top").locator("canvas").get_attribute("data-pictures") or 0)
+    await pictures(tab, "top", shown + 3)
+
+
+async def test_dark_and_light_can_be_switched_and_are_remembered(tab: Page) -> None:
+    before = await tab.evaluate("document.documentElement.dataset.theme")
+    await tab.get_by_role("button", name="Switch between dark and light").click()
+    await tab.reload()
+    assert await tab.evaluate("document.documentElement.dataset.theme") != before
+
+
+async def test_a_tablet_needs_no_sideways_scrolling(tab: Page) -> None:
+    for width in (1024, 768, 400):
+        await tab.set_viewport_size({"width": width, "height": 768})
+        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
