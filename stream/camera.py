@@ -34,18 +34,18 @@ from .thinning import Thinning
 log = logging.getLogger(__name__)
 
 MAX_ABANDONED = 3
-_GRACE_S = 1.0
 _LOOK_S = 0.1
 _HEALTH_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class CameraPolicy:
-    """`fps` None takes every picture. `frozen_after_s` None never says frozen."""
+    """`fps` None takes every picture, `frozen_after_s` None never says frozen; `grace_s` a reader has to end."""
 
     fps: float | None = None
     down_after_s: float = 10.0
     frozen_after_s: float | None = 10.0
+    grace_s: float = 1.0
     limits: HealthLimits = field(default_factory=HealthLimits)
     outages: OutagePolicy = field(default_factory=OutagePolicy)
 
@@ -128,9 +128,10 @@ class Camera:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns at once; the camera connects in the background."""
+        """Returns at once; the camera connects in the background. Its first state is told before that."""
         self._loop = asyncio.get_running_loop()
         self._condition = self._new_condition()
+        self._judge()
         self._task = asyncio.create_task(self._keep(), name=f"camera-{self.name}")
 
     async def stop(self) -> None:
@@ -256,7 +257,7 @@ class Camera:
     async def _end(self, reader: Reader) -> None:
         """Ask the reader to end; abandon it if it doesn't within the grace."""
         reader.ask_to_stop()
-        deadline = time.monotonic() + _GRACE_S
+        deadline = time.monotonic() + self._policy.grace_s
         while not reader.ended and time.monotonic() < deadline:
             await self._wait_look()
         if not reader.ended:

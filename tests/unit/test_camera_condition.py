@@ -1,0 +1,141 @@
+from stream.condition import CameraState, Condition, State
+from stream.outages import Outage, OutagePolicy, Outages
+from stream.sources.base import Ended, Refused, Stalled
+from stream.thinning import Thinning
+
+
+def condition(frozen_after_s: float | None = 5.0) -> Condition:
+    made = Condition(down_after_s=10.0, frozen_after_s=frozen_after_s, now=0.0)
+    made.attempt(steady=True)
+    return made
+
+
+def test_a_camera_connects_and_is_live_with_its_first_picture() -> None:
+    camera = condition()
+    assert camera.judge(0.0)[0] == "connecting"
+    camera.connected("H.264")
+    assert camera.judge(0.1) == ("connecting", "H.264")
+    camera.picture(0.2, new=True)
+    assert camera.judge(0.2) == ("live", "H.264")
+
+
+def test_pictures_without_new_content_are_frozen() -> None:
+    camera = condition()
+    camera.picture(0.0, new=True)
+    camera.picture(5.0, new=False)
+    assert camera.judge(5.0)[0] == "frozen"
+    camera.picture(5.1, new=True)
+    assert camera.judge(5.1)[0] == "live"
+
+
+def test_frozen_survives_a_reconnect_that_brings_the_same_picture() -> None:
+    camera = condition()
+    camera.picture(0.0, new=True)
+    camera.failed(Ended("over"))
+    camera.attempt(steady=True)
+    camera.picture(6.0, new=False)
+    assert camera.judge(6.0)[0] == "frozen"
+
+
+def test_the_check_for_frozen_can_be_switched_off() -> None:
+    camera = condition(frozen_after_s=None)
+    camera.picture(0.0, new=True)
+    camera.picture(1000.0, new=False)
+    assert camera.judge(1000.0)[0] == "live"
+
+
+def test_a_camera_is_down_only_after_a_while_and_says_why() -> None:
+    camera = condition()
+    camera.picture(0.0, new=True)
+    camera.failed(Stalled("no data in time"))
+    assert camera.judge(9.9) == ("connecting", "no data in time")
+    assert camera.judge(10.0) == ("down", "no data in time")
+
+
+def test_a_camera_that_never_answered_is_down_too() -> None:
+    assert condition().judge(10.0) == ("down", "no picture within 10 s")
+
+
+def test_refused_is_said_at_once_and_stays_until_a_picture_comes() -> None:
+    camera = condition()
+    camera.failed(Refused("wrong password"))
+    assert camera.judge(0.0) == ("refused", "wrong password")
+    camera.attempt(steady=True)
+    assert camera.judge(60.0)[0] == "refused"
+    camera.picture(61.0, new=True)
+    assert camera.judge(61.0)[0] == "live"
+
+
+def test_a_folder_without_new_pictures_is_live() -> None:
+    camera = condition()
+    camera.attempt(steady=False)
+    camera.connected("pictures from drop")
+    assert camera.judge(1000.0) == ("live", "pictures from drop")
+
+
+def test_a_recording_that_is_over_is_down_for_good() -> None:
+    camera = condition()
+    camera.failed(Ended("the recording is over", final=True))
+    camera.finished()
+    assert camera.judge(0.0) == ("down", "the recording is over")
+
+
+def told(states: list[tuple[float, State]], policy: OutagePolicy) -> list[Outage]:
+    outages = Outages(policy)
+    updates = (outages.update(CameraState("top", state, "why", 0.0), at) for at, state in states)
+    return [update for update in updates if update]
+
+
+def test_an_outage_is_told_once_and_its_end_once() -> None:
+    states = [(0.0, "live"), (1.0, "down"), (2.5, "down"), (3.0, "down"), (9.0, "live"), (10.5, "live")]
+    down, up = told(states, OutagePolicy(min_out_s=1.0, min_up_s=1.0))
+    assert (down.kind, up.kind) == ("camera.down", "camera.up")
+    assert up.lasted_s == 8.0
+
+
+def test_a_short_outage_is_not_told() -> None:
+    states = [
+        (0.0, "live"),
+        (1.0, "frozen"),
+        (1.9, "live"),
+        (5.0, "live"),
+        (6.0, "connecting"),
+        (20.0, "live"),
+    ]
+    assert told(states, OutagePolicy(min_out_s=1.0)) == []
+
+
+def test_down_then_refused_is_one_outage() -> None:
+    states = [(0.0, "down"), (2.0, "down"), (3.0, "refused"), (9.0, "refused")]
+    assert [outage.kind for outage in told(states, OutagePolicy())] == ["camera.down"]
+
+
+def test_a_flapping_camera_stays_down_until_it_settles() -> None:
+    states: list[tuple[float, State]] = [(float(t), "down" if t % 10 < 5 else "live") for t in range(200)]
+    states += [(200.0 + t, "live") for t in range(100)]
+    outages = told(states, OutagePolicy(flaps=3, flap_window_s=600.0, settle_s=60.0))
+    assert [outage.kind for outage in outages] == ["camera.down", "camera.up"] * 3
+    assert [outage.flapping for outage in outages] == [False] * 4 + [True] * 2
+    assert outages[-1].lasted_s > 200
+
+
+def test_thinning_keeps_the_rate_on_average_in_spite_of_jitter() -> None:
+    thinning = Thinning(fps=10)
+    jitter = (0.0, 0.015, -0.01, 0.005)
+    times = [n / 25 + jitter[n % 4] for n in range(250)]
+    assert 98 <= sum(thinning.due(at) for at in times) <= 102
+
+
+def test_thinning_to_the_camera_s_own_rate_loses_nothing() -> None:
+    thinning = Thinning(fps=10)
+    assert all(thinning.due(n / 10 + (n % 2) * 0.02) for n in range(100))
+
+
+def test_thinning_goes_on_after_the_clock_jumped_back() -> None:
+    thinning = Thinning(fps=10)
+    assert thinning.due(1000.0)
+    assert thinning.due(0.0)
+
+
+def test_no_rate_takes_every_picture() -> None:
+    assert all(Thinning(None).due(0.0) for _ in range(5))
