@@ -101,6 +101,18 @@ def load_good(data: Path, input_px: int) -> GoodPictures:
     return GoodPictures(np.stack(squares), tuple(names), (*notes, *_remarks(kinds, sizes)))
 
 
+def load_textures(folder: Path, size_px: int) -> list[NDArray[np.uint8]]:
+    """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB. Raises DataError if
+    none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder of texture pictures.")
+    folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
+    paths = [path for inner in folders for path in list_pictures(inner)]
+    if not paths:
+        raise DataError(f"{folder} and its subfolders hold no pictures to take textures from.")
+    return [to_square(read_picture(path)[0], size_px) for path in paths]
+
+
 def _decode(path: Path, flags: int) -> NDArray[np.generic]:
     try:
         data = np.fromfile(path, dtype=np.uint8)

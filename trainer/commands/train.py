@@ -1,0 +1,122 @@
+"""`linewatch train NAME --data DIR`: good pictures in, the next version of NAME's model out."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.artifact import Artifact
+
+    from ..recipe import OnProgress, Wish
+
+HELP = "train a camera's model from good pictures"
+
+# The alarm level that is printed; a running engine computes its own from its config.
+_FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES = 1.0, 10.0, 2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="the model's name, by habit the camera's")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="a folder of good pictures, or an MVTec layout (train/good)"
+    )
+    parser.add_argument("--size", default="lite", help="lite, r18, wide-lite or wide (lite)")
+    parser.add_argument("--teacher", help="the size's own teacher; said again, to be sure")
+    parser.add_argument(
+        "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
+    )
+    parser.add_argument("--steps", type=int, help="training steps (900 on a CPU, 6000 on a GPU)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same model (0)")
+    parser.add_argument("--models", type=Path, help="folder of models (the config's, else ./models)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
+    parser.add_argument("--input-px", type=int, default=256, help="side of the network's picture (256)")
+    parser.add_argument("--textures", type=Path, metavar="DIR", help="further texture pictures, such as DTD")
+    parser.add_argument("--foreground", choices=("auto", "on", "off"), default="auto", help="find the part")
+    parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+
+
+def main(args: argparse.Namespace) -> int:
+    from engine import artifact
+
+    from ..recipe import make_model
+
+    begin = time.monotonic()
+    artifact.check_name(args.name)
+    models = args.models or _models_folder()
+    with _Bar() as bar:
+        made = make_model(_wish(args), bar.on_progress, _note)
+    folder = artifact.save(made, models, promote=not args.no_promote)
+    report = _report(artifact.load(folder), folder, time.monotonic() - begin)
+    if args.json:
+        print(json.dumps(report))
+    else:
+        print(
+            f"{report['artifact']}: {report['steps']} steps in {report['seconds']:.0f} s on "
+            f"{report['device']}, "
+            f"{report['good_pictures']} good pictures, threshold {report['threshold']:.3f}"
+        )
+    return 0
+
+
+def _wish(args: argparse.Namespace) -> "Wish":
+    from ..recipe import Wish
+
+    return Wish(
+        name=args.name,
+        data=args.data,
+        size=args.size,
+        teacher=args.teacher,
+        teacher_weights=args.teacher_weights,
+        steps=args.steps,
+        seed=args.seed,
+        device=args.device,
+        input_px=args.input_px,
+        textures=args.textures,
+        foreground=args.foreground,
+    )
+
+
+def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]:
+    return {
+        "artifact": str(folder),
+        "version": made.version,
+        "steps": made.config["steps"],
+        "seconds": round(seconds, 1),
+        "device": made.trained_on["device"],
+        "good_pictures": made.trained_on["good_pictures"],
+        "threshold": made.calibration.threshold(_FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES),
+    }
+
+
+def _models_folder() -> Path:
+    return Path("models")
+
+
+def _note(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+class _Bar:
+    """A progress bar on stderr, only where a person looks at it."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(disable=not sys.stderr.isatty(), unit="step", file=sys.stderr, dynamic_ncols=True)
+        self.on_progress: OnProgress = self._show
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def _show(self, stage: str, done: int, total: int, loss: float) -> None:
+        self._bar.total = total
+        self._bar.set_description(stage, refresh=False)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,225 @@
+"""`make_model`: a folder of good pictures in, an artifact out. A list of steps, each in a file of its own."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.artifact import Artifact
+from engine.calibration import Calibration
+from engine.images import Pixels, to_device
+from engine.model.dmdd import SIZES, CameraNetwork, build_network
+from engine.model.precision import autocast
+from engine.model.teacher import TEACHERS, Teacher, build_teacher
+
+from . import synthesis as synth
+from .bank import build_bank, set_teacher_scale
+from .calibrate import calibrate
+from .dataset import GoodPictures, load_good, load_textures
+from .errors import DataError
+from .foreground import find_foregrounds
+from .join import Joined, fit_join
+from .train import Material, Schedule, train_head, train_student
+
+STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
+_BANK_COPIES = 4
+_UNSEEN_TEXTURE_SHARE = 0.15
+
+# (stage in words, steps done, steps in all, loss)
+OnProgress = Callable[[str, int, int, float], None]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the person asked for. `steps` None = by device; `device` "auto", "cpu", "cuda" or "cuda:n"."""
+
+    name: str
+    data: Path
+    size: str = "lite"
+    teacher: str | None = None
+    teacher_weights: Path | None = None
+    steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    input_px: int = 256
+    textures: Path | None = None
+    foreground: str = "auto"
+
+
+def make_model(wish: Wish, on_progress: OnProgress, note: Note) -> Artifact:
+    """Train, join, calibrate; nothing is written. Raises TrainerError and EngineError, one sentence each.
+
+    The same wish on the same machine with as many threads gives the same weights on a CPU.
+    """
+    _check(wish)
+    begin = time.monotonic()
+    device = choose_device(wish.device)
+    good = load_good(wish.data, wish.input_px)
+    for sentence in good.notes:
+        note(sentence)
+    training, held_out = good.split()
+    torch.manual_seed(wish.seed)
+    teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
+    network = build_network(wish.size).to(device)
+    schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
+    material, unseen = _material(wish, training, teacher, network, device)
+    note(f"Foreground: {material.foregrounds.why}.")
+    _train(network, material, schedule, on_progress)
+    same_rule = "off" if material.foregrounds.masks is None else "on"
+    joined = fit_join(
+        network,
+        teacher,
+        held_out.pixels,
+        find_foregrounds(held_out.pixels, same_rule),
+        unseen,
+        device,
+        wish.seed,
+    )
+    calibration = calibrate(predictor(network, teacher, device), list(held_out.pixels))
+    made = _made_of(wish, training, held_out, material, schedule, joined, device, time.monotonic() - begin)
+    return _artifact(wish, network, teacher, calibration, made)
+
+
+def predictor(
+    network: CameraNetwork, teacher: Teacher, device: torch.device
+) -> Callable[[Sequence[Pixels]], NDArray[np.float32]]:
+    """Pictures (P, P, 3) uint8 at network size → raw maps (n, P, P) float32, in the precision of the
+    runner."""
+
+    @torch.inference_mode()
+    def predict(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
+        images = to_device(pictures, device)
+        with autocast(device):
+            maps = network(images, teacher(images))
+        return np.asarray(maps.float().cpu().numpy(), dtype=np.float32)
+
+    network.eval()
+    return predict
+
+
+def choose_device(wish: str) -> torch.device:
+    """ "auto" takes CUDA where there is one. Raises DataError for a device that isn't there."""
+    if wish == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wish)
+    except RuntimeError as error:
+        raise DataError(f"--device {wish!r}: expected auto, cpu, cuda or cuda:0.") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise DataError(f"--device {wish!r}: torch finds no such device here; use auto or cpu.")
+    return device
+
+
+def _check(wish: Wish) -> None:
+    if wish.size not in SIZES:
+        raise DataError(f"--size {wish.size!r}: expected one of {', '.join(SIZES)}.")
+    if wish.teacher not in (None, SIZES[wish.size].teacher):
+        raise DataError(
+            f"--teacher {wish.teacher!r} doesn't fit --size {wish.size}, which has "
+            f"{SIZES[wish.size].teacher}; "
+            f"sizes and teachers: {', '.join(f'{s.name} = {s.teacher}' for s in SIZES.values())}."
+        )
+    if wish.steps is not None and wish.steps < 2:
+        raise DataError(f"--steps {wish.steps}: expected at least 2, one for each stage.")
+    if wish.input_px % 32 or not 64 <= wish.input_px <= 1024:
+        raise DataError(f"--input-px {wish.input_px}: expected a multiple of 32 from 64 to 1024.")
+
+
+def _material(
+    wish: Wish, training: GoodPictures, teacher: Teacher, network: CameraNetwork, device: torch.device
+) -> tuple[Material, synth.Synthesis]:
+    """What training draws from, and the synthesis of what it never draws."""
+    seen, unseen = synth.TRAINING, synth.UNSEEN
+    if wish.textures is not None:
+        pictures = load_textures(wish.textures, wish.input_px)
+        cut = max(1, round(len(pictures) * (1 - _UNSEEN_TEXTURE_SHARE)))
+        seen = (*seen, synth.FromFolder(tuple(pictures[:cut])))
+        unseen = (*unseen, synth.FromFolder(tuple(pictures[cut:] or pictures[:1])))
+    bank = build_bank(
+        training.pixels, teacher, device, copies=_BANK_COPIES, rng=np.random.default_rng(wish.seed)
+    )
+    set_teacher_scale(network, bank)
+    foregrounds = find_foregrounds(training.pixels, wish.foreground)
+    material = Material(bank, foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
+    return material, synth.Synthesis(unseen)
+
+
+def _train(network: CameraNetwork, material: Material, schedule: Schedule, on_progress: OnProgress) -> None:
+    total = schedule.student_steps + schedule.head_steps
+    train_student(
+        network, material, schedule, lambda step, loss: on_progress("student", step + 1, total, loss)
+    )
+    done = schedule.student_steps
+    train_head(
+        network, material, schedule, lambda step, loss: on_progress("head", done + step + 1, total, loss)
+    )
+
+
+def _made_of(
+    wish: Wish,
+    training: GoodPictures,
+    held_out: GoodPictures,
+    material: Material,
+    schedule: Schedule,
+    joined: Joined,
+    device: torch.device,
+    seconds: float,
+) -> dict[str, dict[str, Any]]:
+    trained_on = {
+        "folder": str(wish.data.resolve()),
+        "good_pictures": len(training) + len(held_out),
+        "training": list(training.names),
+        "held_out": list(held_out.names),
+        "foreground": material.foregrounds.why,
+        "notes": list(training.notes),
+        "seconds": round(seconds, 1),
+        "device": describe(device),
+    }
+    config = {
+        **asdict(schedule),
+        "seed": wish.seed,
+        "steps": schedule.student_steps + schedule.head_steps,
+        "bank_copies": len(material.bank) // len(training),
+        "textures": None if wish.textures is None else str(wish.textures),
+        "mix": asdict(joined.mix),
+        "teacher_normalisation": {
+            "mean": TEACHERS[SIZES[wish.size].teacher].mean,
+            "std": TEACHERS[SIZES[wish.size].teacher].std,
+        },
+    }
+    metrics = {"synthetic_ap": joined.validation_ap, "synthetic_pro": joined.validation_pro}
+    return {"trained_on": trained_on, "config": config, "metrics": metrics}
+
+
+def _artifact(
+    wish: Wish,
+    network: CameraNetwork,
+    teacher: Teacher,
+    calibration: Calibration,
+    made: dict[str, dict[str, Any]],
+) -> Artifact:
+    return Artifact(
+        name=wish.name,
+        size=wish.size,
+        input_px=wish.input_px,
+        teacher=teacher.name,
+        teacher_sha256=teacher.sha256,
+        state=network.state_dict(),
+        calibration=calibration,
+        trained_on=made["trained_on"],
+        config=made["config"],
+        metrics=made["metrics"],
+    )
+
+
+def describe(device: torch.device) -> str:
+    """The device in words that a manifest keeps."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

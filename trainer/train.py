@@ -1,0 +1,156 @@
+"""Train one camera's network: the student first, the head on the frozen student, then how their maps are
+joined.
+
+Everything random is drawn from (seed, stage, step), so a run can be repeated, and taken up again at any step.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.images import to_device
+from engine.model.dmdd import CameraNetwork
+from engine.model.precision import autocast
+from engine.model.teacher import Teacher
+
+from . import losses
+from .bank import Bank
+from .foreground import Foregrounds
+from .synthesis import Synthesis
+
+OnStep = Callable[[int, float], None]
+
+_STUDENT, _HEAD = 1, 2
+_WARM_UP_STEPS = 30
+_LAST_LR_SHARE = 0.05
+_CLIP = 5.0
+_CLEAN_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Steps and sizes of both stages. A student step sees `batch` pairs, a head step `batch` pictures."""
+
+    student_steps: int
+    head_steps: int
+    batch: int = 8
+    student_lr: float = 2e-3
+    head_lr: float = 1e-3
+    abnormality_weight: float = 1.0
+
+    @classmethod
+    def of(cls, steps: int) -> "Schedule":
+        """Two thirds for the student, one third for the head."""
+        student = max(1, round(steps * 2 / 3))
+        return cls(student, max(1, steps - student))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What a run draws from; `bank.source` indexes `foregrounds`."""
+
+    bank: Bank
+    foregrounds: Foregrounds
+    synthesis: Synthesis
+    teacher: Teacher
+    device: torch.device
+    seed: int
+
+    def pairs(self, stage: int, step: int, batch: int, clean_share: float = 0.0) -> "Pairs":
+        """The pairs of one step, always the same for the same seed, stage and step."""
+        rng = np.random.default_rng((self.seed, stage, step))
+        chosen = rng.integers(len(self.bank), size=batch)
+        changed, masks = [], []
+        for entry in chosen:
+            picture = self.bank.pixels[entry]
+            foreground = self.foregrounds.of(int(self.bank.source[entry]), picture.shape[0])
+            if rng.random() < clean_share:
+                foreground = np.zeros_like(foreground)
+            image, mask = self.synthesis.draw(picture, foreground, rng)
+            changed.append(image)
+            masks.append(mask)
+        mask_tensor = torch.from_numpy(np.stack(masks)).to(self.device, torch.float32)[:, None]
+        return Pairs(chosen, to_device(changed, self.device), mask_tensor)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """`chosen` (B,) bank entries, `changed` (B, 3, P, P) float in [0, 1], `masks` (B, 1, P, P) float 0 or
+    1."""
+
+    chosen: NDArray[np.intp]
+    changed: Tensor
+    masks: Tensor
+
+
+def train_student(network: CameraNetwork, material: Material, schedule: Schedule, on_step: OnStep) -> None:
+    """Stage 1: normality guidance and abnormality inverse mimicking on pairs."""
+    student = network.student.train()
+    optimiser = torch.optim.Adam(student.parameters(), lr=schedule.student_lr, betas=(0.5, 0.999))
+    for step in range(schedule.student_steps):
+        _set_lr(optimiser, schedule.student_lr, step, schedule.student_steps)
+        loss = _student_loss(network, material, schedule, step)
+        _descend(optimiser, loss, student.parameters())
+        on_step(step, float(loss.detach()))
+    student.eval()
+
+
+def train_head(network: CameraNetwork, material: Material, schedule: Schedule, on_step: OnStep) -> None:
+    """Stage 2: the segmentation head on the frozen student; a quarter of the pictures stay unchanged."""
+    network.student.eval()
+    head = network.head.train()
+    optimiser = torch.optim.Adam(head.parameters(), lr=schedule.head_lr, betas=(0.9, 0.999))
+    for step in range(schedule.head_steps):
+        _set_lr(optimiser, schedule.head_lr, step, schedule.head_steps)
+        pairs = material.pairs(_HEAD, step, schedule.batch, _CLEAN_SHARE)
+        with torch.no_grad(), autocast(material.device):
+            features = material.teacher(pairs.changed)
+            normal, abnormal = network.student(pairs.changed)
+        seen = network.evidence(network.standardise(features), normal, abnormal)
+        with autocast(material.device):
+            logits = head(seen.products, seen.maps)
+        loss = losses.segmentation(logits, pairs.masks)
+        _descend(optimiser, loss, head.parameters())
+        on_step(step, float(loss.detach()))
+    head.eval()
+
+
+def _student_loss(network: CameraNetwork, material: Material, schedule: Schedule, step: int) -> Tensor:
+    pairs = material.pairs(_STUDENT, step, schedule.batch)
+    unchanged = to_device(list(material.bank.pixels[pairs.chosen]), material.device)
+    with autocast(material.device):
+        features = material.teacher(pairs.changed)
+        # Two passes, so that batch norm meets pictures without defects, as it does on the line.
+        normal_c, abnormal_c = network.student(unchanged)
+        normal_d, abnormal_d = network.student(pairs.changed)
+    seen = network.standardise(features)
+    wanted = network.standardise(material.bank.features_of(pairs.chosen))
+    guidance = losses.normality(normal_d, wanted) + losses.normality(normal_c, wanted)
+    mimicking = losses.abnormality(abnormal_d, seen, pairs.masks) + losses.clean_abnormality(
+        abnormal_c, wanted
+    )
+    return guidance + schedule.abnormality_weight * mimicking
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: object) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(parameters, _CLIP)  # type: ignore[arg-type]
+    optimiser.step()
+
+
+def _set_lr(optimiser: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:
+    """Linear warm-up, then a cosine down to 5 %."""
+    warm_up = min(_WARM_UP_STEPS, max(1, steps // 10))
+    if step < warm_up:
+        lr = peak * (step + 1) / warm_up
+    else:
+        done = (step - warm_up) / max(1, steps - warm_up)
+        lr = peak * (_LAST_LR_SHARE + (1 - _LAST_LR_SHARE) * 0.5 * (1 + math.cos(math.pi * done)))
+    for group in optimiser.param_groups:
+        group["lr"] = lr
