@@ -2,16 +2,26 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from .batcher import Batcher, Dropped, Mode
 from .core import Batch, Frame, Inspection
 from .errors import DeviceError, EngineError
+from .library import Entry, Library
 from .meter import Meter
-from .runner import Runner
 
 # How much a new measurement of the device's speed counts against the older ones.
 _COST_MEMORY = 0.8
+
+
+class RunsBatches(Protocol):
+    """What the engine needs of a runner."""
+
+    library: Library
+
+    def run(self, batch: Batch, entries: Mapping[str, Entry] | None = None) -> list[Inspection]:
+        """One inspection for each frame, in the batch's order. Raises EngineError."""
 
 
 class Engine:
@@ -25,7 +35,7 @@ class Engine:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: RunsBatches,
         *,
         max_batch: int = 16,
         max_wait_ms: float = 10.0,

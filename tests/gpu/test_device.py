@@ -1,0 +1,87 @@
+"""The same results on a CUDA device, with CuPy on torch's memory, stream and pool.
+
+Deselected by default (`-m gpu` selects them): they need a CUDA device and the extra cuda12 or cuda13, and a
+machine
+without one can say nothing about either. They need neither pydantic nor av nor redis.
+"""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from engine.core import Batch, Frame
+from engine.library import CameraTuning, Library
+from engine.regions import View, find
+from engine.runner import Runner
+from engine.torch_backend import TorchBackend
+from engine.xp import ArrayLibrary, library_for, numpy_library
+from tests.golden.make_regions import FILE, examples, result
+from tests.models import bright_spot, tiny_artifact, tiny_backend
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def cupy_library() -> ArrayLibrary:
+    found = library_for(torch.device("cuda", 0))
+    assert found.on_device, "CuPy is not installed or sees no device"
+    return found
+
+
+def test_cupy_finds_the_golden_regions(cupy_library: ArrayLibrary) -> None:
+    golden = json.loads(FILE.read_text(encoding="ascii"))
+    assert {name: result(name, cupy_library) for name in examples()} == golden
+
+
+def test_both_libraries_find_the_same_in_random_maps(cupy_library: ArrayLibrary) -> None:
+    maps = np.random.default_rng(3).random((8, 96, 128), dtype=np.float32) * 1.4
+    views = [View(640, 480, 20.0)] * 8
+    with cupy_library.on_stream(torch.device("cuda", 0)):
+        there = find(cupy_library.xp.asarray(maps), views, cupy_library)
+    here = find(maps, views, numpy_library())
+    assert [[d.box for d in one] for one in there] == [[d.box for d in one] for one in here]
+
+
+def test_cupy_sees_torchs_memory_without_a_copy(cupy_library: ArrayLibrary) -> None:
+    tensor = torch.zeros(16, device="cuda")
+    cupy_library.from_torch(tensor)[3] = 7
+    torch.cuda.synchronize()
+    assert tensor[3].item() == 7
+
+
+def test_cupy_allocates_from_torchs_pool_and_gives_back(cupy_library: ArrayLibrary) -> None:
+    before = torch.cuda.memory_allocated()
+    block = cupy_library.xp.empty(1 << 22, dtype=np.uint8)
+    assert torch.cuda.memory_allocated() >= before + (1 << 22)
+    del block
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_cupy_works_on_torchs_current_stream(cupy_library: ArrayLibrary) -> None:
+    device, stream = torch.device("cuda", 0), torch.cuda.Stream()
+    with torch.cuda.stream(stream), cupy_library.on_stream(device):
+        assert cupy_library.xp.cuda.get_current_stream().ptr == stream.cuda_stream
+
+
+def test_a_runner_on_cuda_answers_as_one_on_the_cpu() -> None:
+    answers = []
+    for device in ("cpu", "cuda"):
+        library = Library()
+        library.put(
+            "top", tiny_artifact(), CameraTuning(min_area_px=1.0, roi=((0, 0), (0.9, 0), (0.9, 1), (0, 1)))
+        )
+        runner = Runner(library, backend=tiny_backend(torch.device(device)))
+        answers.append(runner.run(Batch((Frame("top", 1, 0.0, time.monotonic(), bright_spot()),)))[0])
+    here, there = answers
+    assert [d.box for d in here.defects] == [d.box for d in there.defects] != []
+    assert there.score_ratio == pytest.approx(here.score_ratio, abs=0.01)
+    assert np.allclose(here.map_small, there.map_small, atol=0.02)
+
+
+def test_the_real_network_agrees_in_bf16_and_float32() -> None:
+    backend = TorchBackend(torch.device("cuda", 0))
+    backend.prepare(tiny_artifact(real="lite"))
+    assert backend.bf16

@@ -1,0 +1,216 @@
+"""The device thread: what goes in comes out or is counted, and nothing ever stalls in silence."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.core import Batch, Frame, Inspection, ModelInfo
+from engine.engine import Engine
+from engine.errors import DeviceError, EngineError
+from engine.library import Library
+from tests.models import tiny_artifact
+
+PIXELS = np.zeros((2, 2, 3), dtype=np.uint8)
+INFO = ModelInfo("m", 1, "0", 2.0, 1.0)
+
+
+def frame(camera: str = "top", seq: int = 1) -> Frame:
+    return Frame(camera, seq, 0.0, time.monotonic(), PIXELS)
+
+
+def inspection(one: Frame) -> Inspection:
+    return Inspection(
+        one, 1.0, 0.0, (), np.zeros((1, 1), dtype=np.float32), INFO, {"queue": 0.0, "student": 0.01}
+    )
+
+
+class FakeRunner:
+    """Answers after `allow` is set; `answer` may raise."""
+
+    def __init__(self, cameras: tuple[str, ...] = ("top", "side")) -> None:
+        self.library = Library()
+        for camera in cameras:
+            self.library.put(camera, tiny_artifact())
+        self.sizes: list[int] = []
+        self.entered, self.allow = threading.Event(), threading.Event()
+        self.allow.set()
+        self.answer: Callable[[Batch], list[Inspection]] = lambda b: [inspection(f) for f in b.frames]
+
+    def run(self, batch: Batch, entries: Any = None) -> list[Inspection]:
+        self.sizes.append(len(batch.frames))
+        self.entered.set()
+        assert self.allow.wait(5.0)
+        return self.answer(batch)
+
+
+class Line:
+    """An engine with everything that came out of it."""
+
+    def __init__(self, runner: FakeRunner, **settings: Any) -> None:
+        self.done: list[Inspection] = []
+        self.dropped: list[tuple[int, str]] = []
+        self.errors: list[EngineError] = []
+        self.changed = threading.Condition()
+        settings = {"max_wait_ms": 0.0, "deadline_ms": 60_000.0} | settings
+        self.engine = Engine(
+            runner,
+            on_inspections=lambda found: self._note(lambda: self.done.extend(found)),
+            on_dropped=lambda f, reason: self._note(lambda: self.dropped.append((f.seq, reason))),
+            on_error=lambda error: self._note(lambda: self.errors.append(error)),
+            **settings,
+        )
+
+    def _note(self, act: Callable[[], None]) -> None:
+        with self.changed:
+            act()
+            self.changed.notify_all()
+
+    def wait_for(self, true: Callable[[], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(true, 5.0)
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture
+def line(runner: FakeRunner) -> Iterator[Line]:
+    made = Line(runner)
+    made.engine.start()
+    yield made
+    runner.allow.set()
+    assert made.engine.stop(5.0)
+
+
+def test_an_offered_frame_comes_out_inspected(line: Line) -> None:
+    assert line.engine.offer(frame())
+    line.wait_for(lambda: len(line.done) == 1)
+    assert line.engine.meter.snapshot().frames == {("top", "inspected"): 1}
+
+
+def test_cameras_that_wait_go_through_the_device_together(line: Line, runner: FakeRunner) -> None:
+    runner.allow.clear()
+    line.engine.offer(frame("top", 1))
+    assert runner.entered.wait(5.0)
+    line.engine.offer(frame("top", 2))
+    line.engine.offer(frame("side", 1))
+    runner.allow.set()
+    line.wait_for(lambda: len(line.done) == 3)
+    assert runner.sizes == [1, 2]
+
+
+def test_offering_never_blocks_while_the_device_is_busy(line: Line, runner: FakeRunner) -> None:
+    runner.allow.clear()
+    line.engine.offer(frame(seq=1))
+    assert runner.entered.wait(5.0)
+    for seq in range(2, 50):
+        assert line.engine.offer(frame(seq=seq))
+    assert [reason for _, reason in line.dropped] == ["displaced"] * 47
+    assert line.engine.waiting == 1
+
+
+def test_a_frame_of_a_camera_without_a_model_is_not_taken(line: Line) -> None:
+    assert not line.engine.offer(frame("unknown"))
+    assert line.dropped == [(1, "no_model")]
+
+
+def test_a_full_line_of_parts_refuses(runner: FakeRunner) -> None:
+    line = Line(runner, line_frames=1)
+    line.engine.set_mode("top", "every")
+    assert line.engine.offer(frame(seq=1))
+    assert not line.engine.offer(frame(seq=2))
+    assert line.dropped == [(2, "refused")]
+
+
+def test_a_camera_that_is_removed_takes_its_waiting_frames_along(line: Line, runner: FakeRunner) -> None:
+    runner.allow.clear()
+    line.engine.offer(frame("side"))
+    assert runner.entered.wait(5.0)
+    line.engine.offer(frame("top", 7))
+    line.engine.remove("top")
+    assert line.dropped == [(7, "removed")]
+    assert not line.engine.offer(frame("top", 8))
+
+
+def test_a_frame_too_old_for_its_deadline_costs_the_device_nothing(runner: FakeRunner) -> None:
+    line = Line(runner, deadline_ms=50.0)
+    line.engine.start()
+    line.engine.offer(Frame("top", 3, 0.0, time.monotonic() - 1.0, PIXELS))
+    line.wait_for(lambda: line.dropped == [(3, "late")])
+    assert runner.sizes == []
+    assert line.engine.stop()
+
+
+def test_stopping_finishes_the_batch_in_hand_and_drops_the_rest(line: Line, runner: FakeRunner) -> None:
+    runner.allow.clear()
+    line.engine.offer(frame(seq=1))
+    assert runner.entered.wait(5.0)
+    line.engine.offer(frame(seq=2))
+    assert not line.engine.stop(timeout_s=0.0)
+    runner.allow.set()
+    assert line.engine.stop(5.0)
+    assert [i.frame.seq for i in line.done] == [1] and line.dropped == [(2, "stopped")]
+    assert not line.engine.offer(frame(seq=3))
+
+
+def test_a_watchdog_sees_how_long_the_device_has_been_busy(line: Line, runner: FakeRunner) -> None:
+    runner.allow.clear()
+    line.engine.offer(frame())
+    assert runner.entered.wait(5.0)
+    since = line.engine.busy_since
+    assert since is not None
+    assert line.engine.is_stuck(since + 11.0, limit_s=10.0)
+    assert not line.engine.is_stuck(since + 9.0, limit_s=10.0)
+
+
+def test_after_a_device_error_the_halves_are_tried_and_batches_stay_small(
+    line: Line, runner: FakeRunner
+) -> None:
+    def only_one(batch: Batch) -> list[Inspection]:
+        if len(batch.frames) > 1:
+            raise DeviceError("The device has no memory left for this batch.")
+        return [inspection(f) for f in batch.frames]
+
+    runner.answer = only_one
+    runner.allow.clear()
+    line.engine.offer(frame("top", 1))
+    assert runner.entered.wait(5.0)
+    line.engine.offer(frame("top", 2))
+    line.engine.offer(frame("side", 3))
+    runner.allow.set()
+    line.wait_for(lambda: len(line.done) == 3)
+    assert runner.sizes == [1, 2, 1, 1]
+    assert len(line.errors) == 1 and line.engine.failed is None
+    assert line.engine.meter.snapshot().errors == {"DeviceError": 1}
+
+
+def test_a_single_frame_that_fails_is_counted_and_the_line_goes_on(line: Line, runner: FakeRunner) -> None:
+    good = runner.answer
+
+    def fails(batch: Batch) -> list[Inspection]:
+        raise DeviceError("The device failed.")
+
+    runner.answer = fails
+    line.engine.offer(frame(seq=1))
+    line.wait_for(lambda: line.dropped == [(1, "failed")])
+    runner.answer = good
+    line.engine.offer(frame(seq=2))
+    line.wait_for(lambda: len(line.done) == 1)
+
+
+def test_a_bug_ends_the_engine_loudly(line: Line, runner: FakeRunner) -> None:
+    def bug(batch: Batch) -> list[Inspection]:
+        raise ZeroDivisionError("a bug")
+
+    runner.answer = bug
+    line.engine.offer(frame(seq=1))
+    line.wait_for(lambda: bool(line.errors))
+    assert isinstance(line.engine.failed, ZeroDivisionError)
+    assert "ZeroDivisionError" in str(line.errors[0])
+    assert not line.engine.offer(frame(seq=2))

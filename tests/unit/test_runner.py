@@ -1,0 +1,211 @@
+"""One batch in, one inspection for each frame out."""
+
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.core import Batch, Frame
+from engine.errors import ArtifactError, DeviceError, EngineError
+from engine.library import CameraTuning, Library
+from engine.runner import Runner, choose_device
+from engine.torch_backend import TorchBackend
+from tests.models import SIDE, TinyTeacher, bright_spot, tiny_artifact, tiny_backend
+
+DARK = np.full((64, 96, 3), 20, dtype=np.uint8)
+ANY_SIZE = CameraTuning(min_area_px=1.0)
+
+
+def frame(camera: str = "top", pixels: np.ndarray | None = None, seq: int = 1) -> Frame:
+    return Frame(camera, seq, 0.0, time.monotonic(), bright_spot() if pixels is None else pixels)
+
+
+def runner(**cameras: CameraTuning) -> Runner:
+    library = Library()
+    for camera, tuning in (cameras or {"top": ANY_SIZE}).items():
+        library.put(camera, tiny_artifact(), tuning)
+    return Runner(library, backend=tiny_backend())
+
+
+def test_a_defect_comes_out_where_it_is_on_the_frame() -> None:
+    [seen] = runner().run(Batch((frame(),)))
+    [defect] = seen.defects
+    assert defect.box == (12, 8, 24, 20) and defect.area_px == 144
+    assert defect.centroid == pytest.approx((18.0, 14.0))
+    assert seen.score_ratio > 1.0 and defect.peak > 1.0
+
+
+def test_a_good_frame_has_no_defect() -> None:
+    [seen] = runner().run(Batch((frame(pixels=DARK),)))
+    assert seen.defects == () and seen.score_ratio < 1.0
+
+
+def test_the_score_and_its_ratio_tell_the_same() -> None:
+    [seen] = runner().run(Batch((frame(pixels=DARK),)))
+    assert seen.score == pytest.approx(20 / 255, abs=1e-6)
+    span = seen.model.threshold - seen.model.median
+    assert seen.score_ratio == pytest.approx((seen.score - seen.model.median) / span)
+
+
+def test_frames_of_different_sizes_go_together_and_come_out_in_order() -> None:
+    small = bright_spot(32, 32, (4, 4, 12, 12))
+    seen = runner(a=ANY_SIZE, b=ANY_SIZE, c=ANY_SIZE).run(
+        Batch((frame("b", small, 5), frame("a", DARK, 6), frame("c", None, 7)))
+    )
+    assert [(i.frame.camera, i.frame.seq) for i in seen] == [("b", 5), ("a", 6), ("c", 7)]
+    assert [[d.box for d in i.defects] for i in seen] == [[(4, 4, 12, 12)], [], [(12, 8, 24, 20)]]
+
+
+def test_the_teacher_looks_once_for_all_cameras_that_share_it() -> None:
+    used = runner(a=ANY_SIZE, b=ANY_SIZE)
+    backend = used.backend
+    assert isinstance(backend, TorchBackend)
+    teacher = backend._teacher("tiny")
+    assert isinstance(teacher, TinyTeacher)
+    teacher.batches.clear()
+    used.run(Batch((frame("a"), frame("b"), frame("a", seq=2))))
+    assert teacher.batches == [3]
+
+
+def test_cameras_with_other_input_sizes_are_their_own_group() -> None:
+    used = runner()
+    used.library.put("fine", tiny_artifact(input_px=64), ANY_SIZE)
+    seen = used.run(Batch((frame("fine"), frame("top"), frame("fine", seq=2))))
+    assert [(i.frame.camera, i.frame.seq) for i in seen] == [("fine", 1), ("top", 1), ("fine", 2)]
+    assert all(len(i.defects) == 1 for i in seen)
+
+
+def test_each_camera_has_its_own_model() -> None:
+    used = runner()
+    used.library.put("blind", tiny_artifact(gain=0.0, name="blind", version=4), ANY_SIZE)
+    top, blind = used.run(Batch((frame("top"), frame("blind"))))
+    assert len(top.defects) == 1 and blind.defects == ()
+    assert (blind.model.name, blind.model.version) == ("blind", 4)
+
+
+def test_nothing_is_found_outside_the_region_of_interest() -> None:
+    right = CameraTuning(min_area_px=1.0, roi=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
+    [seen] = runner(top=right).run(Batch((frame(),)))
+    assert seen.defects == () and seen.score_ratio < 1.0
+    assert seen.map_small.max() < 1.0
+
+
+def test_a_mask_does_not_raise_an_alarm_where_everything_else_is_anomalous() -> None:
+    masked = CameraTuning(min_area_px=1.0, masks=(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)),))
+    [seen] = runner(top=masked).run(Batch((frame(pixels=np.full_like(DARK, 250)),)))
+    assert [d.box for d in seen.defects] == [(48, 0, 96, 64)]
+
+
+def test_regions_smaller_than_what_was_calibrated_do_not_count() -> None:
+    used = runner()
+    artifact = tiny_artifact()
+    strict = replace(artifact, calibration=replace(artifact.calibration, min_area_px=100))
+    used.library.put("top", strict, ANY_SIZE)
+    assert used.run(Batch((frame(),)))[0].defects == ()
+
+
+def test_the_small_map_belongs_to_its_own_frame_and_keeps_small_peaks() -> None:
+    used = runner()
+    used.library.put("large", tiny_artifact(input_px=256), ANY_SIZE)
+    spot = np.full((256, 256, 3), 20, dtype=np.uint8)
+    spot[100, 100] = 250
+    top, large = used.run(Batch((frame("top"), frame("large", spot))))
+    assert top.map_small.shape == (SIDE, SIDE) and large.map_small.shape == (64, 64)
+    assert large.map_small[25, 25] > 1.0
+    assert large.map_small.base is None and large.map_small.dtype == np.float32
+
+
+def test_timings_name_every_stage() -> None:
+    [seen] = runner().run(Batch((frame(),)))
+    assert list(seen.timings_s) == ["queue", "upload", "teacher", "student", "maps", "regions"]
+
+
+def test_a_model_put_while_running_serves_the_next_batch() -> None:
+    used = runner()
+    before = used.library.snapshot()
+    used.library.put("top", tiny_artifact(gain=0.0, version=2), ANY_SIZE)
+    batch = Batch((frame(),))
+    assert used.run(batch, before)[0].model.version == 1
+    assert used.run(batch)[0].model.version == 2
+
+
+def test_a_model_of_another_teacher_is_refused_and_the_old_one_goes_on() -> None:
+    used = runner()
+    with pytest.raises(ArtifactError, match="another tiny"):
+        used.library.put("top", replace(tiny_artifact(version=2), teacher_sha256="0" * 64))
+    assert used.run(Batch((frame(),)))[0].model.version == 1
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    with pytest.raises(ArtifactError, match="don't fit"):
+        runner().library.put("top", replace(tiny_artifact(), state={"other": torch.zeros(1)}))
+
+
+def test_a_threshold_below_what_good_parts_score_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="not above the median"):
+        runner().library.tune("top", CameraTuning(threshold=0.0))
+
+
+def test_a_threshold_moves_the_alarm_level_at_once() -> None:
+    used = runner()
+    used.library.tune("top", replace(ANY_SIZE, threshold=0.99))
+    assert used.run(Batch((frame(),)))[0].defects == ()
+
+
+def test_a_zone_that_leaves_nothing_is_refused() -> None:
+    whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    with pytest.raises(ArtifactError, match="nothing to inspect"):
+        runner().library.tune("top", CameraTuning(masks=(whole,)))
+
+
+def test_a_model_that_answers_no_numbers_is_an_error_not_a_good_part() -> None:
+    used = runner()
+    used.library.put("top", tiny_artifact(gain=math.nan), ANY_SIZE)
+    with pytest.raises(ArtifactError, match="not numbers"):
+        used.run(Batch((frame(),)))
+
+
+def test_a_lack_of_memory_is_a_device_error() -> None:
+    used = runner()
+
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    used.backend.features = exhausted  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="no memory left"):
+        used.run(Batch((frame(),)))
+
+
+def test_a_bug_in_the_network_passes_as_the_bug_it_is() -> None:
+    used = runner()
+    with pytest.raises(RuntimeError) as caught:
+        used.run(Batch((frame(pixels=np.zeros((4, 4), dtype=np.uint8)),)))
+    assert not isinstance(caught.value, EngineError)
+
+
+def test_warming_up_runs_every_model_alone_and_together() -> None:
+    used = runner(a=ANY_SIZE, b=ANY_SIZE)
+    backend = used.backend
+    assert isinstance(backend, TorchBackend)
+    teacher = backend._teacher("tiny")
+    assert isinstance(teacher, TinyTeacher)
+    used.warm_up(max_batch=4)
+    assert teacher.batches[-3:] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("wish", ["gpu", "mps"])
+def test_a_device_that_is_not_there_is_said_so(wish: str) -> None:
+    with pytest.raises(DeviceError, match=wish):
+        choose_device(wish)
+
+
+def test_the_real_network_runs_through_the_runner() -> None:
+    library = Library()
+    library.put("top", tiny_artifact(real="lite", version=1))
+    library.put("side", tiny_artifact(real="lite", version=2))
+    seen = Runner(library, "cpu").run(Batch((frame("top"), frame("side"))))
+    assert [i.frame.camera for i in seen] == ["top", "side"]
+    assert seen[0].score != seen[1].score
