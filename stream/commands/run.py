@@ -1,0 +1,77 @@
+"""`linewatch run CONFIG`: the line, until SIGINT or SIGTERM."""
+
+import argparse
+import asyncio
+import json
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+    from ..app import App
+
+HELP = "run the line: cameras in, defect events out"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", nargs="?", help="the config file (default: LINEWATCH_CONFIG, else ./cameras.yaml)"
+    )
+    parser.add_argument("--config", dest="named", metavar="CONFIG", help="the same, as an option")
+    parser.add_argument("--json", action="store_true", help="print one JSON line when ready")
+
+
+def main(args: argparse.Namespace) -> int:
+    from config import logs
+    from config.load import load
+
+    settings = load(args.named or args.config)
+    logs.configure(settings.logs.level, settings.logs.as_json)
+    asyncio.run(_run(settings, args.json))
+    return 0
+
+
+async def _run(settings: "Settings", as_json: bool) -> None:
+    import logging
+
+    from ..app import App
+
+    for warning in settings.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    app = App(settings)
+    try:
+        if await _started(app, stop):
+            _announce(app, as_json)
+            await app.serve(stop)
+    finally:
+        await app.shutdown()
+
+
+async def _started(app: "App", stop: asyncio.Event) -> bool:
+    """Start the line; False if a signal came first."""
+    starting = asyncio.create_task(app.startup(), name="startup")
+    signalled = asyncio.create_task(stop.wait(), name="signal")
+    await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    starting.result()
+    return True
+
+
+def _announce(app: "App", as_json: bool) -> None:
+    endpoint = app.delivery.endpoint
+    assert endpoint is not None
+    said = {"page": app.page.url, "broker": endpoint.url, "stream": app.delivery.keys.events}
+    if as_json:
+        print(json.dumps({"ready": True, **said}), flush=True)
+        return
+    for name, value in said.items():
+        print(f"{name:<8} {value}", flush=True)

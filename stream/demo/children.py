@@ -1,0 +1,138 @@
+"""Child processes of the demo: the same `linewatch` commands that a person would type.
+
+None outlives the demo: each is told SIGTERM, and the kernel ends it should the demo itself be killed (Linux).
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_LINE_BYTES = 1 << 20
+
+
+class ChildFailed(Exception):
+    """A command of the demo ended with an error; its own words were already printed on stderr."""
+
+    user_message = True
+
+
+def linewatch() -> list[str]:
+    """The console script that belongs to this interpreter, or the module where there is no script."""
+    script = Path(sys.executable).with_name("linewatch")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "config.cli"]
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Ctrl-C in a terminal goes to the whole group: the demo alone decides the order in which things stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Child:
+    """One running `linewatch` command, its standard output read line by line, its stderr passed on."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
+
+    @classmethod
+    async def start(cls, name: str, arguments: Sequence[str], *, log: Path | None = None) -> "Child":
+        """`log` takes stderr (appended) instead of the terminal. Raises ChildFailed if it can't start."""
+        with contextlib.ExitStack() as stack:
+            stderr = stack.enter_context(log.open("ab")) if log else None
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *linewatch(),
+                    *arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=stderr,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                    limit=_LINE_BYTES,
+                    preexec_fn=_die_with_parent,
+                )
+            except OSError as error:
+                raise ChildFailed(f"demo: {name} can't be started: {error.strerror}") from error
+        return cls(name, process, log)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    async def json_line(self, timeout_s: float) -> dict[str, Any]:
+        """The next line of standard output that is a JSON object. Raises ChildFailed if none comes."""
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while line := await self._process.stdout.readline():
+                    if line.startswith(b"{"):
+                        answer: dict[str, Any] = json.loads(line)
+                        return answer
+        except TimeoutError:
+            raise ChildFailed(f"demo: {self.name} said nothing for {timeout_s:g} s") from None
+        await self._process.wait()
+        raise self.failure()
+
+    def failure(self) -> ChildFailed:
+        """What to raise when it ended though it should not have."""
+        where = f"; it says why in {self._log}" if self._log else ""
+        return ChildFailed(f"demo: {self.name} ended with exit code {self._process.returncode}{where}")
+
+    async def result(self, timeout_s: float) -> dict[str, Any]:
+        """Wait for its end; the JSON object of its last line. Raises ChildFailed on another exit than 0."""
+        assert self._process.stdout is not None
+        last = b""
+        async with asyncio.timeout(timeout_s):
+            while line := await self._process.stdout.readline():
+                last = line if line.startswith(b"{") else last
+            code = await self._process.wait()
+        if code != 0 or not last:
+            raise self.failure()
+        answer: dict[str, Any] = json.loads(last)
+        return answer
+
+    async def drain(self) -> None:
+        """Read and forget what it still prints, so that it never blocks on a full pipe. Cancel at will."""
+        assert self._process.stdout is not None
+        while await self._process.stdout.read(_LINE_BYTES):
+            pass
+
+    async def stop(self, timeout_s: float) -> int:
+        """SIGTERM, wait, SIGKILL if it must be; its exit code. Safe to call twice."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+        drained = asyncio.create_task(self.drain())
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            return await self._process.wait()
+        finally:
+            drained.cancel()
+            await asyncio.gather(drained, return_exceptions=True)
+
+
+def peak_rss_mb(pid: int) -> float:
+    """The most memory that a running process ever had, from /proc; 0 where there is none."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024.0
+    return 0.0

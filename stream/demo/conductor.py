@@ -1,0 +1,197 @@
+"""The demo from its first to its last minute, a list of verbs; each runs a command that a person could type.
+
+prepare   folder, cameras
+learn     a simulated line of good parts · capture · train, only where there is no model yet
+live      the line with defects · `linewatch run` · a subscriber
+finish    compare what was shown with what was found and what arrived
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config.load import load
+
+from ..broker import RunFile
+from ..delivery import run_file
+from ..outbox import last_seqs
+from ..sim import schedule
+from . import stage
+from .children import Child, peak_rss_mb
+from .lineapi import LineApi
+from .report import Watched
+from .subscriber import Subscriber
+
+_SIM_READY_S = 30.0
+_LINE_READY_S = 120.0
+_CAPTURE_S = 600.0
+_TRAIN_S = 3600.0
+_STOP_S = 20.0
+_CATCH_UP_S = 10.0
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for. `seconds` None: until `stop` is set. `training` are further words for `train`."""
+
+    folder: Path
+    data: tuple[Path, ...] = ()
+    seconds: float | None = None
+    broker: str = "embedded"
+    web: str = "127.0.0.1:8080"
+    training: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the demo learns from outside while the line runs."""
+
+    went_live: set[str] = field(default_factory=set)
+    frames: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def say(text: str) -> None:
+    """To the person: stderr, so that standard output holds nothing but the result."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+async def perform(plan: Plan, stop: asyncio.Event) -> Watched | None:
+    """The whole demo; None when stopped before it was live. Raises ChildFailed, DemoError, BrokerError."""
+    cameras = stage.cameras(plan.data)
+    stage.password(plan.folder)
+    await _learn(plan, cameras, stop)
+    if stop.is_set():
+        return None
+    return await _live(plan, cameras, stop)
+
+
+async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], stop: asyncio.Event) -> None:
+    new = [c for c in cameras if not stage.is_trained(plan.folder, c, plan.training)]
+    if not new:
+        return
+    async with _simulator(plan, cameras, "learn") as config:
+        say(f"Capturing good pictures of {', '.join(c.name for c in new)} over RTSP …")
+        for camera in new:
+            stage.forget_pictures(plan.folder, camera)
+        await _until(stop, *(_capture(config, camera) for camera in new))
+    for camera in new:
+        if not stop.is_set():
+            say(f"Training a model for {camera.name} …")
+            await _until(stop, _train(plan, config, camera))
+
+
+async def _capture(config: Path, camera: stage.DemoCamera) -> None:
+    words = ["capture", camera.name, "--frames", str(camera.frames), "--config", str(config), "--json"]
+    async with _child(f"capture {camera.name}", words) as child:
+        answer = await child.result(_CAPTURE_S)
+    say(f"  {camera.name}: {answer['written']} good pictures, skipped {answer['skipped'] or 'none'}")
+
+
+async def _train(plan: Plan, config: Path, camera: stage.DemoCamera) -> None:
+    folder = plan.folder / "pictures" / camera.name / "good"
+    words = ["train", camera.name, "--data", str(folder), "--models", str(plan.folder / "models"), "--json"]
+    async with _child(f"train {camera.name}", [*words, *plan.training]) as child:
+        answer = await child.result(_TRAIN_S)
+    stage.remember_trained(plan.folder, camera, plan.training)
+    say(f"  {camera.name}@{answer['version']}: {answer['steps']} steps in {answer['seconds']:.0f} s")
+
+
+async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], stop: asyncio.Event) -> Watched:
+    names = tuple(camera.name for camera in cameras)
+    seen = _Seen()
+    async with _simulator(plan, cameras, "live") as config:
+        settings = load(config)
+        first_seq = last_seqs(settings.events.outbox.path)
+        async with _child("run", ["run", str(config), "--json"], log=plan.folder / "run.log") as line:
+            ready = await line.json_line(_LINE_READY_S)
+            _welcome(ready, config)
+            api = LineApi(ready["page"])
+            async with Subscriber(RunFile.read(run_file(settings))) as subscriber:
+                started = time.time()
+                await _watch(plan, line, api, seen, stop)
+                ended = time.time()
+                await _look(api, seen)
+                last_seq = last_seqs(settings.events.outbox.path)
+                await subscriber.catch_up(last_seq, _CATCH_UP_S)
+                peak_mb = peak_rss_mb(line.pid)
+        told = {name: schedule.read(plan.folder / "schedule" / f"{name}.jsonl") for name in names}
+    return Watched(
+        cameras=names,
+        from_s=started,
+        to_s=ended,
+        events=tuple(subscriber.events),
+        first_seq=first_seq,
+        last_seq=last_seq,
+        frames=seen.frames,
+        schedule=told,
+        went_live=frozenset(seen.went_live),
+        peak_rss_mb=peak_mb,
+    )
+
+
+def _welcome(ready: dict[str, Any], config: Path) -> None:
+    say("The line is live.")
+    say(f"  page       {ready['page']}")
+    say(f"  broker     {ready['broker']}  (stream {ready['stream']})")
+    say(f"  subscribe  linewatch events --follow --config {config}")
+
+
+async def _watch(plan: Plan, line: Child, api: LineApi, seen: _Seen, stop: asyncio.Event) -> None:
+    """Look at the line as a visitor does until the time is over, a signal came, or it ended by itself."""
+    until = time.monotonic() + plan.seconds if plan.seconds is not None else float("inf")
+    while line.running and not stop.is_set() and time.monotonic() < until:
+        await _look(api, seen)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(_LOOK_S, max(0.0, until - time.monotonic()))):
+                await stop.wait()
+    if not line.running:
+        raise line.failure()
+
+
+async def _look(api: LineApi, seen: _Seen) -> None:
+    seen.went_live |= await api.live_cameras()
+    seen.frames = await api.frames()
+
+
+@contextlib.asynccontextmanager
+async def _simulator(plan: Plan, cameras: Sequence[stage.DemoCamera], phase: str) -> AsyncIterator[Path]:
+    """The simulated cameras; yields the config file that names them."""
+    words = ["camera-sim", "--json", "--port", "0", "--phase", phase, "--fps", str(stage.FPS)]
+    words += ["--user", stage.USER, "--password-file", str(stage.password(plan.folder))]
+    words += ["--schedule", str(plan.folder / "schedule")]
+    for camera in cameras:
+        words += ["--name", camera.name]
+        words += ["--look", camera.look] if camera.look else ["--data", str(camera.data)]
+    async with _child("camera-sim", words, log=plan.folder / "camera-sim.log") as child:
+        ready = await child.json_line(_SIM_READY_S)
+        urls = {stream["name"]: stream["url"] for stream in ready["streams"]}
+        yield stage.write_config(plan.folder, urls, broker=plan.broker, web=plan.web)
+
+
+@contextlib.asynccontextmanager
+async def _child(name: str, words: Sequence[str], log: Path | None = None) -> AsyncIterator[Child]:
+    child = await Child.start(name, words, log=log)
+    try:
+        yield child
+    finally:
+        await child.stop(_STOP_S)
+
+
+async def _until(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
+    """All of `work`, or until a signal came: then it is cancelled, which ends its children."""
+    stopping = asyncio.create_task(stop.wait())
+    working = asyncio.ensure_future(asyncio.gather(*work))
+    try:
+        await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        stopping.cancel()
+        working.cancel()
+        await asyncio.gather(stopping, working, return_exceptions=True)

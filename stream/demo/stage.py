@@ -1,0 +1,146 @@
+"""The demo's folder: which cameras it has, its config file, and whether its models are still the right ones.
+
+FOLDER/cameras.yaml            what an engineer would write for this line
+FOLDER/camera.password         read by the config file, 0600
+FOLDER/pictures/CAMERA/good    captured good pictures
+FOLDER/models/CAMERA/…         trained models, and CAMERA.made-from.json: what they were trained from
+FOLDER/schedule/CAMERA.jsonl   what the simulator showed when
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# The pattern line in two looks, filmed by two cameras.
+PATTERN_CAMERAS = {"top": "machined", "side": "label"}
+USER = "demo"
+FPS = 5
+_FRAMES = {"pattern": 60, "data": 80}
+# Raised whenever pictures or training of the demo change, so that an old model is made anew.
+_RECIPE = 1
+
+
+class DemoError(Exception):
+    """What stops the demo before it starts; one sentence for a person."""
+
+    user_message = True
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCamera:
+    """One camera of the demo: the pattern line seen in a look of its own, or a folder in MVTec layout."""
+
+    name: str
+    look: str | None = None
+    data: Path | None = None
+
+    @property
+    def frames(self) -> int:
+        """Good pictures to capture; a folder with fewer gives what it has."""
+        if self.data is None:
+            return _FRAMES["pattern"]
+        return min(_FRAMES["data"], sum(1 for _ in (self.data / "train" / "good").iterdir()))
+
+
+def cameras(data: Sequence[Path]) -> list[DemoCamera]:
+    """The pattern line's two cameras, or one for each folder. Raises DemoError for another layout."""
+    if not data:
+        return [DemoCamera(name, look=look) for name, look in PATTERN_CAMERAS.items()]
+    for folder in data:
+        for part in ("train/good", "test"):
+            if not (folder / part).is_dir():
+                raise DemoError(f"demo: {folder} has no folder {part}; --data wants the MVTec layout")
+    names = [_camera_name(folder) for folder in data]
+    if len(set(names)) < len(names):
+        raise DemoError("demo: two of the folders of --data have the same name; rename one")
+    return [DemoCamera(name, data=folder.resolve()) for name, folder in zip(names, data, strict=True)]
+
+
+def _camera_name(folder: Path) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-") or "camera"
+
+
+def password(folder: Path) -> Path:
+    """The file with the simulated cameras' password, made once, readable by its owner only."""
+    path = folder / "camera.password"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(12) + "@:/%#?")
+    return path
+
+
+def write_config(folder: Path, urls: Mapping[str, str], *, broker: str, web: str) -> Path:
+    """Write cameras.yaml for `urls` (camera → rtsp://…), whole or not at all; relative paths inside."""
+    source = {"type": "rtsp", "username": USER, "password": {"file": "camera.password"}, "transport": "tcp"}
+    config: dict[str, Any] = {
+        "version": 1,
+        "site": "demo",
+        "line": "line-1",
+        "defaults": {"fps": FPS, "detect": {"false_alarms_per_hour": 1, "on_frames": 2, "off_frames": 4}},
+        "cameras": {name: {"source": {**source, "url": url}} for name, url in urls.items()},
+        "events": {
+            "url": broker,
+            "outbox": {"path": "outbox.db"},
+            "embedded": {"dir": "broker"},
+        },
+        "web": {"listen": web},
+        "engine": {"cache_dir": "engine"},
+        "models": {"dir": "models"},
+        "pictures": {"dir": "pictures"},
+        "evidence": {"dir": "evidence"},
+    }
+    path = folder / "cameras.yaml"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(
+        "# Written by `linewatch demo`, anew at every start: copy it elsewhere to change it.\n"
+        + yaml.safe_dump(config, sort_keys=False)
+    )
+    temporary.replace(path)
+    return path
+
+
+def fingerprint(camera: DemoCamera, training: Sequence[str]) -> str:
+    """What a model of this camera depends on; another answer means it has to be trained anew."""
+    made_from: list[Any] = [_RECIPE, camera.look, camera.frames, FPS, list(training)]
+    if camera.data is not None:
+        pictures = sorted((camera.data / "train" / "good").iterdir())
+        made_from += [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in pictures]
+    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+
+
+def is_trained(folder: Path, camera: DemoCamera, training: Sequence[str]) -> bool:
+    """Whether a finished model stands there that was made from the same."""
+    try:
+        noted = json.loads(_note(folder, camera).read_text())
+    except (OSError, ValueError):
+        return False
+    whole = (folder / "models" / camera.name / "latest").is_file()
+    return whole and bool(noted.get("fingerprint") == fingerprint(camera, training))
+
+
+def remember_trained(folder: Path, camera: DemoCamera, training: Sequence[str]) -> None:
+    """Note what the newest model of this camera was made from."""
+    note = _note(folder, camera)
+    temporary = note.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"fingerprint": fingerprint(camera, training)}))
+    temporary.replace(note)
+
+
+def forget_pictures(folder: Path, camera: DemoCamera) -> None:
+    """What an earlier, interrupted demo captured: a new model learns from new pictures only."""
+    shutil.rmtree(folder / "pictures" / camera.name, ignore_errors=True)
+
+
+def _note(folder: Path, camera: DemoCamera) -> Path:
+    return folder / "models" / f"{camera.name}.made-from.json"

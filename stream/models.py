@@ -1,0 +1,88 @@
+"""Which model each camera is inspected with: loaded at start, swapped when `latest` moves or one appears.
+
+A model that can't be loaded is said once, in words, and the old one goes on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from config.settings import CameraSettings
+from engine import artifact
+from engine.core import ModelInfo
+from engine.errors import EngineError
+from engine.library import CameraTuning, Library
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0
+
+
+def tuning(camera: CameraSettings) -> CameraTuning:
+    """What the config file says of a camera, in the engine's words."""
+    detect = camera.detect
+    return CameraTuning(
+        min_area_px=detect.min_area_px,
+        roi=camera.roi,
+        masks=tuple(mask.polygon for mask in camera.masks.values()),
+        false_alarms_per_hour=detect.false_alarms_per_hour,
+        fps=camera.fps,
+        on_frames=detect.on_frames,
+        threshold=detect.threshold,
+    )
+
+
+class Models:
+    """`on_model(camera, info)` is called on the event loop after a model was loaded, which a thread does."""
+
+    def __init__(
+        self,
+        library: Library,
+        folder: Path,
+        cameras: Mapping[str, CameraSettings],
+        on_model: Callable[[str, ModelInfo], None],
+    ) -> None:
+        self._library = library
+        self._folder = folder
+        self._cameras = dict(cameras)
+        self._on_model = on_model
+        self._loaded: dict[str, Path] = {}
+        self._said: dict[str, str] = {}
+
+    def missing(self) -> dict[str, str]:
+        """Cameras without a model, and why: one sentence each."""
+        return {
+            name: self._said.get(name, "no model yet") for name in self._cameras if name not in self._loaded
+        }
+
+    async def look(self) -> None:
+        """Load what is new. Cheap when nothing is."""
+        for name, settings in self._cameras.items():
+            try:
+                info = await asyncio.to_thread(self._load, name, settings)
+            except EngineError as error:
+                self._complain(name, str(error))
+            else:
+                if info is not None:
+                    self._said.pop(name, None)
+                    self._on_model(name, info)
+
+    async def keep_looking(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.look()
+
+    def _load(self, name: str, settings: CameraSettings) -> ModelInfo | None:
+        folder = artifact.resolve(self._folder, settings.model.ref)
+        if self._loaded.get(name) == folder:
+            return None
+        info = self._library.put(name, artifact.load(folder), tuning(settings))
+        self._loaded[name] = folder
+        return info
+
+    def _complain(self, name: str, sentence: str) -> None:
+        if self._said.get(name) != sentence:
+            self._said[name] = sentence
+            log.warning("camera %s: %s", name, sentence)
