@@ -140,15 +140,18 @@ class PatternSource(Section):
     """Share of parts with a defect."""
 
 
+def _only_plugins(schema: dict[str, Any]) -> None:
+    """Types that are installed here; a source of ours would otherwise fit twice in the JSON Schema."""
+    plugins = source_types()[len(OWN_SOURCES) :]
+    schema["enum" if plugins else "not"] = plugins or {}
+
+
 class PluginSource(Section):
     """A source that an installed package provides through the entry-point group `linewatch.sources`."""
 
     model_config = ConfigDict(extra="allow")
 
-    # Without the exclusion every source of ours would fit twice in the JSON Schema.
-    type: str = Field(
-        json_schema_extra={"not": {"enum": ["rtsp", "webrtc", "usb", "file", "folder", "pattern"]}}
-    )
+    type: str = Field(json_schema_extra=_only_plugins)
     """The entry point's name."""
 
     @model_validator(mode="before")
@@ -201,8 +204,10 @@ def source_types() -> list[str]:
 
 def _kind(raw: Any) -> str | None:
     kind = raw.get("type") if isinstance(raw, dict) else getattr(raw, "type", None)
+    if not isinstance(kind, str):
+        return None
     if kind in OWN_SOURCES:
-        return str(kind)
+        return kind
     return "plugin" if kind in installed("linewatch.sources") else None
 
 

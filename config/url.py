@@ -43,7 +43,7 @@ def split_credentials(url: str) -> SplitUrl:
 def _late_at(rest: str, end: int) -> int:
     """The `@` after an unencoded `/ ? #` in a password: only where `user:` comes first, and no port."""
     user, colon, tail = rest[:end].partition(":")
-    if not (user and colon) or (tail.isdigit() and tail):
+    if not (user and colon) or tail.isdigit() or user.startswith("["):
         return -1
     return rest.rfind("@")
 

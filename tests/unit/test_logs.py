@@ -1,0 +1,177 @@
+"""One line a fact, without secrets, and a fact that repeats is said once a second with its count."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from config.logs import OncePerSecond, Redaction, configure
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def json_lines(out: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_fact_is_one_json_object_with_its_level_time_and_logger() -> None:
+    out = io.StringIO()
+    configure("info", True, stream=out)
+    structlog.get_logger("linewatch.camera").warning("camera is down", camera="top", reason="refused")
+    (said,) = json_lines(out)
+    assert str(said.pop("at")).endswith("Z")
+    assert said == {
+        "event": "camera is down",
+        "camera": "top",
+        "reason": "refused",
+        "level": "warning",
+        "logger": "linewatch.camera",
+    }
+
+
+def test_libraries_that_log_by_the_standard_library_come_out_the_same_way() -> None:
+    out = io.StringIO()
+    configure("info", True, stream=out)
+    logging.getLogger("uvicorn.error").info("started on %s", "rtsp://u:hunter2@h")
+    (said,) = json_lines(out)
+    assert (said["event"], said["logger"]) == ("started on rtsp://u:***@h", "uvicorn.error")
+
+
+def test_what_is_below_the_level_is_not_said_and_chatty_libraries_are_quiet() -> None:
+    out = io.StringIO()
+    configure("info", False, stream=out)
+    structlog.get_logger("linewatch").debug("detail")
+    logging.getLogger("aioice.ice").info("candidate pair")
+    assert out.getvalue() == ""
+
+
+def test_a_traceback_is_part_of_its_line_and_holds_no_secret() -> None:
+    out = io.StringIO()
+    configure("info", True, secrets=[SecretStr("hunter2")], stream=out)
+    try:
+        raise ValueError("no answer from hunter2")
+    except ValueError:
+        structlog.get_logger("linewatch").exception("failed")
+    (said,) = json_lines(out)
+    assert "ValueError: no answer from ***" in str(said["exception"])
+    assert "hunter2" not in out.getvalue()
+
+
+def test_configuring_again_replaces_and_does_not_double() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    configure("info", True, stream=first)
+    configure("info", True, stream=second)
+    structlog.get_logger("linewatch").info("once")
+    assert (len(json_lines(first)), len(json_lines(second))) == (0, 1)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(secret=st.text("abc19@:/%#?&=+ '\"{}-_.", min_size=4, max_size=16).map(lambda text: f"q7{text}"))
+def test_a_known_secret_is_in_no_line_whatever_carries_it(secret: str) -> None:
+    event = {
+        "event": f"failed with {secret}",
+        "url": f"rtsp://u:{secret}@h/s",
+        "error": OSError(secret),
+        "nested": {"list": [secret, (secret,)], "password": secret},
+    }
+    said = Redaction([SecretStr(secret)])(None, "info", event)
+    assert secret not in str(said)
+
+
+UNKNOWN = [
+    "rtsp://user:hunter2@h/s",
+    "redis://:hunter2@h:6379",
+    "rtsp://user:hun@ter:hunter2@h/s?x=1",
+    "opened 'http://u:hunter2@h' twice",
+    "Authorization: Bearer hunter2hunter2",
+    "GET /api?token=hunter2&x=1",
+]
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_a_secret_that_nobody_registered_is_known_by_its_form(text: str) -> None:
+    assert "hunter2" not in Redaction().text(text)
+
+
+def test_a_plain_address_stays_readable() -> None:
+    assert Redaction().text("rtsp://10.0.0.1:554/s1 answered 404") == "rtsp://10.0.0.1:554/s1 answered 404"
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, int]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append((record.getMessage(), getattr(record, "repeated", 0)))
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def say(handler: logging.Handler, text: str, *values: object) -> None:
+    handler.handle(logging.LogRecord("a", logging.INFO, "", 0, text, values, None))
+
+
+def test_a_repeated_fact_is_said_once_a_second_with_its_count() -> None:
+    kept, clock = Kept(), Clock()
+    handler = OncePerSecond(kept, clock)
+    for step in range(30):
+        clock.now_s = step * 0.1
+        say(handler, "frame %d damaged", step)
+    handler.flush()
+    assert kept.said == [
+        ("frame 0 damaged", 0),
+        ("frame 9 damaged", 9),
+        ("frame 19 damaged", 10),
+        ("frame 29 damaged", 10),
+    ]
+
+
+def test_other_facts_are_said_at_once_and_bring_out_what_was_kept_back() -> None:
+    kept, clock = Kept(), Clock()
+    handler = OncePerSecond(kept, clock)
+    say(handler, "a")
+    say(handler, "a")
+    say(handler, "b")
+    assert kept.said == [("a", 0), ("b", 0)]
+    clock.now_s = 5.0
+    say(handler, "c")
+    assert kept.said[2:] == [("a", 1), ("c", 0)]
+
+
+def test_the_same_text_about_another_camera_is_another_fact() -> None:
+    out = io.StringIO()
+    configure("info", True, stream=out)
+    log = structlog.get_logger("linewatch.camera")
+    for camera in ("top", "side", "top"):
+        log.warning("camera is down", camera=camera)
+    assert [line["camera"] for line in json_lines(out)] == ["top", "side"]
+
+
+def test_memory_stays_bounded_when_every_fact_is_new() -> None:
+    kept = Kept()
+    handler = OncePerSecond(kept, Clock())
+    for number in range(3000):
+        say(handler, f"fact {number}")
+    assert len(kept.said) == 3000
+    assert len(handler._facts) <= 1000
