@@ -11,6 +11,7 @@ HELP = "print a JSON Schema: the config file's, the events'"
 # name → (module, function that makes the schema); imported only when asked for.
 SCHEMAS: dict[str, tuple[str, str]] = {
     "config": ("config.settings", "json_schema"),
+    "event": ("stream.events", "json_schema"),
 }
 
 

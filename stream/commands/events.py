@@ -1,0 +1,112 @@
+"""`linewatch events`: the events of a line, one on a line; what a person or a script subscribes with."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from ..broker import RunFile
+    from ..events import Event
+
+HELP = "print the events of a line, and follow them"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, help="config file (else LINEWATCH_CONFIG, else ./cameras.yaml)"
+    )
+    parser.add_argument("--run-file", type=Path, help="run file of a running Linewatch, instead of a config")
+    parser.add_argument("--follow", action="store_true", help="go on with what comes, until interrupted")
+    parser.add_argument("--group", help="read as this consumer group: from its last acknowledged event on")
+    parser.add_argument("--last", type=int, default=None, metavar="N", help="begin with the last N events")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def main(args: argparse.Namespace) -> int:
+    where = _where(args)
+    return asyncio.run(_print(where, args))
+
+
+def _where(args: argparse.Namespace) -> "RunFile":
+    """Which broker and stream: the run file of our own broker, or what the config says of another one."""
+    from config.load import load
+
+    from ..broker import RunFile, endpoint_of, run_file_of
+
+    if args.run_file is not None:
+        return RunFile.read(args.run_file)
+    settings = load(args.config)
+    if settings.events.url == "embedded":
+        return RunFile.read(run_file_of(settings.events))
+    key = settings.events.stream_key(settings.site, settings.line)
+    return RunFile(endpoint_of(settings.events), key, 0)
+
+
+async def _print(where: "RunFile", args: argparse.Namespace) -> int:
+    from redis.exceptions import RedisError
+
+    from ..broker import BrokerError
+    from ..publisher import explain
+
+    try:
+        async with where.endpoint.client() as client:
+            async for event in _events(client, where.stream, args):
+                sys.stdout.write((event.json_text() if args.json else _line(event)) + "\n")
+                sys.stdout.flush()
+    except (RedisError, OSError) as error:
+        raise BrokerError(f"{explain(error)}: {where.endpoint.url}") from None
+    return 0
+
+
+def _events(client: "Redis", stream: str, args: argparse.Namespace) -> AsyncIterator["Event"]:
+    if args.group is None:
+        return _plain(client, stream, args)
+    from ..consumer import Consumer
+
+    return aiter(Consumer(client, stream, args.group, until_idle=not args.follow))
+
+
+async def _plain(client: "Redis", stream: str, args: argparse.Namespace) -> AsyncIterator["Event"]:
+    """Without a group: everything (or the last N), then, following, what comes. Nobody else notices."""
+    last: Any = b"0-0"
+    if args.last is not None:
+        for entry_id, event in reversed(_ours(await client.xrevrange(stream, count=args.last))):
+            last = entry_id
+            if event is not None:
+                yield event
+    while args.last is None or args.follow:
+        told: Any = await client.xread({stream: last}, count=500, block=1000 if args.follow else None)
+        if not told and not args.follow:
+            return
+        for entry_id, event in _ours(told[0][1] if told else []):
+            if event is not None:
+                yield event
+            last = entry_id
+
+
+def _ours(entries: Any) -> list[tuple[bytes, Any]]:
+    from ..events import EventError, parse_entry
+
+    found: list[tuple[bytes, Any]] = []
+    for entry_id, fields in entries:
+        try:
+            found.append((entry_id, parse_entry(fields)))
+        except EventError as error:
+            sys.stderr.write(f"entry {entry_id.decode()} is skipped: {error}\n")
+            found.append((entry_id, None))
+    return found
+
+
+def _line(event: "Event") -> str:
+    ratio = "" if event.score_ratio is None else f" ratio {event.score_ratio:.2f}"
+    reason = "" if event.reason is None else f" ({event.reason})"
+    part = "" if event.part_id == "NA" else f" part {event.part_id}"
+    return (
+        f"{event.captured_at} {event.camera} #{event.seq} {event.type} {event.verdict} {event.severity}"
+        f"{ratio}{part} {event.defect_id[-12:]}{reason}"
+    )

@@ -1,0 +1,43 @@
+"""Names of the keys beside the event stream. No command of ours ever spans two keys."""
+
+from dataclasses import dataclass
+
+_SUFFIX = ":events"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All keys of one line, from the event stream's, `linewatch:SITE:LINE:events`."""
+
+    events: str
+
+    @property
+    def base(self) -> str:
+        return self.events.removesuffix(_SUFFIX)
+
+    def of(self, stream: str) -> str:
+        """The key of a stream that the outbox knows by its suffix: events, verdicts, dead."""
+        return self.events if stream == "events" else f"{self.base}:{stream}"
+
+    def status(self, camera: str) -> str:
+        return f"{self.base}:{camera}:status"
+
+    @property
+    def heartbeat(self) -> str:
+        return f"{self.base}:heartbeat"
+
+    @property
+    def triggers(self) -> str:
+        return f"{self.base}:triggers"
+
+    @property
+    def verdicts(self) -> str:
+        return f"{self.base}:verdicts"
+
+    @property
+    def commands(self) -> str:
+        return f"{self.base}:commands"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.base}:dead"

@@ -1,0 +1,408 @@
+"""What is decided, on disk until the broker has it, and for a while after. SQLite, one transaction a
+decision.
+
+    put(events)          seq for each event, the event itself and the table of open incidents: one transaction
+    take(stream, n)      what the publisher sends next, in order for each camera
+    assign(...)          the entry ids that it will use, before it uses them
+    acknowledge(...)     the broker has them: they move into the window that is kept for a replay
+    forget / recall      the two ways back: an id was taken by somebody else; the broker lost acknowledged
+    entries
+
+WAL with synchronous=NORMAL: a transaction survives `kill -9` of this process at any moment. A power cut may
+take what was decided since the last checkpoint; the publisher's housekeeping makes one each second, off the
+event loop.
+
+One connection, one thread (the event loop's): calls take about 0.1 ms and a lock on the file keeps a second
+process out, because a stream has one ordered writer.
+
+OutboxError: the file can't be opened, is locked by another Linewatch, or the disk refuses to write.
+"""
+
+import contextlib
+import fcntl
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .events import Event
+
+EntryId = tuple[int, int]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seq (camera TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS incident (defect_id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dropped (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    put_at REAL NOT NULL,
+    ms INTEGER, sub INTEGER,
+    acked INTEGER NOT NULL DEFAULT 0,
+    body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS waiting ON event (stream, camera, n) WHERE acked = 0;
+CREATE INDEX IF NOT EXISTS assigned ON event (stream, ms, sub) WHERE acked = 0 AND ms IS NOT NULL;
+CREATE INDEX IF NOT EXISTS kept ON event (stream, ms, sub) WHERE acked = 1;
+"""
+_VERSION = 1
+
+
+class OutboxError(Exception):
+    """Base of what the outbox raises on purpose; its text is one sentence for a person."""
+
+    user_message = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored event on its way to one stream; `entry_id` is what was, or is to be, used at the broker."""
+
+    n: int
+    stream: str
+    camera: str
+    event_id: str
+    entry_id: EntryId | None
+    body: str
+
+
+_COLUMNS = "n, stream, camera, event_id, ms, sub, body"
+
+
+class Outbox:
+    """The store. `streams` are suffixes such as "events" and "verdicts"; the broker's keys are the
+    publisher's.
+
+    `keep` is how many acknowledged entries of each stream stay for a replay; `max_bytes` bounds the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep: int = 100_000,
+        max_bytes: int = 512 << 20,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self.keep = keep
+        self.max_bytes = max_bytes
+        self._now_s = now_s
+        self._lock = _lock(path)
+        try:
+            self._db = _open(path)
+        except OutboxError:
+            self._lock.close()
+            raise
+        self._waiting: dict[tuple[str, str], int] = {}
+        self._kept: dict[str, int] = {}
+        self._count()
+
+    def close(self) -> None:
+        """Writes everything into the one file and lets it go."""
+        self._db.close()
+        self._lock.close()
+
+    # -- putting ---------------------------------------------------------------------------------------------
+
+    def put(self, events: Sequence[Event], streams: Sequence[str] = ("events",)) -> list[Event]:
+        """Gives each event its seq and stores all of them for each of the streams, in one transaction.
+
+        Raises OutboxError when the disk refuses; then nothing of it was stored.
+        """
+        self._make_room()
+        with self._transaction():
+            numbered = [self._number(event) for event in events]
+            for event in numbered:
+                self._remember_open(event)
+                self._store(event, streams)
+        for event in numbered:
+            for stream in streams:
+                self._wait(stream, event.camera, 1)
+        return numbered
+
+    def _number(self, event: Event) -> Event:
+        row = self._db.execute(
+            "INSERT INTO seq VALUES (?, 1) ON CONFLICT DO UPDATE SET seq = seq + 1 RETURNING seq",
+            (event.camera,),
+        ).fetchone()
+        return event.model_copy(update={"seq": row[0]})
+
+    def _remember_open(self, event: Event) -> None:
+        if event.phase == "open":
+            self._db.execute(
+                "INSERT OR REPLACE INTO incident VALUES (?, ?)", (event.defect_id, event.json_text())
+            )
+        elif event.phase == "close":
+            self._db.execute("DELETE FROM incident WHERE defect_id = ?", (event.defect_id,))
+
+    def _store(self, event: Event, streams: Sequence[str]) -> None:
+        body, now_s = event.json_text(), self._now_s()
+        self._db.executemany(
+            "INSERT INTO event (stream, camera, event_id, phase, put_at, body) VALUES (?, ?, ?, ?, ?, ?)",
+            [(stream, event.camera, event.id, event.phase, now_s, body) for stream in streams],
+        )
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    def take(self, stream: str, limit: int) -> list[Row]:
+        """What to send next. First what has an entry id already, by id; then, in turn for each camera, the
+        oldest.
+
+        So a camera with a long queue behind it delays no other, and each camera's order is kept.
+        """
+        known = self._rows(
+            "stream = ? AND acked = 0 AND ms IS NOT NULL ORDER BY ms, sub LIMIT ?", (stream, limit)
+        )
+        if known:
+            return known
+        cameras = [camera for (of, camera), n in self._waiting.items() if of == stream and n > 0]
+        share = max(1, limit // max(1, len(cameras)))
+        rows: list[Row] = []
+        for camera in cameras:
+            rows += self._rows(
+                "stream = ? AND camera = ? AND acked = 0 ORDER BY n LIMIT ?", (stream, camera, share)
+            )
+        rows.sort(key=lambda row: row.n)
+        return rows
+
+    def assign(self, ids: Iterable[tuple[int, EntryId | None]]) -> None:
+        """Writes down (row number, entry id) before the id is used; None takes it away again."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE event SET ms = ?, sub = ? WHERE n = ?",
+                [(*(entry_id or (None, None)), n) for n, entry_id in ids],
+            )
+
+    def acknowledge(self, rows: Sequence[Row]) -> None:
+        """The broker holds them. Drops the oldest of the window beyond `keep`."""
+        with self._transaction():
+            done = self._set_acked(rows, 1)
+        for row in done:
+            self._wait(row.stream, row.camera, -1)
+            self._kept[row.stream] = self._kept.get(row.stream, 0) + 1
+        for stream in {row.stream for row in done}:
+            # In lumps: trimming a few hundred at once costs as much as trimming one.
+            if self._kept[stream] > self.keep + max(64, self.keep // 100):
+                self._trim(stream, self._kept[stream] - self.keep)
+
+    def recall(self, rows: Sequence[Row], keep_ids: bool) -> None:
+        """The broker lost them: they are sent again, under the same entry ids or under new ones."""
+        with self._transaction():
+            back = self._set_acked(rows, 0)
+            if not keep_ids:
+                self._db.executemany(
+                    "UPDATE event SET ms = NULL, sub = NULL WHERE n = ?", [(r.n,) for r in rows]
+                )
+        for row in back:
+            self._wait(row.stream, row.camera, 1)
+            self._kept[row.stream] -= 1
+
+    def kept(self, stream: str, skip: int, limit: int) -> list[Row]:
+        """Acknowledged entries, newest entry id first."""
+        return self._rows(
+            "stream = ? AND acked = 1 ORDER BY ms DESC, sub DESC LIMIT ? OFFSET ?", (stream, limit, skip)
+        )
+
+    def kept_count(self, stream: str) -> int:
+        return self._kept.get(stream, 0)
+
+    # -- knowing ---------------------------------------------------------------------------------------------
+
+    def open_incidents(self) -> list[Event]:
+        """The `open` events that no `close` has followed yet, oldest first."""
+        rows = self._db.execute("SELECT body FROM incident ORDER BY defect_id").fetchall()
+        return [Event.model_validate_json(body) for (body,) in rows]
+
+    def streams(self) -> list[str]:
+        """Streams that have something waiting or in their window."""
+        return sorted({stream for stream, _ in self._waiting} | set(self._kept))
+
+    @property
+    def pending(self) -> int:
+        """Entries that the broker has not acknowledged."""
+        return sum(self._waiting.values())
+
+    def oldest_s(self, now_s: float) -> float:
+        """Age of the oldest entry that waits; 0 when none does."""
+        row = self._db.execute("SELECT MIN(put_at) FROM event WHERE acked = 0").fetchone()
+        return 0.0 if row[0] is None else max(0.0, now_s - float(row[0]))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file that are in use."""
+        ask = self._db.execute
+        pages = ask("PRAGMA page_count").fetchone()[0] - ask("PRAGMA freelist_count").fetchone()[0]
+        return int(pages) * int(ask("PRAGMA page_size").fetchone()[0])
+
+    def dropped(self) -> dict[str, int]:
+        """What a full outbox has thrown away and not yet told, by phase."""
+        return dict(self._db.execute("SELECT what, n FROM dropped ORDER BY what").fetchall())
+
+    def told_dropped(self, counts: dict[str, int]) -> None:
+        """These counts stand in an event now."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE dropped SET n = n - ? WHERE what = ?", [(n, w) for w, n in counts.items()]
+            )
+            self._db.execute("DELETE FROM dropped WHERE n <= 0")
+
+    # -- room ------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Full: first the replay window goes, then waiting updates, then the oldest of the rest, counted."""
+        while self.size_bytes > self.max_bytes:
+            if not (self._shrink_window() or self._drop("phase = 'update'") or self._drop("1")):
+                return
+
+    def _shrink_window(self) -> bool:
+        stream = max(self._kept, key=lambda s: self._kept[s], default=None)
+        if stream is None or self._kept[stream] == 0:
+            return False
+        self._trim(stream, max(64, self._kept[stream] // 10))
+        return True
+
+    def _trim(self, stream: str, excess: int) -> None:
+        with self._transaction():
+            gone = self._db.execute(
+                "DELETE FROM event WHERE n IN (SELECT n FROM event WHERE stream = ? AND acked = 1 "
+                "ORDER BY ms, sub LIMIT ?)",
+                (stream, excess),
+            ).rowcount
+        self._kept[stream] -= gone
+
+    def _drop(self, which: str) -> bool:
+        with self._transaction():
+            gone = self._db.execute(
+                "DELETE FROM event WHERE n IN (SELECT n FROM event "
+                f"WHERE acked = 0 AND ms IS NULL AND {which} ORDER BY n LIMIT 256) "
+                "RETURNING stream, camera, phase"
+            ).fetchall()
+            self._db.executemany(
+                "INSERT INTO dropped VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
+                [(phase,) for _, _, phase in gone],
+            )
+        for stream, camera, _ in gone:
+            self._wait(stream, camera, -1)
+        return bool(gone)
+
+    # -- SQLite ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                # SQLite has rolled back by itself when the disk was full.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:  # COMMIT itself was refused
+                self._db.execute("ROLLBACK")
+            raise OutboxError(f"outbox {self.path}: {error}; check the disk's space and rights") from error
+
+    def _set_acked(self, rows: Sequence[Row], value: int) -> list[Row]:
+        """Those that changed; one that was dropped or acknowledged meanwhile changes nothing."""
+        return [
+            row
+            for row in rows
+            if self._db.execute(
+                "UPDATE event SET acked = ? WHERE n = ? AND acked <> ?", (value, row.n, value)
+            ).rowcount
+        ]
+
+    def _rows(self, where: str, values: tuple[object, ...]) -> list[Row]:
+        found = self._db.execute(f"SELECT {_COLUMNS} FROM event WHERE {where}", values)
+        return [
+            Row(n, stream, camera, event_id, None if ms is None else (ms, sub), body)
+            for n, stream, camera, event_id, ms, sub, body in found
+        ]
+
+    def _wait(self, stream: str, camera: str, change: int) -> None:
+        left = self._waiting.get((stream, camera), 0) + change
+        if left > 0:
+            self._waiting[stream, camera] = left
+        else:
+            self._waiting.pop((stream, camera), None)
+
+    def _count(self) -> None:
+        for stream, camera, n in self._db.execute(
+            "SELECT stream, camera, COUNT(*) FROM event WHERE acked = 0 GROUP BY stream, camera"
+        ):
+            self._waiting[stream, camera] = n
+        self._kept = dict(
+            self._db.execute("SELECT stream, COUNT(*) FROM event WHERE acked = 1 GROUP BY stream")
+        )
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """An advisory lock that the kernel lets go when we die, however we die."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.with_name(path.name + ".lock").open("ab")
+    except OSError as error:
+        raise OutboxError(
+            f"outbox {path}: {error.strerror}; name another folder in events.outbox.path"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise OutboxError(
+            f"outbox {path} is in use by another Linewatch; stop that one or name another file"
+        ) from None
+    return handle
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        # Checkpoints wait for the disk, so they are made by `checkpoint`, in a thread, and not inside a put.
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise OutboxError(
+                f"outbox {path} was written by another version of Linewatch ({version}); move it away"
+            )
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version={_VERSION}")
+    except sqlite3.Error as error:
+        raise OutboxError(
+            f"outbox {path} can't be used: {error}; move it away to start with an empty one"
+        ) from error
+    return db
+
+
+def checkpoint(path: Path) -> None:
+    """Moves what is in the write-ahead log into the file and syncs it; waits for the disk, so call it in a
+    thread.
+
+    With a connection of its own: it holds up no put. Does nothing useful, and no harm, when the file is busy.
+    """
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=0.1)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def last_seqs(path: Path) -> dict[str, int]:
+    """The last number that each camera gave; from any process, also beside the one that owns the outbox.
+
+    Empty where there is no outbox yet. Raises OutboxError for a file that is none.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
+            return dict(db.execute("SELECT camera, seq FROM seq").fetchall())
+    except sqlite3.Error as error:
+        raise OutboxError(f"outbox {path} can't be read: {error}") from error

@@ -1,0 +1,204 @@
+"""Ties it together: inspections → incidents → events with a seq → outbox, one transaction for each decision.
+
+Everything is called from the event loop's thread and answers at once (about 0.2 ms when something is
+decided, microseconds when not). What was recorded is safe against `kill -9`; the publisher sends it.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from config.settings import CameraSettings
+from engine.core import Inspection
+
+from .drafts import Drafts, Part
+from .events import NO_CAMERA, Event, Severity, Verdict
+from .incidents import Decision, IncidentPolicy, Incidents
+from .outbox import Outbox, OutboxError
+
+log = logging.getLogger(__name__)
+
+Evidence = Callable[[Inspection], tuple[str | None, str | None]]
+
+EVENTS = ("events",)
+VERDICTS = ("events", "verdicts")
+MAX_HELD = 10_000
+
+
+class Recorder:
+    """The incidents of all cameras of one line, and everything else that becomes an event.
+
+    `on_recorded` is called after a transaction with what it stored (the publisher's `wake`, the page's list).
+    `evidence` stores an inspection's picture and heat map and returns their relative URLs. While the disk
+    refuses to write, up to 10,000 events wait in memory; beyond that the oldest are dropped, counted, and
+    told in a `system.dropped` event.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        site: str,
+        line: str,
+        config_sha256: str | None = None,
+        on_recorded: Callable[[list[Event]], None] = lambda events: None,
+        evidence: Evidence = lambda inspection: (None, None),
+        now_s: Callable[[], float] = time.time,
+        tick_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.drafts = Drafts(site, line, config_sha256, now_s)
+        self.disk_error: str | None = None
+        self._outbox = outbox
+        self._on_recorded = on_recorded
+        self._evidence = evidence
+        self._tick_s = tick_s
+        self._incidents: dict[str, Incidents] = {}
+        self._down: dict[str, Event] = {}
+        self._held: deque[tuple[list[Event], tuple[str, ...]]] = deque()
+        self._unstored = 0
+
+    def start(self) -> list[Event]:
+        """Closes what was open when the last run ended: nobody watched since, so the verdict is unknown."""
+        closed = [self.drafts.restarted(event) for event in self._outbox.open_incidents()]
+        return self._record([*closed, self.drafts.fact("system", "started")])
+
+    def stop(self) -> list[Event]:
+        """Closes whatever is open; call it after the last inspection and before the publisher drains."""
+        ended = [event for camera in self._incidents for event in self._ended(camera, "stopped")]
+        up = [self.drafts.closed(down, "stopped") for down in self._down.values()]
+        self._down.clear()
+        return self._record([*ended, *up, self.drafts.fact("system", "stopped")])
+
+    def tick(self) -> list[Event]:
+        """Once a second: incidents that nothing is seen of, what waits for the disk, what was dropped."""
+        self._store_held()
+        now = self._tick_s()
+        silent = [self._defect(c, d) for c, incidents in self._incidents.items() for d in incidents.tick(now)]
+        return self._record(silent) + self._tell_dropped()
+
+    def watch(self, camera: str, policy: IncidentPolicy) -> None:
+        """A camera is new or was retuned; what is open stays open."""
+        if camera in self._incidents:
+            self._incidents[camera].policy = policy
+        else:
+            self._incidents[camera] = Incidents(camera, policy, self.drafts.new_id)
+
+    def forget(self, camera: str, reason: str = "camera removed") -> list[Event]:
+        """A camera is gone for good."""
+        events = self._ended(camera, reason)
+        self._incidents.pop(camera, None)
+        if down := self._down.pop(camera, None):
+            events.append(self.drafts.closed(down, reason))
+        return self._record(events)
+
+    def observe(self, inspection: Inspection) -> list[Event]:
+        """One inspected frame of a watched camera; returns the events it led to, mostly none."""
+        camera = inspection.frame.camera
+        if camera not in self._incidents:
+            return []  # it was removed while its last frame was on the device
+        decisions = self._incidents[camera].update(inspection, self._tick_s())
+        return self._record([self._defect(camera, decision) for decision in decisions])
+
+    def camera_down(self, camera: str, reason: str) -> list[Event]:
+        """`reason` is for people and without credentials. A second one while it is down does nothing."""
+        if camera in self._down:
+            return []
+        down = self.drafts.fact("camera", "down", camera, phase="open", reason=reason, severity="major")
+        self._down[camera] = down
+        return self._record([*self._ended(camera, f"camera down: {reason}"), down])
+
+    def camera_up(self, camera: str) -> list[Event]:
+        """Does nothing for a camera that was not down."""
+        down = self._down.pop(camera, None)
+        return [] if down is None else self._record([self.drafts.closed(down, "back")])
+
+    def verdict(
+        self,
+        camera: str,
+        part: Part,
+        verdict: Verdict,
+        reason: str | None = None,
+        inspection: Inspection | None = None,
+    ) -> list[Event]:
+        """The answer to one trigger, into the event stream and the verdict stream by one transaction."""
+        return self._record([self.drafts.verdict(camera, part, verdict, reason, inspection)], VERDICTS)
+
+    def system(
+        self,
+        what: str,
+        reason: str | None = None,
+        detail: Mapping[str, int | float | str] | None = None,
+        severity: Severity = "minor",
+    ) -> list[Event]:
+        """A fact about Linewatch itself: `system.WHAT` with a reason for people and numbers for machines."""
+        fact = self.drafts.fact("system", what, NO_CAMERA, reason=reason, severity=severity, detail=detail)
+        return self._record([fact])
+
+    def _ended(self, camera: str, reason: str) -> list[Event]:
+        incidents = self._incidents.get(camera)
+        if incidents is None:
+            return []
+        return [self._defect(camera, decision) for decision in incidents.end(reason, self._tick_s())]
+
+    def _defect(self, camera: str, decision: Decision) -> Event:
+        # An update would write a picture a second; the open and the close show the defect well enough.
+        wanted = decision.inspection if decision.phase == "open" else None
+        image, heatmap = (None, None) if wanted is None else self._evidence(wanted)
+        return self.drafts.defect(camera, decision, image, heatmap)
+
+    def _tell_dropped(self) -> list[Event]:
+        """An event about what a full outbox or a full disk cost, once there is room again."""
+        counts = self._outbox.dropped()
+        if self._held or not (counts or self._unstored):
+            return []
+        detail = {**counts, "unstored": self._unstored}
+        reason = f"{sum(detail.values())} events were dropped because the outbox or its disk was full"
+        self._unstored = 0
+        told = self.system("dropped", reason, detail, "critical")
+        if told:
+            self._outbox.told_dropped(counts)
+        return told
+
+    def _record(self, drafts: list[Event], streams: tuple[str, ...] = EVENTS) -> list[Event]:
+        if not drafts:
+            return []
+        self._store_held()
+        if not self._held and (stored := self._store(drafts, streams)):
+            return stored
+        self._held.append((drafts, streams))
+        if len(self._held) > MAX_HELD:
+            self._unstored += len(self._held.popleft()[0])
+        return []
+
+    def _store_held(self) -> None:
+        while self._held and self._store(*self._held[0]):
+            self._held.popleft()
+
+    def _store(self, drafts: list[Event], streams: tuple[str, ...]) -> list[Event]:
+        """Empty when the disk refuses: then nothing of it was stored."""
+        try:
+            stored = self._outbox.put(drafts, streams)
+        except OutboxError as error:
+            if self.disk_error is None:
+                log.error("events wait in memory: %s", error)
+            self.disk_error = str(error)
+            return []
+        self.disk_error = None
+        self._on_recorded(stored)
+        return stored
+
+
+def policy_of(camera: CameraSettings) -> IncidentPolicy:
+    """The part of a camera's settings that decides about incidents."""
+    detect, severity = camera.detect, camera.severity
+    return IncidentPolicy(
+        on_frames=detect.on_frames,
+        off_frames=detect.off_frames,
+        update_every_s=detect.update_every_s,
+        cooldown_s=detect.cool_down_s,
+        major_from_ratio=severity.major_from_ratio,
+        critical_from_ratio=severity.critical_from_ratio,
+        major_from_area_px=severity.major_from_area_px,
+        critical_from_area_px=severity.critical_from_area_px,
+    )

@@ -1,0 +1,103 @@
+"""A subscriber gets every event, and what it can't digest does not stop it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from stream.consumer import Consumer, group_lags
+from stream.events import entry_fields, parse_entry
+from stream.outbox import Outbox
+from tests.brokers import KEYS, facts, valkey
+
+
+@pytest_asyncio.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Redis]:
+    async with valkey(tmp_path / "broker") as broker, broker.endpoint.client() as client:
+        yield client
+
+
+def reader(client: Redis, name: str = "one", idle_ms: int = 60_000) -> Consumer:
+    return Consumer(client, KEYS.events, "mes", name=name, idle_ms=idle_ms, until_idle=True)
+
+
+async def publish(client: Redis, tmp_path: Path, n: int) -> list[int]:
+    outbox = Outbox(tmp_path / "outbox.db")
+    for event in outbox.put(facts(n)):
+        await client.xadd(KEYS.events, dict(entry_fields(event.json_text(), 1_700_000_001.0)))  # type: ignore[arg-type]
+    outbox.close()
+    return list(range(1, n + 1))
+
+
+async def test_a_group_that_is_made_late_begins_at_the_first_event(client: Redis, tmp_path: Path) -> None:
+    numbers = await publish(client, tmp_path, 100)
+    consumer = reader(client)
+    assert [event.seq async for event in consumer] == numbers
+    assert (await client.xpending(KEYS.events, "mes"))["pending"] == 0
+    assert consumer.counts.lost == 0
+
+
+async def test_a_body_that_raises_gets_its_event_again(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 3)
+    consumer = reader(client)
+    with pytest.raises(ZeroDivisionError):
+        async for _ in consumer:
+            raise ZeroDivisionError
+    assert [event.seq async for event in consumer] == [1, 2, 3]
+
+
+async def test_a_dead_consumers_events_go_to_another(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 3)
+    async for _ in reader(client, "dies"):
+        break
+    assert [event.seq async for event in reader(client, "other", idle_ms=0)] == [1, 2, 3]
+
+
+async def test_an_event_that_kills_its_reader_becomes_a_dead_letter(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 2)
+    consumer = reader(client)
+    for _ in range(5):
+        async for event in consumer:
+            assert event.seq == 1
+            break
+    assert [event.seq async for event in consumer] == [2]
+    ((_, fields),) = await client.xrange(KEYS.dead)
+    assert parse_entry(fields).seq == 1
+    assert b"too often" in fields[b"dead_reason"]
+    assert consumer.counts.dead == 1
+
+
+async def test_a_foreign_entry_is_skipped_and_counted(client: Redis, tmp_path: Path) -> None:
+    await client.xadd(KEYS.events, {"hello": "world"})
+    await publish(client, tmp_path, 1)
+    consumer = reader(client)
+    assert [event.seq async for event in consumer] == [1]
+    assert consumer.counts.foreign == 1
+
+
+async def test_an_event_under_two_entry_ids_is_seen_once(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 2)
+    ((_, first),) = await client.xrange(KEYS.events, count=1)
+    await client.xadd(KEYS.events, first)
+    consumer = reader(client)
+    assert [event.seq async for event in consumer] == [1, 2]
+    assert consumer.counts.repeated == 1
+
+
+async def test_entries_trimmed_under_a_reader_are_counted(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 3)
+    async for _ in reader(client, "dies"):
+        break
+    await client.xtrim(KEYS.events, maxlen=1, approximate=False)
+    consumer = reader(client, "other", idle_ms=0)
+    assert [event.seq async for event in consumer] == [3]
+    assert consumer.counts.trimmed == 2
+
+
+async def test_the_lag_of_a_group_is_known(client: Redis, tmp_path: Path) -> None:
+    assert await group_lags(client, KEYS.events) == []
+    await client.xgroup_create(KEYS.events, "mes", id="0", mkstream=True)
+    await publish(client, tmp_path, 7)
+    assert [(g.group, g.lag, g.pending) for g in await group_lags(client, KEYS.events)] == [("mes", 7, 0)]

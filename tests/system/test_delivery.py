@@ -1,0 +1,52 @@
+"""Every decided event is in the stream, once, in order, whatever happens to the broker."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from stream.broker import EmbeddedBroker
+from stream.outbox import Outbox
+from stream.publisher import Publisher
+from tests.brokers import KEYS, check_complete, facts, published, publishing, stored, valkey
+
+
+@pytest_asyncio.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
+    async with valkey(tmp_path / "broker") as running:
+        yield running
+
+
+def make(broker: EmbeddedBroker, outbox: Outbox, maxlen: int = 10_000) -> Publisher:
+    return Publisher(outbox, lambda: broker.endpoint.client(timeout_s=1.0), KEYS, maxlen=maxlen)
+
+
+async def test_what_is_put_is_published_in_order(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    async with publishing(make(broker, outbox)) as publisher, broker.endpoint.client() as client:
+        put = outbox.put(facts(300)) + outbox.put(facts(300, "side"))
+        await published(publisher, outbox)
+        read = await stored(client)
+    check_complete(read, put)
+    assert [e.seq for e in read if e.camera == "side"] == list(range(1, 301))
+    assert read[0].published_at is not None
+    outbox.close()
+
+
+async def test_a_broker_that_lost_everything_gets_it_again_under_the_same_ids(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    async with publishing(make(broker, outbox)) as publisher, broker.endpoint.client() as client:
+        put = outbox.put(facts(600))
+        await published(publisher, outbox)
+        before = [entry_id for entry_id, _ in await client.xrange(KEYS.events)]
+        await client.flushall()
+        put += outbox.put(facts(10))
+        await published(publisher, outbox)
+        read = await stored(client)
+        after = [entry_id for entry_id, _ in await client.xrange(KEYS.events)]
+    check_complete(read, put)
+    assert [e.seq for e in read] == list(range(1, 611))
+    assert after[:600] == before
+    outbox.close()

@@ -1,0 +1,107 @@
+"""The wire form goes out and comes back."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stream.drafts import Drafts, region
+from stream.events import (
+    Event,
+    EventError,
+    ForeignEntry,
+    entry_fields,
+    json_schema,
+    parse,
+    parse_entry,
+    rfc3339,
+    utc_seconds,
+)
+from stream.ids import Uuid7
+from tests.unit.test_incidents import defect
+
+DRAFTS = Drafts("plant-a", "line-1", "c" * 64, lambda: 1_700_000_000.25)
+
+
+def test_times_are_rfc_3339_with_microseconds_and_come_back() -> None:
+    assert rfc3339(1_700_000_000.25) == "2023-11-14T22:13:20.250000Z"
+    assert utc_seconds(rfc3339(1_700_000_000.25)) == 1_700_000_000.25
+
+
+def test_ids_are_version_7_and_rise_when_the_clock_falls() -> None:
+    clock = iter([2.0, 2.0, 1.0, 3.0])
+    new_id = Uuid7(lambda: next(clock))
+    ids = [new_id() for _ in range(4)]
+    assert ids == sorted(set(ids))
+    assert all(i[14] == "7" and i[19] in "89ab" for i in ids)
+
+
+def test_an_entry_comes_back_as_the_event_it_was() -> None:
+    event = DRAFTS.fact("camera", "down", "top", phase="open", reason="no route")
+    fields = entry_fields(event.json_text(), 1_700_000_000.5)
+    back = parse_entry({k.encode(): v.encode() for k, v in fields.items()})
+    assert back.model_copy(update={"published_at": None, "latency_ms": {}}) == event
+    assert back.published_at == "2023-11-14T22:13:20.500000Z"
+    assert back.latency_ms == {"publish": 250.0}
+
+
+def test_flat_fields_hold_what_a_gateway_filters_by_and_no_nulls() -> None:
+    fields = entry_fields(DRAFTS.fact("system", "started").json_text(), 1_700_000_000.5)
+    assert fields["schema"] == "defect/1"
+    assert (fields["kind"], fields["type"], fields["camera"], fields["part_id"]) == (
+        "system",
+        "system.started",
+        "-",
+        "NA",
+    )
+    assert "score_ratio" not in fields
+    assert json.loads(fields["data"])["score_ratio"] is None
+
+
+def test_a_fact_without_duration_has_its_own_id_as_defect_id() -> None:
+    event = DRAFTS.fact("system", "started")
+    assert (event.phase, event.defect_id) == ("close", event.id)
+
+
+def test_a_region_is_in_shares_and_in_pixels() -> None:
+    told = region(defect(64, 48, 32), (640, 480))
+    assert told.box == (0.1, 0.1, 0.15, 0.16667)
+    assert told.box_px == (64, 48, 96, 80)
+    assert told.centroid == (0.125, 0.13333)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"x": "y"}, {b"data": b'{"schema": "defect/9"}'}, {"data": "[]"}, {"data": "{"}]
+)
+def test_what_we_did_not_write_is_foreign(fields: dict[object, object]) -> None:
+    with pytest.raises(ForeignEntry):
+        parse_entry(fields)
+
+
+def test_a_broken_event_says_which_field() -> None:
+    text = DRAFTS.fact("system", "started").json_text().replace('"system"', '"sytem"')
+    with pytest.raises(EventError, match="kind"):
+        parse(text)
+
+
+def test_a_reader_ignores_fields_of_a_later_version() -> None:
+    event = DRAFTS.fact("system", "started")
+    assert parse(json.dumps({**json.loads(event.json_text()), "later": 1})) == event
+
+
+def test_the_schema_file_in_the_package_is_the_schema() -> None:
+    written = json.loads((Path(__file__).parents[2] / "stream" / "event.schema.json").read_text())
+    assert written == json_schema()
+
+
+def test_an_event_never_changes() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        DRAFTS.fact("system", "started").seq = 2
+
+
+def test_the_close_after_a_restart_is_unknown_and_keeps_the_incident() -> None:
+    opened = DRAFTS.fact("camera", "down", "top", phase="open")
+    closed: Event = DRAFTS.restarted(opened)
+    assert (closed.phase, closed.verdict, closed.reason) == ("close", "unknown", "restarted")
+    assert closed.defect_id == opened.defect_id
+    assert closed.id != opened.id

@@ -1,0 +1,115 @@
+"""What the engine and the cameras say becomes events with a seq, whatever the disk does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream.drafts import Part
+from stream.events import Event
+from stream.incidents import IncidentPolicy
+from stream.outbox import Outbox
+from stream.recorder import Recorder
+from tests.unit.test_incidents import defect, inspection
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    box = Outbox(tmp_path / "outbox.db")
+    yield box
+    box.close()
+
+
+def make(outbox: Outbox, told: list[Event] | None = None) -> Recorder:
+    recorder = Recorder(
+        outbox,
+        site="plant-a",
+        line="line-1",
+        on_recorded=(told if told is not None else []).extend,
+        tick_s=lambda: 0.0,
+    )
+    recorder.watch("top", IncidentPolicy(on_frames=1, off_frames=1))
+    return recorder
+
+
+def types(events: list[Event]) -> list[str]:
+    return [e.type for e in events]
+
+
+def test_a_defect_opens_and_closes_with_its_numbers(outbox: Outbox) -> None:
+    told: list[Event] = []
+    recorder = make(outbox, told)
+    recorder.observe(inspection(1, defect(64, 48, peak=2.0)))
+    recorder.observe(inspection(2))
+    opened, closed = told
+    assert (opened.type, opened.seq, closed.type, closed.seq) == ("defect.open", 1, "defect.close", 2)
+    assert (opened.score, opened.threshold, opened.score_ratio) == (3.0, 2.0, 2.0)
+    assert closed.defect_id == opened.defect_id
+    assert closed.opened_at == opened.captured_at
+    assert opened.model is not None and opened.model.name == "top"
+
+
+def test_a_frame_without_news_puts_nothing(outbox: Outbox) -> None:
+    assert make(outbox).observe(inspection(1)) == []
+    assert outbox.pending == 0
+
+
+def test_a_camera_that_goes_down_closes_its_defects_first(outbox: Outbox) -> None:
+    recorder = make(outbox)
+    recorder.observe(inspection(1, defect(64, 48)))
+    events = recorder.camera_down("top", "no route to host")
+    assert types(events) == ["defect.close", "camera.down"]
+    assert (events[0].verdict, events[0].reason) == ("unknown", "camera down: no route to host")
+    assert recorder.camera_down("top", "again") == []
+    (up,) = recorder.camera_up("top")
+    assert (up.type, up.phase, up.defect_id) == ("camera.up", "close", events[1].defect_id)
+    assert recorder.camera_up("top") == []
+
+
+def test_what_a_killed_run_left_open_is_closed_as_restarted(outbox: Outbox) -> None:
+    killed = make(outbox)
+    killed.observe(inspection(1, defect(64, 48)))
+    killed.camera_down("side", "unplugged")
+    events = make(outbox).start()
+    assert types(events) == ["defect.close", "camera.up", "system.started"]
+    assert {(e.verdict, e.reason) for e in events[:2]} == {("unknown", "restarted")}
+    assert outbox.open_incidents() == []
+
+
+def test_an_orderly_stop_leaves_nothing_open(outbox: Outbox) -> None:
+    recorder = make(outbox)
+    recorder.observe(inspection(1, defect(64, 48)))
+    recorder.camera_down("side", "unplugged")
+    assert types(recorder.stop()) == ["defect.close", "camera.up", "system.stopped"]
+    assert outbox.open_incidents() == []
+
+
+def test_a_verdict_stands_in_both_streams_under_one_id(outbox: Outbox) -> None:
+    (event,) = make(outbox).verdict("top", Part("P7", "J1"), "unknown", "camera down")
+    assert (event.kind, event.part_id, event.job_id, event.verdict) == ("part", "P7", "J1", "unknown")
+    assert {r.stream for s in outbox.streams() for r in outbox.take(s, 9)} == {"events", "verdicts"}
+
+
+def test_events_wait_in_memory_while_the_disk_refuses(outbox: Outbox) -> None:
+    told: list[Event] = []
+    recorder = make(outbox, told)
+    recorder.system("one")
+    outbox._db.execute("PRAGMA query_only = 1")
+    assert recorder.system("two") == []
+    assert recorder.disk_error is not None
+    recorder.system("three")
+    outbox._db.execute("PRAGMA query_only = 0")
+    recorder.tick()
+    assert [(e.type, e.seq) for e in told] == [("system.one", 1), ("system.two", 2), ("system.three", 3)]
+    assert recorder.disk_error is None
+
+
+def test_what_was_dropped_is_told_in_an_event(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "small.db", max_bytes=200_000)
+    recorder = make(outbox)
+    while not outbox.dropped():
+        recorder.system("noise")
+    dropped = outbox.dropped()["close"]
+    (told,) = recorder.tick()
+    assert (told.type, told.detail["close"], told.severity) == ("system.dropped", dropped, "critical")
+    outbox.close()
