@@ -1,9 +1,7 @@
 """A production line in front of a fixed camera (ours): a pure function of (look, seed, time).
 
-An indexing belt: a part slides in, stands for a bit more than a second, and slides out while the next
-comes. Of
-four parts in a row one is defective, never two with fewer than two good ones between, so that incidents
-close.
+An indexing belt: a part slides in, stands for a bit more than a second, and slides out while the next comes.
+Of four parts one is defective, and at least two good ones come between two of those, so that incidents close.
 """
 
 import itertools
@@ -22,18 +20,15 @@ from .shown import Phase, Shot, ShownDefect
 
 CYCLE_S, SLIDE_S = 1.6, 0.24
 _START_JITTER_S = 0.2
-_GROUP = 4
 _VARIANTS = 10  # good parts differ in grain; drawing more of them costs memory and start-up time
 _NOISE_LEVELS = 2.2
 _NEVER = float("-inf")
-_PART, _GROUP_POSITION, _BELT, _TILES, _DEFECT, _VARIANT, _START = range(7)
+_PART, _GROUP_POSITION, _BELT, _TILES, _DEFECT, _VARIANT, _START, _FRAME = range(8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Station:
-    """Part `index` at rest in front of the camera: `pixels` (h, w, 3) uint8 without noise, `mask` (h, w)
-    bool.
-    """
+    """One part at rest in front of the camera: `pixels` (h, w, 3) uint8 without noise, `mask` (h, w) bool."""
 
     pixels: Picture
     mask: Mask
@@ -41,15 +36,17 @@ class Station:
 
 
 class ProductionLine:
-    """`look` is a key of LOOKS; `size` is (width, height), both even. One thread at a time (it caches
-    drawings).
+    """`look` is a key of LOOKS; `size` is (width, height), both even. One thread at a time: it caches drawings.
 
-    `good_before_s`: parts that start to come in before that time are good. Raises KeyError for an unknown
-    look.
+    `defect_share` of the parts have a defect (1/n is exact). Everywhere, parts that start to come in before
+    `good_before_s` are good. Raises KeyError for an unknown look.
     """
 
-    def __init__(self, look: str, seed: int = 0, size: tuple[int, int] = (640, 480)) -> None:
+    def __init__(
+        self, look: str, seed: int = 0, size: tuple[int, int] = (640, 480), defect_share: float = 0.25
+    ) -> None:
         self.look, self.seed, self.size = look, seed, size
+        self._group = round(1 / defect_share) if defect_share > 0 else 0
         self._look = LOOKS[look]
         width, height = size
         self._belt = self._look.belt(self._rng(_BELT), height, width)
@@ -74,10 +71,11 @@ class ProductionLine:
 
     def defective(self, index: int, good_before_s: float = _NEVER) -> bool:
         """Whether part `index` has a defect."""
-        if index < 0 or self.starts_s(index) < good_before_s:
+        if not self._group or index < 0 or self.starts_s(index) < good_before_s:
             return False
-        position = 1 + int(self._rng(_GROUP_POSITION, index // _GROUP).integers(2))
-        return index % _GROUP == position
+        turn, place = divmod(index, self._group)
+        choice = int(self._rng(_GROUP_POSITION, turn).integers(2)) if self._group > 2 else 0
+        return place == min(1, self._group - 1) + choice
 
     def defects(self, index: int, good_before_s: float = _NEVER) -> tuple[ShownDefect, ...]:
         """The defects of part `index` with their boxes and times; draws the part if it is a defective one."""
@@ -138,7 +136,7 @@ class ProductionLine:
         """Flicker of the lamps (a slow beat with the mains), a vibration of ±1 px, and noise of the
         sensor.
         """
-        rng = self._rng(_PART, int(at_s * 1000) & 0xFFFFFFFF)
+        rng = self._rng(_FRAME, int(at_s * 1000) & 0xFFFFFFFF)
         gain = 1 + 0.012 * np.sin(at_s * 2 * np.pi * 0.9 + self.seed) + float(rng.normal(0, 0.004))
         dx, dy = (int(v) for v in rng.choice((-1, 0, 0, 0, 0, 0, 0, 1), 2))
         if dx or dy:
@@ -173,7 +171,7 @@ class ProductionLine:
 
     def _kind(self, index: int) -> str:
         """Kinds take turns in a shuffled order, so that a short run shows most of them."""
-        turn, kinds = index // _GROUP, self._look.kinds
+        turn, kinds = index // self._group, self._look.kinds
         order = self._rng(_DEFECT, 1 << 20, turn // len(kinds)).permutation(len(kinds))
         return kinds[int(order[turn % len(kinds)])]
 
