@@ -1,14 +1,12 @@
 """One camera's model on disk: MODELS/NAME/VERSION/ with weights.safetensors and manifest.json.
 
 A version folder appears whole or not at all (temporary folder, then rename) and is never changed afterwards.
-MODELS/NAME/latest is a text file with one version number. Nothing here is pickled.
+Which versions there are and which is `latest` is in versions.py. Nothing here is pickled.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,14 +21,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from . import versions as shelf
 from .calibration import Calibration
 from .core import ModelInfo
 from .errors import ArtifactError
+from .versions import MANIFEST
+from .versions import check_name as check_name
+from .versions import resolve as resolve
 
 SCHEMA = "linewatch-model/1"
-WEIGHTS, MANIFEST, LATEST = "weights.safetensors", "manifest.json", "latest"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_TRIES = 100
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,11 +72,11 @@ def save(artifact: Artifact, models: Path, *, promote: bool = True) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
         try:
-            folder = _publish(artifact, draft, home)
+            folder = _publish(artifact, draft, models.resolve())
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         if promote:
-            set_latest(models, artifact.name, int(folder.name))
+            shelf.promote(models, artifact.name, int(folder.name))
     except OSError as error:
         raise ArtifactError(
             f"The model {artifact.name} could not be saved in {home}: {error.strerror}. "
@@ -107,52 +107,8 @@ def load(folder: Path) -> Artifact:
     return artifact
 
 
-def resolve(models: Path, ref: str) -> Path:
-    """ "top", "top@latest" or "top@7" to its version folder. Raises ArtifactError if there is none."""
-    name, _, version = ref.partition("@")
-    check_name(name)
-    if version in ("", LATEST):
-        version = str(latest(models, name))
-    folder = models.resolve() / name / version
-    if not version.isdecimal() or not folder.is_dir():
-        known = ", ".join(map(str, versions(models, name))) or "none"
-        raise ArtifactError(f"There is no model {ref} in {models}; versions of {name}: {known}.")
-    return folder
-
-
-def versions(models: Path, name: str) -> list[int]:
-    """Complete versions of a name, ascending; empty if there is no such name."""
-    home = models / name
-    if not home.is_dir():
-        return []
-    return sorted(int(p.name) for p in home.iterdir() if p.name.isdecimal() and (p / MANIFEST).is_file())
-
-
-def latest(models: Path, name: str) -> int:
-    """The version that `latest` points at. Raises ArtifactError if there is none."""
-    pointer = models / name / LATEST
-    try:
-        return int(pointer.read_text(encoding="ascii"))
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"There is no model {name} in {models}; train it with `linewatch train {name}`."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{pointer} does not hold a version number: {error}.") from error
-
-
-def set_latest(models: Path, name: str, version: int) -> None:
-    """Move `latest` to a version, atomically. Raises ArtifactError if that version isn't complete."""
-    if version not in versions(models, name):
-        raise ArtifactError(f"There is no version {version} of {name} in {models}.")
-    pointer = models / name / LATEST
-    draft = pointer.with_name(f".{LATEST}-{os.getpid()}")
-    _write_synced(draft, f"{version}\n".encode("ascii"))
-    draft.replace(pointer)
-
-
-def _publish(artifact: Artifact, draft: Path, home: Path) -> Path:
-    """Fill the draft and rename it to the next free version; another trainer may take a number meanwhile."""
+def _publish(artifact: Artifact, draft: Path, models: Path) -> Path:
+    """Fill the draft and move it to the next free version."""
     raw = save_tensors({key: value.detach().cpu().contiguous() for key, value in artifact.state.items()})
     _write_synced(draft / WEIGHTS, raw)
     done = replace(
@@ -161,16 +117,12 @@ def _publish(artifact: Artifact, draft: Path, home: Path) -> Path:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     draft.chmod(0o755)
-    for _ in range(_TRIES):
-        number = max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0) + 1
+
+    def label(number: int) -> None:
         text = json.dumps(_to_manifest(replace(done, version=number)), indent=1, sort_keys=True)
         _write_synced(draft / MANIFEST, text.encode())
-        with contextlib.suppress(FileExistsError):
-            # Renaming over an empty folder would succeed, so the number is claimed by the rename itself.
-            draft.rename(home / str(number))
-            _sync_folder(home)
-            return home / str(number)
-    raise ArtifactError(f"No version number was free in {home}.")
+
+    return shelf.place(draft, models, artifact.name, label)
 
 
 def _to_manifest(artifact: Artifact) -> dict[str, Any]:
@@ -230,20 +182,6 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def check_name(name: str) -> None:
-    """Raises ArtifactError for a name that can't be a folder and part of a stream's name."""
-    if not _NAME.fullmatch(name):
-        raise ArtifactError(f"{name!r} can't be a model's name; use a-z, 0-9, _ and -.")
 
 
 def _check_finite(state: Mapping[str, Tensor], what: str) -> None:

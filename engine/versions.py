@@ -99,7 +99,7 @@ def resolve(models: Path, ref: str) -> Path:
             f"No version of model {name} is promoted yet: `linewatch promote {name}@{there[-1]}`."
         )
     _require(models, name, number)
-    return models / name / str(number)
+    return models.resolve() / name / str(number)
 
 
 def place(draft: Path, models: Path, name: str, label: Callable[[int], None]) -> Path:

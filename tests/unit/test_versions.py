@@ -72,7 +72,7 @@ def test_a_new_version_is_not_the_latest_until_somebody_says_so(three: Path) -> 
 
 @pytest.mark.parametrize(("ref", "folder"), [("top", "3"), ("top@latest", "3"), ("top@1", "1")])
 def test_a_reference_leads_to_its_folder(three: Path, ref: str, folder: str) -> None:
-    assert resolve(three, ref) == three / "top" / folder
+    assert resolve(three, ref) == three.resolve() / "top" / folder
 
 
 @pytest.mark.parametrize(
