@@ -1,0 +1,97 @@
+"""`linewatch evaluate ARTIFACT --data DIR`: what a model finds and what it costs, on a test folder."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .places import add_models, models_folder, teacher_file
+
+if TYPE_CHECKING:
+    from engine.artifact import Artifact
+
+    from ..evaluate import Evaluation
+
+HELP = "measure a model on test pictures with masks"
+
+_FIRST = (
+    *("image_auroc", "pixel_auroc", "ap", "pro", "pro_per_image", "aupimo", "threshold"),
+    *("false_alarm_rate", "recall_at_threshold", "good", "defective", "ms_per_frame"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", help="a model's version folder, or NAME, NAME@latest, NAME@7")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder in MVTec layout (test, ground_truth)"
+    )
+    parser.add_argument("--threshold", type=float, help="another alarm level, a raw map value")
+    parser.add_argument("--original", action="store_true", help="also at the pictures' own sizes")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write report.html here")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
+    parser.add_argument(
+        "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    add_models(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    from engine.artifact import load
+
+    from ..evaluate import evaluate
+    from ..predict import model_of
+    from ..recipe import choose_device
+    from ..testset import load_test
+
+    folder = _folder(args)
+    model = load(folder)
+    pictures = load_test(args.data, model.input_px)
+    predict = model_of(model, choose_device(args.device), teacher_file(args))
+    found = evaluate(predict, model.calibration, pictures, threshold=args.threshold, original=args.original)
+    warnings = [*_overlap(model, [p.path.name for p in pictures], args.data), *found.warnings]
+    for sentence in warnings:
+        print(sentence, file=sys.stderr)
+    if args.report is not None:
+        _write_report(args.report, model, found, warnings[: len(warnings) - len(found.warnings)])
+    _show({"artifact": str(folder), **_ordered(found.results), "warnings": warnings}, args.json)
+    return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """A path where there is one, else a reference into the folder of models."""
+    from engine.versions import MANIFEST, resolve
+
+    path = Path(args.artifact)
+    if (path / MANIFEST).is_file() or "/" in args.artifact:
+        return path.resolve()
+    return resolve(models_folder(args), args.artifact)
+
+
+def _overlap(model: "Artifact", names: list[str], data: Path) -> list[str]:
+    """A warning where the test pictures lie in the very folder that the model was trained on."""
+    trained = str(model.trained_on.get("folder", ""))
+    if trained and Path(trained).resolve() == (data / "test" / "good").resolve():
+        return ["The model was trained on this folder's good test pictures: its numbers are too good."]
+    return []
+
+
+def _write_report(path: Path, model: "Artifact", found: "Evaluation", warnings: list[str]) -> None:
+    from ..report import Report, write_report
+
+    title = f"Linewatch · {model.name}@{model.version} · test"
+    write_report(Report(title, model.calibration, tested=found, warnings=warnings), path)
+
+
+def _ordered(results: dict[str, Any]) -> dict[str, Any]:
+    return {key: results[key] for key in _FIRST} | results
+
+
+def _show(results: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(results))
+        return
+    for key, value in results.items():
+        if key != "warnings":
+            print(f"{key:26} {value:.4f}" if isinstance(value, float) else f"{key:26} {value}")

@@ -1,0 +1,38 @@
+"""Where models and teachers lie, for the commands: what was said on the line, else the config's, else a
+default.
+"""
+
+import argparse
+from pathlib import Path
+
+_DEFAULT = Path("var/models")
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """--models and --config."""
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="folder of models (the config's, else var/models)"
+    )
+    parser.add_argument("--config", type=Path, help="the config file (LINEWATCH_CONFIG, else ./cameras.yaml)")
+
+
+def models_folder(args: argparse.Namespace) -> Path:
+    """Raises ConfigError for a config file with mistakes; a missing one is fine unless it was named."""
+    if args.models is not None:
+        return Path(args.models)
+    from config.load import find, load
+
+    if args.config is None and not find().is_file():
+        return _DEFAULT
+    return load(args.config).models.dir
+
+
+def teacher_file(args: argparse.Namespace) -> Path | None:
+    """--teacher-weights, else the config's `models.teacher_file`, else None: the installed package's."""
+    if args.teacher_weights is not None:
+        return Path(args.teacher_weights)
+    from config.load import find, load
+
+    if args.config is None and not find().is_file():
+        return None
+    return load(args.config).models.teacher_file
