@@ -58,7 +58,7 @@ def _line_routes(router: APIRouter, view: LineView, feed: Feed, page: Callable[[
     @router.get("/cameras/{name}", tags=["line"], responses=_NO_CAMERA)
     async def camera(name: str) -> CameraOut:
         """One camera with its state."""
-        _known(view, name)
+        known(view, name)
         return next(camera for camera in cameras_out(view) if camera.name == name)
 
     @router.get("/stats", tags=["line"])
@@ -89,7 +89,7 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
     @router.get("/cameras/{name}/snapshot", tags=["pictures"], responses=_JPEG | _NO_CAMERA | _FULL)
     async def snapshot(name: str, overlay: Overlay = True) -> Response:
         """The newest picture in full size, or the OFFLINE picture."""
-        _known(view, name)
+        known(view, name)
         picture = await hub.snapshot(name, FULL if overlay else FULL_PLAIN)
         if picture is None:
             raise HTTPException(503, "Linewatch is stopping.")
@@ -99,7 +99,7 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
     @router.get("/cameras/{name}/mjpeg", tags=["pictures"], responses=_MJPEG | _NO_CAMERA | _FULL)
     async def mjpeg(name: str, overlay: Overlay = True) -> Response:
         """Pictures of one camera, newest first; for an <img>, VLC or curl."""
-        _known(view, name)
+        known(view, name)
         return LiveResponse(hub.watch([name], LIVE if overlay else PLAIN), part, MJPEG_TYPE, MJPEG_START)
 
     @router.get("/mjpeg", tags=["pictures"], responses=_MJPEG | _NO_CAMERA | _FULL)
@@ -110,12 +110,13 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
         X-Camera.
         """
         for name in camera:
-            _known(view, name)
+            known(view, name)
         viewer = hub.watch(dict.fromkeys(camera), LIVE if overlay else PLAIN)
         return LiveResponse(viewer, part, MJPEG_TYPE, MJPEG_START)
 
 
-def _known(view: LineView, name: str) -> None:
+def known(view: LineView, name: str) -> None:
+    """Raises 404 with the names that there are."""
     names = [camera.name for camera in view.cameras()]
     if name not in names:
         raise HTTPException(404, f"There is no camera of that name; there are: {', '.join(names) or 'none'}.")

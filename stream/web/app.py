@@ -7,16 +7,16 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from .. import metrics
 from . import api
-from .errors import Full
+from .errors import Full, Refused
 from .feed import Feed
-from .guard import BodyLimit, KnownHosts, SecurityHeaders
+from .guard import BodyLimit, KnownHosts, SameOrigin, SecurityHeaders
 from .hub import Hub
 from .schemas import PageOut, ProbeOut
 from .view import LineView
@@ -33,8 +33,9 @@ def create_app(
     page_stats: Callable[[], metrics.PageStats],
     loopback_only: bool = True,
     host_names: tuple[str, ...] = (),
+    routers: tuple[APIRouter, ...] = (),
 ) -> FastAPI:
-    """`host_names`: further names this machine may be asked by.
+    """`host_names`: further names this machine may be asked by; `routers`: the other rooms' routes.
 
     FastAPI's own docs pages load remote scripts: off.
     """
@@ -47,11 +48,15 @@ def create_app(
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, loopback_only=loopback_only, names=host_names),
+            Middleware(SameOrigin),
             Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES),
         ],
     )
     app.add_exception_handler(Full, _full)
+    app.add_exception_handler(Refused, _refused)
     app.include_router(api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats())))
+    for router in routers:
+        app.include_router(router)
     _probes(app, view)
     _metrics(app, view, page_stats)
     _pages(app)
@@ -98,3 +103,7 @@ def _pages(app: FastAPI) -> None:
 
 async def _full(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 503, {"retry-after": "5"})
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 409)

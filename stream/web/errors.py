@@ -2,7 +2,8 @@
 
 WebError
  ├── ListenError    the address can't be listened on, or must not be
- └── Full           every viewer's seat is taken; answered with 503
+ ├── Full           every viewer's seat is taken; answered with 503
+ └── Refused        an action that can't be done now; answered with 409
 """
 
 
@@ -18,3 +19,7 @@ class ListenError(WebError):
 
 class Full(WebError):
     """Too many viewers at once."""
+
+
+class Refused(WebError):
+    """What an action of LineActions raises when it can't be done; the text is shown to the person."""

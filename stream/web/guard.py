@@ -76,6 +76,26 @@ class KnownHosts:
         return address.is_loopback or not self.loopback_only
 
 
+class SameOrigin:
+    """Refuses changes that another site's page asks a browser for (CSRF).
+
+    Programs send no Origin and pass.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            theirs = origin is not None and origin.partition("://")[2] != headers.get("host")
+            if theirs or headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+                refusal = JSONResponse({"detail": "Changes are taken from Linewatch's own page only."}, 403)
+                return await refusal(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
 class BodyLimit:
     """Answers 413 to a body above `max_bytes`, declared or not, before it is in memory."""
 

@@ -68,6 +68,8 @@ class _Channel:
     viewers: set[Viewer[Picture]] = field(default_factory=set)
     drawing: Scene | None = None
     again: bool = False
+    waiting: asyncio.TimerHandle | None = None
+    next_at: float = 0.0
     shown: Scene | None = None
     last: Picture | None = None
 
@@ -100,6 +102,7 @@ class Hub:
         *,
         seats: Seats,
         quality: int = 80,
+        max_fps: float = 10.0,
         workers: int = 2,
         utc: Callable[[], float] = time.time,
     ) -> None:
@@ -107,6 +110,7 @@ class Hub:
         self._states = states
         self._seats = seats
         self._quality = quality
+        self._gap_s = 1 / max_fps
         self._utc = utc
         self._newest: dict[str, Inspection | Frame] = {}
         self._absent: dict[str, overlay.Absence] = {}
@@ -193,8 +197,27 @@ class Hub:
                 self._counts.overtaken += channel.again
                 channel.again = True
             return
+        if channel.waiting is not None:
+            self._counts.overtaken += 1
+            return
+        loop = asyncio.get_running_loop()
+        # A quarter of grace: a camera that runs at max_fps must not lose pictures to jitter.
+        grace_s = self._gap_s / 4
+        wait_s = channel.next_at - loop.time()
+        if wait_s > grace_s:
+            channel.waiting = loop.call_later(wait_s, self._waited, channel)
+            return
+        self._draw(channel, scene)
+
+    def _waited(self, channel: _Channel) -> None:
+        channel.waiting = None
+        self._want(channel)
+
+    def _draw(self, channel: _Channel, scene: Scene) -> None:
+        loop = asyncio.get_running_loop()
         channel.drawing = scene
-        job = asyncio.get_running_loop().run_in_executor(
+        channel.next_at = max(channel.next_at, loop.time()) + self._gap_s
+        job = loop.run_in_executor(
             self._pool, render, channel.camera, scene, channel.look, self._utc(), self._quality
         )
         job.add_done_callback(lambda done: self._drawn(channel, scene, done))
@@ -218,6 +241,8 @@ class Hub:
         for key, channel in list(self._channels.items()):
             channel.viewers.discard(viewer)
             if not channel.viewers:
+                if channel.waiting is not None:
+                    channel.waiting.cancel()
                 # An unwatched channel keeps no picture: it would only be old when somebody comes.
                 del self._channels[key]
         if not self._channels and self._ticker is not None:

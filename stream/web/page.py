@@ -10,28 +10,34 @@
 All on one event loop; none of these waits but start and stop.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.core import Frame, Inspection
 
 from .. import metrics
+from ..evidence import Evidence, Item
+from . import gallery, tuning
+from .api import known
 from .app import create_app
 from .errors import ListenError
 from .feed import Feed
 from .hub import Hub
 from .schemas import line_out
+from .scores import Scores
 from .server import WebServer, is_loopback, parse_listen
-from .view import LineView
+from .view import IncidentView, LineActions, LineView
 from .viewers import Seats
 
 INCIDENTS_ON_PAGE = 30
 
 
-def check_listen(listen: str, users_file: Path | None) -> None:
+def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -> None:
     """Raises ListenError for a broken address, and for one that others reach while there are no users."""
     host, _ = parse_listen(listen)
-    if not is_loopback(host) and users_file is None:
+    if not is_loopback(host) and users_file is None and not insecure:
         raise ListenError(
             f"web.listen {listen} can be reached by others, and there are no users: name a web.users_file, "
             "or listen on 127.0.0.1."
@@ -39,23 +45,41 @@ def check_listen(listen: str, users_file: Path | None) -> None:
 
 
 class LivePage:
-    """See the module's head. Raises ListenError when made for, or started on, an address that can't be."""
+    """See the module's head. Raises ListenError when made for, or started on, an address that can't be.
+
+    `evidence` fills the gallery (its owner starts and stops it), `pictures` is where CAMERA/good is for false
+    alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate.
+    """
 
     def __init__(
         self,
         view: LineView,
         *,
+        actions: LineActions | None = None,
+        evidence: Evidence | None = None,
+        pictures: Path | None = None,
+        hysteresis: Mapping[str, tuple[int, int]] | None = None,
         listen: str = "127.0.0.1:8080",
         users_file: Path | None = None,
+        insecure: bool = False,
         host_names: tuple[str, ...] = (),
         max_viewers: int = 64,
+        max_fps: float = 10.0,
+        jpeg_quality: int = 80,
     ) -> None:
-        check_listen(listen, users_file)
+        check_listen(listen, users_file, insecure)
         host, port = parse_listen(listen)
-        self._view = view
+        self._evidence = evidence
+        self._view = view = replace(view, incidents=self._answered(view.incidents))
+        self._scores: dict[str, Scores] = {}
         self._seats = Seats(max_viewers)
-        self._hub = Hub(view.cameras, seats=self._seats)
+        self._hub = Hub(view.cameras, seats=self._seats, quality=jpeg_quality, max_fps=max_fps)
         self._feed = Feed(self._message, seats=self._seats)
+        routers = [
+            tuning.build(self._scores_of, hysteresis or {}, actions or LineActions(), self._feed.changed)
+        ]
+        if evidence is not None:
+            routers.append(gallery.build(evidence, pictures))
         app = create_app(
             view,
             self._hub,
@@ -63,6 +87,7 @@ class LivePage:
             page_stats=self.stats,
             loopback_only=is_loopback(host),
             host_names=host_names,
+            routers=tuple(routers),
         )
         self._server = WebServer(app, host, port, self._close_streams)
 
@@ -82,6 +107,8 @@ class LivePage:
 
     def show(self, picture: Inspection | Frame) -> None:
         """The newest of its camera; drawn only while somebody watches."""
+        if isinstance(picture, Inspection):
+            self._scores.setdefault(picture.frame.camera, Scores()).add(picture)
         self._hub.show(picture)
 
     def camera_changed(self) -> None:
@@ -97,6 +124,24 @@ class LivePage:
         """The page's own numbers."""
         counts = self._hub.counts()
         return metrics.PageStats(self._seats.taken, counts.drawn, counts.overtaken, counts.dropped)
+
+    def _scores_of(self, camera: str) -> Scores:
+        known(self._view, camera)
+        return self._scores.setdefault(camera, Scores())
+
+    def _answered(
+        self, incidents: Callable[[int], Sequence[IncidentView]]
+    ) -> Callable[[int], list[IncidentView]]:
+        """The line's incidents with what people said of their pictures."""
+
+        def answered(limit: int) -> list[IncidentView]:
+            found = [(incident, self._item(incident)) for incident in incidents(limit)]
+            return [replace(i, feedback=item.feedback) if item else i for i, item in found]
+
+        return answered
+
+    def _item(self, incident: IncidentView) -> Item | None:
+        return self._evidence.of_image(incident.image) if self._evidence else None
 
     def _message(self) -> bytes:
         return line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE).model_dump_json().encode()

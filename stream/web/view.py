@@ -5,7 +5,7 @@ callable is called on the event loop, must return at once (a copy, never a wait)
 are UTC seconds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -128,3 +128,14 @@ class LineView:
     incidents: Callable[[int], Sequence[IncidentView]]
     not_ready: Callable[[], Sequence[str]] = _ready
     started: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True, slots=True)
+class LineActions:
+    """What a person may change from the page; None = not offered, the page hides it.
+
+    `set_threshold(camera, raw map value)` takes effect between two batches; None in place of the value goes
+    back to the model's own. Actions raise errors.Refused when it can't be done.
+    """
+
+    set_threshold: Callable[[str, float | None], Awaitable[None]] | None = None

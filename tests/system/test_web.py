@@ -27,7 +27,7 @@ def line() -> FakeLine:
 
 @pytest_asyncio.fixture
 async def page(line: FakeLine) -> AsyncIterator[LivePage]:
-    page = LivePage(line.view(), listen="127.0.0.1:0")
+    page = LivePage(line.view(), listen="127.0.0.1:0", max_fps=500)
     await page.start()
     yield page
     await page.stop()
@@ -135,7 +135,7 @@ async def test_a_viewer_who_leaves_gives_the_seat_back(page: LivePage, http: htt
 
 
 async def test_stopping_with_open_streams_takes_no_time(line: FakeLine) -> None:
-    page = LivePage(line.view(), listen="127.0.0.1:0")
+    page = LivePage(line.view(), listen="127.0.0.1:0", max_fps=500)
     await page.start()
     page.show(inspection())
     async with (
@@ -154,7 +154,7 @@ async def test_stopping_with_open_streams_takes_no_time(line: FakeLine) -> None:
 
 
 async def test_stopping_cuts_off_a_viewer_that_does_not_read(line: FakeLine) -> None:
-    page = LivePage(line.view(), listen="127.0.0.1:0")
+    page = LivePage(line.view(), listen="127.0.0.1:0", max_fps=500)
     await page.start()
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 255, (720, 960, 3), np.uint8)
@@ -307,7 +307,7 @@ async def test_a_large_body_is_refused_before_it_is_read(http: httpx.AsyncClient
 
 
 async def test_seats_are_bounded_with_a_sentence(line: FakeLine) -> None:
-    page = LivePage(line.view(), listen="127.0.0.1:0", max_viewers=1)
+    page = LivePage(line.view(), listen="127.0.0.1:0", max_viewers=1, max_fps=500)
     await page.start()
     try:
         async with (

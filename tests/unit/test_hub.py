@@ -19,7 +19,7 @@ def line() -> FakeLine:
 
 @pytest_asyncio.fixture
 async def hub(line: FakeLine) -> AsyncIterator[Hub]:
-    hub = Hub(line.view().cameras, seats=Seats(4))
+    hub = Hub(line.view().cameras, seats=Seats(4), max_fps=1000)
     yield hub
     hub.close()
 

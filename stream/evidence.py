@@ -1,0 +1,276 @@
+"""Pictures of defects on disk: kept when an incident opens, looked at on the page, answered by people.
+
+One item is three files in FOLDER/CAMERA/: STEM.png (the frame as inspected, lossless, fit for training),
+STEM.jpg (with map and boxes) and STEM.json (what was found, and what a person said; written last, so an
+item without it is a half one and is removed). STEM is the time of the picture and a hash of its pixels:
+sorted by name is sorted by time, and a picture that was altered no longer has its name.
+"""
+
+import hashlib
+import json
+import logging
+import queue
+import re
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from engine.core import Inspection
+
+from . import overlay
+from .capture import write_png
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "evidence/1"
+Feedback = Literal["false_alarm", "confirmed"]
+_MAX_WAITING = 32
+_STEM = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
+_CAMERA = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+class EvidenceError(Exception):
+    """There is no such evidence, or its folder can't be used; one sentence for a person."""
+
+    user_message = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One kept picture.
+
+    `boxes` are 0–1 of the frame (x0, y0, x1, y1), strongest first; `size_bytes` of all files.
+    """
+
+    camera: str
+    stem: str
+    taken_at: float
+    score_ratio: float
+    model: str
+    boxes: tuple[tuple[float, float, float, float], ...]
+    size_bytes: int
+    feedback: Feedback | None = None
+
+    @property
+    def image(self) -> str:
+        """Relative URL of the picture."""
+        return f"evidence/{self.camera}/{self.stem}.png"
+
+    @property
+    def heatmap(self) -> str:
+        """Relative URL of the picture with map and boxes."""
+        return f"evidence/{self.camera}/{self.stem}.jpg"
+
+
+def overdue(items: Iterable[Item], now: float, *, max_bytes: int, max_age_s: float | None) -> list[Item]:
+    """What has to go (pure): what is too old unless confirmed; then the oldest, confirmed ones last."""
+    kept = sorted(items, key=lambda item: (item.feedback == "confirmed", item.taken_at))
+    size = sum(item.size_bytes for item in kept)
+    gone = []
+    for item in kept:
+        old = max_age_s is not None and now - item.taken_at > max_age_s and item.feedback != "confirmed"
+        if old or size > max_bytes:
+            gone.append(item)
+            size -= item.size_bytes
+    return gone
+
+
+class Evidence:
+    """`keep` on the event loop; a thread of its own writes. `start` reads what is there, `stop` writes what
+    waits.
+
+    At most 32 pictures wait; beyond that, or while the disk refuses, pictures are dropped and counted: the
+    events themselves never wait for a picture.
+    """
+
+    def __init__(self, folder: Path, *, max_mb: int = 4096, max_age_days: float | None = 90.0) -> None:
+        self.dropped = 0
+        self._folder = folder
+        self._max_bytes = max_mb * 1_000_000
+        self._max_age_s = None if max_age_days is None else max_age_days * 86400
+        self._items: dict[tuple[str, str], Item] = {}
+        self._lock = threading.Lock()
+        self._jobs: queue.Queue[tuple[Item, Inspection] | None] = queue.Queue(_MAX_WAITING)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Reads the folder's items (about 10,000 a second). Raises EvidenceError when it can't be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            found = {(item.camera, item.stem): item for item in _read_all(self._folder)}
+        except OSError as error:
+            raise EvidenceError(f"evidence.dir {self._folder}: {error.strerror}; choose another.") from error
+        with self._lock:
+            self._items = found
+        self._thread = threading.Thread(target=self._write_all, name="evidence")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what waits and ends the thread."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def keep(self, inspection: Inspection) -> tuple[str | None, str | None]:
+        """Relative URLs of the picture and its heat map, about to be written; (None, None) when dropped."""
+        item = describe(inspection)
+        try:
+            self._jobs.put_nowait((item, inspection))
+        except queue.Full:
+            self.dropped += 1
+            return None, None
+        with self._lock:
+            self._items[item.camera, item.stem] = item
+        return item.image, item.heatmap
+
+    def items(
+        self,
+        *,
+        camera: str | None = None,
+        feedback: str | None = None,
+        before: float | None = None,
+        limit: int = 50,
+    ) -> list[Item]:
+        """Newest first; `feedback` may be `none`; `before` (UTC s) continues an earlier list."""
+        with self._lock:
+            found = list(self._items.values())
+        found = [item for item in found if camera in (None, item.camera) and _answered(item, feedback)]
+        found = [item for item in found if before is None or item.taken_at < before]
+        return sorted(found, key=lambda item: item.taken_at, reverse=True)[:limit]
+
+    def of_image(self, image: str | None) -> Item | None:
+        """The item of an event's `image`."""
+        if image is None:
+            return None
+        camera, _, stem = image.removeprefix("evidence/").removesuffix(".png").partition("/")
+        with self._lock:
+            return self._items.get((camera, stem))
+
+    def find(self, camera: str, stem: str) -> Item:
+        """One item; raises EvidenceError. Only known names become paths."""
+        with self._lock:
+            item = self._items.get((camera, stem))
+        if item is None:
+            raise EvidenceError("There is no such picture; it may have been removed to make room.")
+        return item
+
+    def path(self, item: Item, kind: Literal["png", "jpg", "json"]) -> Path:
+        """Where a file of an item is."""
+        return self._folder / item.camera / f"{item.stem}.{kind}"
+
+    def answer(self, camera: str, stem: str, feedback: Feedback | None, good: Path) -> Item:
+        """What a person said. A false alarm's picture is copied into `good`; another answer takes the copy
+        back.
+
+        Waits for the disk: not for the event loop. Raises EvidenceError, OSError.
+        """
+        item = self.find(camera, stem)
+        copy = good / f"{stem}.png"
+        if feedback == "false_alarm":
+            _write(copy, self.path(item, "png").read_bytes())
+        elif item.feedback == "false_alarm":
+            copy.unlink(missing_ok=True)
+        answered = replace(item, feedback=feedback)
+        self._write_words(answered)
+        with self._lock:
+            self._items[camera, stem] = answered
+        return answered
+
+    def _write_all(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            item, inspection = job
+            try:
+                self._write_item(item, inspection)
+                self._make_room(inspection.frame.taken_at)
+            except OSError as error:
+                self.dropped += 1
+                log.error("a picture of camera %s could not be kept: %s", item.camera, error.strerror)
+                with self._lock:
+                    self._items.pop((item.camera, item.stem), None)
+
+    def _write_item(self, item: Item, inspection: Inspection) -> None:
+        write_png(inspection.frame.pixels, self.path(item, "png"))
+        _write(self.path(item, "jpg"), overlay.encode_jpeg(overlay.draw(inspection), 85))
+        size = sum(self.path(item, kind).stat().st_size for kind in ("png", "jpg"))
+        item = replace(item, size_bytes=size)
+        self._write_words(item)
+        with self._lock:
+            self._items[item.camera, item.stem] = item
+
+    def _write_words(self, item: Item) -> None:
+        _write(self.path(item, "json"), json.dumps({"schema": SCHEMA, **asdict(item)}).encode())
+
+    def _make_room(self, now: float) -> None:
+        with self._lock:
+            items = list(self._items.values())
+        for item in overdue(items, now, max_bytes=self._max_bytes, max_age_s=self._max_age_s):
+            # The words first: what is left after a crash is a half item, which `start` removes.
+            for kind in ("json", "png", "jpg"):
+                (self._folder / item.camera / f"{item.stem}.{kind}").unlink(missing_ok=True)
+            with self._lock:
+                self._items.pop((item.camera, item.stem), None)
+
+
+def describe(inspection: Inspection) -> Item:
+    """The words of an inspection; its pixels are hashed (3 ms at 720p)."""
+    frame, model = inspection.frame, inspection.model
+    height, width = frame.pixels.shape[:2]
+    pixels_hash = hashlib.blake2b(frame.pixels.tobytes(), digest_size=8).hexdigest()
+    taken = datetime.fromtimestamp(frame.taken_at, UTC)
+    boxes = tuple(
+        (d.box[0] / width, d.box[1] / height, d.box[2] / width, d.box[3] / height)
+        for d in inspection.defects[:16]
+    )
+    return Item(
+        frame.camera,
+        f"{taken:%Y%m%dT%H%M%S.%f}Z-{pixels_hash}",
+        frame.taken_at,
+        max((d.peak for d in inspection.defects), default=inspection.score_ratio),
+        f"{model.name}@{model.version}",
+        boxes,
+        0,
+    )
+
+
+def _answered(item: Item, feedback: str | None) -> bool:
+    return feedback is None or (item.feedback or "none") == feedback
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
+
+
+def _read_all(folder: Path) -> list[Item]:
+    """Whole items of a folder; half ones of an earlier crash are removed, what isn't ours is left alone."""
+    found = []
+    for path in folder.glob("*/*"):
+        if not (_CAMERA.fullmatch(path.parent.name) and _STEM.fullmatch(path.stem)):
+            continue
+        if path.suffix == ".json":
+            if (item := _read(path)) is not None:
+                found.append(item)
+        elif path.suffix in (".png", ".jpg") and not path.with_suffix(".json").exists():
+            path.unlink()
+    return found
+
+
+def _read(path: Path) -> Item | None:
+    try:
+        words = json.loads(path.read_text())
+        if words.pop("schema") != SCHEMA:
+            raise ValueError("another schema")
+        boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in words.pop("boxes"))
+        item = Item(**words, boxes=boxes)
+        if (item.camera, item.stem) != (path.parent.name, path.stem):
+            raise ValueError("moved")
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s is not evidence of ours and is left alone: %s", path, error)
+        return None
+    return item

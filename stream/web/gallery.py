@@ -1,0 +1,105 @@
+"""Routes of the incident gallery: kept pictures, and what a person says of them."""
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel
+from starlette.responses import FileResponse
+
+from ..evidence import Evidence, EvidenceError, Feedback, Item
+from .schemas import ErrorOut
+
+_GONE: dict[int | str, dict[str, type]] = {404: {"model": ErrorOut}}
+
+
+class EvidenceOut(BaseModel):
+    """One kept picture; boxes are 0–1 of the frame, strongest first; image and heatmap are relative URLs."""
+
+    camera: str
+    stem: str
+    taken_at: datetime
+    score_ratio: float
+    model: str
+    boxes: list[tuple[float, float, float, float]]
+    feedback: Feedback | None
+    image: str
+    heatmap: str
+
+
+class FeedbackIn(BaseModel):
+    """`false_alarm`: the part was good, learn from it; `confirmed`: keep it as evidence; null: take it
+    back.
+    """
+
+    feedback: Feedback | None
+
+
+def build(evidence: Evidence, pictures: Path | None) -> APIRouter:
+    """`pictures`: where CAMERA/good is, for false alarms; None: they are only noted."""
+    router = APIRouter(tags=["evidence"])
+
+    @router.get("/api/v1/evidence")
+    async def listed(
+        camera: str | None = None,
+        feedback: Literal["false_alarm", "confirmed", "none"] | None = None,
+        before: datetime | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 60,
+    ) -> list[EvidenceOut]:
+        """Kept pictures, newest first."""
+        start = None if before is None else before.timestamp()
+        return [
+            out(item) for item in evidence.items(camera=camera, feedback=feedback, before=start, limit=limit)
+        ]
+
+    @router.put("/api/v1/evidence/{camera}/{stem}/feedback", responses=_GONE)
+    async def answer(camera: str, stem: str, said: FeedbackIn) -> EvidenceOut:
+        """What a person says of it. A false alarm's picture goes into the camera's good folder."""
+        if pictures is None:
+            raise HTTPException(409, "There is no folder for good pictures: set pictures.dir.")
+        found = _found(evidence, camera, stem)
+        good = pictures / found.camera / "good"
+        try:
+            return out(
+                await asyncio.to_thread(evidence.answer, found.camera, found.stem, said.feedback, good)
+            )
+        except OSError as error:
+            raise HTTPException(507, f"The picture could not be filed: {error.strerror}.") from error
+
+    @router.get("/evidence/{camera}/{name}", responses=_GONE, response_class=FileResponse)
+    async def file(camera: str, name: str) -> FileResponse:
+        """The picture (.png) or the one with map and boxes (.jpg)."""
+        stem, _, kind = name.rpartition(".")
+        if kind not in ("png", "jpg"):
+            raise HTTPException(404, "There is no such picture.")
+        path = evidence.path(_found(evidence, camera, stem), "png" if kind == "png" else "jpg")
+        if not path.exists():
+            raise HTTPException(404, "This picture is being written; ask again in a moment.")
+        return FileResponse(path, headers={"cache-control": "private, max-age=86400"})
+
+    return router
+
+
+def out(item: Item) -> EvidenceOut:
+    """An item in the API's words."""
+    return EvidenceOut(
+        camera=item.camera,
+        stem=item.stem,
+        taken_at=datetime.fromisoformat(item.stem.partition("Z-")[0] + "Z"),
+        score_ratio=item.score_ratio,
+        model=item.model,
+        boxes=list(item.boxes),
+        feedback=item.feedback,
+        image=item.image,
+        heatmap=item.heatmap,
+    )
+
+
+def _found(evidence: Evidence, camera: str, stem: str) -> Item:
+    # Only what is in the index has a path: no name from outside is ever put together to one.
+    try:
+        return evidence.find(camera, stem)
+    except EvidenceError as error:
+        raise HTTPException(404, str(error)) from error

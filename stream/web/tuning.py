@@ -1,0 +1,102 @@
+"""Routes of a camera's own page: its score curve, what an alarm level would cost, and setting it."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from engine.core import ModelInfo
+
+from .scores import Scores, cost, curve
+from .view import LineActions
+
+
+class CurveOut(BaseModel):
+    """The score over time; `at` are the buckets' starts (UTC s), `highest` their highest score_ratio (1.0 =
+    alarm).
+    """
+
+    now: datetime
+    seconds: float
+    bucket_s: float
+    at: list[float]
+    highest: list[float]
+    ng: list[float]
+    threshold: float | None
+    median: float | None
+    can_set: bool
+
+
+class CostOut(BaseModel):
+    """What an alarm level would have done to the last hour's pictures: an estimate."""
+
+    level: float
+    pictures: int
+    above: int
+    alarms: int
+    hours: float
+
+
+class LevelIn(BaseModel):
+    """The new alarm level as a multiple of the present one; null: the model's own again."""
+
+    level: Annotated[float, Field(gt=0.05, lt=20)] | None
+
+
+Level = Annotated[float, Query(gt=0.05, lt=20)]
+
+
+def build(
+    scores: Callable[[str], Scores],
+    hysteresis: Mapping[str, tuple[int, int]],
+    actions: LineActions,
+    changed: Callable[[], None],
+) -> APIRouter:
+    """`scores(name)` raises 404 for an unknown camera; `hysteresis`: camera → (on_frames, off_frames)."""
+    router = APIRouter(prefix="/api/v1/cameras/{name}", tags=["tuning"])
+
+    @router.get("/scores")
+    async def score_curve(name: str, seconds: Annotated[float, Query(ge=10, le=3600)] = 300.0) -> CurveOut:
+        """The score over time."""
+        found, now = scores(name), time.time()
+        drawn = curve(found, now, seconds)
+        return CurveOut(
+            now=datetime.fromtimestamp(now, UTC),
+            seconds=seconds,
+            bucket_s=drawn.bucket_s,
+            at=drawn.at.tolist(),
+            highest=[round(value, 4) for value in drawn.highest.tolist()],
+            ng=[round(value, 3) for value in drawn.ng.tolist()],
+            threshold=found.model.threshold if found.model else None,
+            median=found.model.median if found.model else None,
+            can_set=actions.set_threshold is not None and found.model is not None,
+        )
+
+    @router.get("/cost")
+    async def level_cost(name: str, level: Level) -> CostOut:
+        """How many alarms this level would have given in the last hour."""
+        on_frames, off_frames = hysteresis.get(name, (2, 8))
+        found = cost(scores(name), time.time(), level, on_frames=on_frames, off_frames=off_frames)
+        return CostOut(
+            level=level, pictures=found.pictures, above=found.above, alarms=found.alarms, hours=found.hours
+        )
+
+    @router.put("/threshold")
+    async def set_level(name: str, wish: LevelIn) -> LevelIn:
+        """Set the alarm level from now on."""
+        model = scores(name).model
+        if actions.set_threshold is None or model is None:
+            raise HTTPException(409, "The alarm level of this camera can't be set now: it has no model yet.")
+        await actions.set_threshold(name, None if wish.level is None else raw_threshold(model, wish.level))
+        changed()
+        return wish
+
+    return router
+
+
+def raw_threshold(model: ModelInfo, level: float) -> float:
+    """A multiple of the present alarm level → a raw map value (1.0 is where it stands)."""
+    return model.median + level * (model.threshold - model.median)
