@@ -75,7 +75,7 @@ def parse(text: str, *, name: str, folder: Path, env: Mapping[str, str] | None =
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
             [f"{file}: there is no such file; name one with --config or {FILE_VARIABLE}"]

@@ -1,12 +1,13 @@
 """The file becomes settings, or every mistake is said at once with its line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from config.load import ConfigError, find, load, parse
 from config.settings import Settings, config_sha256, secrets_of
-from config.sources import PatternSource, RtspSource
+from config.sources import PatternSource, PluginSource, RtspSource, installed
 
 HERE = Path("/etc/linewatch")
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cameras.example.yaml"
@@ -284,3 +285,46 @@ def test_settings_can_be_made_in_code() -> None:
     assert isinstance(source, PatternSource)
     assert source.seed == 4
     assert not isinstance(source, RtspSource)
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package with a source and a sink of its own."""
+    package = tmp_path / "vendor-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(
+        "[linewatch.sources]\ngige = vendor:build\n[linewatch.sinks]\nmes = vendor:sink\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    installed.cache_clear()
+    yield
+    installed.cache_clear()
+
+
+@pytest.mark.usefixtures("vendor")
+def test_a_vendors_source_takes_any_options_and_its_secrets_are_hidden() -> None:
+    settings = read(
+        HEAD
+        + "cameras: {a: {source: {type: gige, mac: '00:11', retries: 3, api_key: {env: K}}}}\n"
+        + "bridges: {m: {type: mes, url: 'https://mes', login: {password: {env: K}}}}\n",
+        {"K": "hunter2"},
+    )
+    source, bridge = settings.cameras["a"].source, settings.bridges["m"]
+    assert isinstance(source, PluginSource)
+    assert (source.type, source.options["mac"], source.options["retries"]) == ("gige", "00:11", 3)
+    assert source.options["api_key"].get_secret_value() == "hunter2"
+    assert bridge.options["login"]["password"].get_secret_value() == "hunter2"
+    assert "hunter2" not in f"{settings!r}{settings.model_dump_json()}{settings.warnings}"
+    assert [secret.get_secret_value() for secret in secrets_of(settings)] == ["hunter2", "hunter2"]
+
+
+@pytest.mark.usefixtures("vendor")
+def test_a_mistyped_source_is_compared_with_what_vendors_bring_too() -> None:
+    (said,) = mistakes(HEAD + "cameras: {a: {source: {type: gigi}}}")
+    assert said == "cameras.yaml:2: cameras.a.source.type: unknown type, did you mean gige?"
+
+
+def test_a_file_from_a_windows_editor_is_read(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"\xef\xbb\xbfversion: 1\r\nsite: a\r\n")
+    assert load(tmp_path / "c.yaml", {}).site == "a"
