@@ -90,7 +90,7 @@ async def _serve(args: argparse.Namespace) -> None:
     faults = [asyncio.create_task(_fail_later(cameras, *fault)) for fault in _faults(args, cameras)]
     async with serving(cameras, host=args.host, port=args.port, door=door) as server:
         _say(server, cameras, args)
-        await stop.wait()
+        await server.until(stop)
     for fault in faults:
         fault.cancel()
     await asyncio.gather(*faults, return_exceptions=True)
@@ -144,13 +144,12 @@ def _slug(text: str) -> str:
 
 
 def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise InputError(f"--size {text}: want WIDTHxHEIGHT, such as 640x480")
-    size = int(width), int(height)
-    if not all(64 <= side <= 4096 and side % 2 == 0 for side in size):
-        raise InputError(f"--size {text}: both sides must be even and from 64 to 4096")
-    return size
+    from stream.sim.faults import BadFault, parse_size
+
+    try:
+        return parse_size(text)
+    except BadFault as error:
+        raise InputError(f"--size: {error}") from error
 
 
 def _door(args: argparse.Namespace) -> "Door":

@@ -5,9 +5,12 @@ import random
 import time
 from typing import Protocol
 
+import cv2
+import numpy as np
+
 from . import rtp
 from .encoder import Encoder
-from .faults import BadFault, Faults, damaged
+from .faults import BadFault, Faults, damaged, parse_size
 from .schedule import ScheduleWriter, entry_line
 from .shown import PHASES, Show
 
@@ -51,6 +54,7 @@ class SimCamera:
 
     def __init__(self, name: str, show: Show, fps: float, schedule: ScheduleWriter | None = None) -> None:
         self.name, self.show, self.fps = name, show, fps
+        self._size = show.size
         self.encoder = Encoder(show.size, fps)
         self.faults = Faults()
         self.viewers: set[Viewer] = set()
@@ -88,13 +92,20 @@ class SimCamera:
             self._watched.clear()
 
     def set(self, name: str, value: str) -> None:
-        """The remote control: `phase` or a fault. Raises BadFault."""
+        """The remote control: `phase`, a fault, or `size` (`WxH` from now on, as a camera that was set up
+        anew; the schedule's boxes stay in pixels of the show). Raises BadFault.
+        """
         if name == "phase":
             if value not in PHASES:
                 raise BadFault(f"phase={value}: want learn or live")
             self.phase = value
             self.show.set_phase("learn" if value == "learn" else "live", self.now_s())
-            return
+        elif name == "size":
+            self._size = parse_size(value)
+        else:
+            self._fail(name, value)
+
+    def _fail(self, name: str, value: str) -> None:
         self.faults.set(name, value, self.now_s())
         if name == "kill" or self.refuses():
             self._cut()
@@ -122,9 +133,11 @@ class SimCamera:
         """Film until cancelled; a picture that is due while the one before is still being made is skipped."""
         tick = 0
         while True:
-            await self._watched.wait()
+            if not self._watched.is_set():
+                await self._watched.wait()
+                tick = int(self.now_s() * self.fps)
             due = max(tick + 1, int(self.now_s() * self.fps))
-            self.skipped += due - tick - 1 if self._last_shot else 0
+            self.skipped += due - tick - 1
             tick = due
             await asyncio.sleep(max(0.0, tick / self.fps - self.now_s()))
             at_s = tick / self.fps
@@ -153,7 +166,12 @@ class SimCamera:
             shown_s = self._frozen_at_s = at_s if self._frozen_at_s is None else self._frozen_at_s
         else:
             self._frozen_at_s = None
-        return self.encoder.encode(self.show.picture(shown_s), round(at_s * rtp.CLOCK_HZ), key)
+        pixels = self.show.picture(shown_s)
+        if self._size != self.encoder.size:
+            self.encoder = Encoder(self._size, self.fps)
+        if self._size != self.show.size:
+            pixels = np.asarray(cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+        return self.encoder.encode(pixels, round(at_s * rtp.CLOCK_HZ), key)
 
     def _note(self, at_s: float) -> None:
         """A line in the schedule with the first frame of each part or picture."""

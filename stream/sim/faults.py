@@ -68,3 +68,14 @@ def _damage(nal: bytes, rng: random.Random) -> bytes:
         body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
     keep = len(body) if rng.random() < 0.7 else rng.randrange(1, len(body) + 1)
     return bytes(body[:keep])
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`640x480` → (640, 480). Raises BadFault for another form, odd sides, or sides out of 64 to 4096."""
+    width, _, height = text.lower().partition("x")
+    if not all(side.isascii() and side.isdigit() for side in (width, height)):
+        raise BadFault(f"size {text}: want WIDTHxHEIGHT, such as 640x480")
+    size = int(width), int(height)
+    if not all(64 <= side <= 4096 and side % 2 == 0 for side in size):
+        raise BadFault(f"size {text}: both sides must be even and from 64 to 4096")
+    return size

@@ -36,7 +36,7 @@ class Station:
 
 
 class ProductionLine:
-    """`look` is a key of LOOKS; `size` is (width, height), both even. One thread at a time: it caches drawings.
+    """`look` is a key of LOOKS; `size` is (width, height), both even. One thread at a time.
 
     `defect_share` of the parts have a defect (1/n is exact). Everywhere, parts that start to come in before
     `good_before_s` are good. Raises KeyError for an unknown look.

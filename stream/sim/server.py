@@ -20,6 +20,7 @@ class SimServer:
         self.host, self.port = host, 0
         self._door = door
         self._sessions: set[asyncio.Task[None]] = set()
+        self._films: list[asyncio.Task[None]] = []
 
     def url(self, name: str) -> str:
         """The address of a camera, without who may look."""
@@ -37,11 +38,36 @@ class SimServer:
         self._sessions.add(task)
         try:
             await Session(self.cameras, self._door, reader, writer).run()
+        except asyncio.CancelledError:
+            # Only `stop` cancels a session; asyncio's streams would log a cancelled one as a failure.
+            writer.transport.abort()
         finally:
             self._sessions.discard(task)
 
-    async def hang_up(self) -> None:
-        """End every session that is left."""
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait for `stop`; raises what ended a camera's show (FolderError) if that comes first."""
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopped, *self._films], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        for film in done & set(self._films):
+            film.result()
+
+    def start(self) -> None:
+        """Every camera begins to film."""
+        self._films = [asyncio.create_task(c.run(), name=f"film {c.name}") for c in self.cameras.values()]
+
+    async def stop(self) -> None:
+        """No more pictures; every viewer is told, and every session that is left ends."""
+        for film in self._films:
+            film.cancel()
+        await asyncio.gather(*self._films, return_exceptions=True)
+        for camera in self.cameras.values():
+            camera.close()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         for task in self._sessions:
             task.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
@@ -55,15 +81,10 @@ async def serving(
     server = SimServer(cameras, door or Door(), host)
     listener = await asyncio.start_server(server.connected, host, port, limit=MAX_HEAD_BYTES)
     server.port = listener.sockets[0].getsockname()[1]
-    films = [asyncio.create_task(camera.run(), name=f"film {camera.name}") for camera in cameras]
+    server.start()
     try:
         yield server
     finally:
         listener.close()
-        for film in films:
-            film.cancel()
-        await asyncio.gather(*films, return_exceptions=True)
-        for camera in cameras:
-            camera.close()
-        await server.hang_up()
+        await server.stop()
         await listener.wait_closed()

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,8 +72,15 @@ class Session:
         finally:
             self._leave()
             self._writer.close()
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                await asyncio.wait_for(self._writer.wait_closed(), 1.0)
+            await self._closed()
+
+    async def _closed(self) -> None:
+        """Wait a moment for what is still in the buffer; a client that doesn't read it gets no more."""
+        try:
+            async with asyncio.timeout(1.0):
+                await self._writer.wait_closed()
+        except (ConnectionError, TimeoutError):
+            self._writer.transport.abort()
 
     async def _read(self) -> Request | None:
         """The next request; RTCP that the client interleaves is skipped. None at the end."""

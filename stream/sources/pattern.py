@@ -13,7 +13,7 @@ _LOOK_S = 0.2
 
 
 class PatternSource:
-    """See `base.Source`. Odd seeds film machined plates, even ones labels; each run begins at the same part."""
+    """See `base.Source`. Odd seeds film machined plates, even ones labels; a run begins at the same part."""
 
     steady = True
 

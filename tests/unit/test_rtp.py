@@ -2,6 +2,7 @@
 
 import random
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -116,10 +117,8 @@ def test_an_impossible_length_is_refused(length: str) -> None:
 @settings(derandomize=True, max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_refused(head: bytes) -> None:
-    try:
+    with suppress(BadMessage):
         assert parse_head(head).method
-    except BadMessage:
-        pass
 
 
 @pytest.mark.parametrize(
