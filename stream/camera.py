@@ -40,7 +40,7 @@ _HEALTH_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CameraPolicy:
-    """`fps` None takes every picture, `frozen_after_s` None never says frozen; `grace_s` a reader has to end."""
+    """`fps` None takes every picture, `frozen_after_s` None never says frozen; `grace_s`: time to end."""
 
     fps: float | None = None
     down_after_s: float = 10.0

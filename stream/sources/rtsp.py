@@ -25,12 +25,13 @@ from config.url import CameraUrl
 
 from ..timestamps import PtsClock
 from . import explain
-from .base import Broken, Deadlines, Ended, Sink
+from .base import Broken, Deadlines, Ended, Sink, Stalled, Unreachable
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _DAMAGED_LIMIT = 200
+_FIRST_PICTURE_S = 20.0  # cameras with "smart" codecs send a key picture every ten seconds or so
 _REMEMBERED_TIMES = 128
 
 
@@ -51,7 +52,7 @@ class Connection:
             "flags": "low_delay",
             "analyzeduration": "200000",
             "probesize": "32768",
-            "timeout": str(int(deadlines.connect_s * 1e6)),
+            "timeout": str(int(2e6 * deadlines.connect_s)),  # FFmpeg's own, in µs, is only a safety net
         }
         if self.ca_file is not None:
             options |= {"ca_file": str(self.ca_file), "tls_verify": "1"}
@@ -70,13 +71,17 @@ class RtspSource:
         self._clock = PtsClock()
         self._camera_times: OrderedDict[int, float] = OrderedDict()
         self._damaged = 0
+        self._has_picture = False
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
         """See `base.Source`. Raises Refused, Unreachable, Stalled, Broken or Ended."""
         where = self._connection.url.url  # without credentials
+        begun_at = time.monotonic()
         try:
             container = self._open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            if time.monotonic() - begun_at >= self._patience_s():  # FFmpeg then says "invalid data"
+                raise Unreachable(f"{where}: no answer in time") from None
             raise explain.opening(error, where) from None  # its text and its chain may hold the URL
         try:
             self._read(container, sink, stop)
@@ -89,8 +94,12 @@ class RtspSource:
         return av.open(
             self._connection.url.reveal(),
             options=self._connection.options(self.deadlines),
-            timeout=(self.deadlines.connect_s, _POLL_S),
+            timeout=(self._patience_s(), _POLL_S),
         )
+
+    def _patience_s(self) -> float:
+        """A little less than the supervisor's deadline, because here the reason has more words."""
+        return 0.9 * self.deadlines.connect_s
 
     def _read(self, container: av.container.InputContainer, sink: Sink, stop: threading.Event) -> None:
         where = self._connection.url.url
@@ -101,10 +110,13 @@ class RtspSource:
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 1
         sink.connected(_what(stream, self._connection.transport))
+        opened_at = time.monotonic()
         for packet in _packets(container, stream, stop):
             self._decode(packet, sink)
             if stop.is_set():
                 return
+            if not self._has_picture:
+                self._wait_for_key_picture(sink, time.monotonic() - opened_at)
         if not stop.is_set():
             raise Ended(f"{where}: the camera closed the stream")
 
@@ -120,12 +132,18 @@ class RtspSource:
     def _deliver(self, frame: av.VideoFrame, sink: Sink) -> None:
         if frame.is_corrupt:
             return self._count_damaged(sink)
-        self._damaged = 0
+        self._damaged, self._has_picture = 0, True
         taken_at, clock = self._taken_at(frame, time.time())
         if self._clock.offset_s is not None:
             sink.clock(self._clock.offset_s)
         if sink.due(taken_at):
             sink.put(rgb(frame), taken_at, clock)
+
+    def _wait_for_key_picture(self, sink: Sink, waited_s: float) -> None:
+        """Data without a picture is a sign of life at first, because pictures begin with a key picture."""
+        if waited_s > _FIRST_PICTURE_S:
+            raise Stalled(f"{self._connection.url.url} sends data, but no picture for {_FIRST_PICTURE_S:g} s")
+        sink.alive()
 
     def _count_damaged(self, sink: Sink) -> None:
         sink.skipped("damaged")
