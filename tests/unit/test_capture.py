@@ -1,0 +1,98 @@
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.core import Frame
+from stream.capture import Capture, Captured, CaptureError, Selection, picture_path, write_png
+from stream.sources.base import Ended, Refused
+from tests.puppets import Puppet, picture, until
+from tests.unit.test_health import scene
+
+
+def soft(seed: int) -> np.ndarray:
+    return np.asarray(cv2.GaussianBlur(scene(seed), (0, 0), 8), dtype=np.uint8)
+
+
+def test_pictures_are_spread_over_time() -> None:
+    selection = Selection(every_s=1.0)
+    kept = [n for n in range(30) if selection.wants(scene(n), n / 10)]
+    assert kept == [0, 10, 20]
+    assert not selection.skipped
+
+
+def test_dark_bright_blurred_and_same_pictures_are_skipped_and_counted() -> None:
+    selection = Selection(every_s=0.0)
+    for n in range(5):
+        assert selection.wants(scene(n), n)
+    dark, bright = np.full((480, 640, 3), 2, np.uint8), np.full((480, 640, 3), 254, np.uint8)
+    for n, pixels in enumerate([dark, bright, soft(9), scene(2)], start=5):
+        assert not selection.wants(pixels, n)
+    assert selection.skipped == {"dark": 1, "overexposed": 1, "blurred": 1, "duplicate": 1}
+
+
+def test_noise_alone_does_not_make_another_picture() -> None:
+    rng = np.random.default_rng(0)
+    selection = Selection(every_s=0.0)
+    noisy = [np.clip(scene() + rng.normal(0, 2, (480, 640, 3)), 0, 255).astype(np.uint8) for _ in range(2)]
+    assert [selection.wants(pixels, n) for n, pixels in enumerate(noisy)] == [True, False]
+
+
+def test_one_part_that_moved_makes_another_picture() -> None:
+    selection = Selection(every_s=0.0)
+    moved = scene()
+    moved[100:140, 100:140] = 255 - moved[100:140, 100:140]
+    assert selection.wants(scene(), 0.0)
+    assert selection.wants(moved, 1.0)
+
+
+def test_a_picture_s_name_sorts_by_its_time(tmp_path: Path) -> None:
+    at = datetime(2026, 11, 23, 16, 19, 5, 123456, UTC).timestamp()
+    path = picture_path(tmp_path, Frame("top", 1, at, 0.0, scene()))
+    assert path.name == "20261123T161905.123456Z.png"
+
+
+def test_a_written_picture_is_the_same_and_nothing_else_is_left(tmp_path: Path) -> None:
+    write_png(picture(1), tmp_path / "good" / "a.png")
+    read = cv2.cvtColor(cv2.imread(str(tmp_path / "good" / "a.png")), cv2.COLOR_BGR2RGB)
+    assert (read == picture(1)).all()
+    assert len(list((tmp_path / "good").iterdir())) == 1
+
+
+async def captured(puppet: Puppet, folder: Path, frames: int, patience_s: float = 60.0) -> Captured:
+    return await Capture(
+        "top", lambda: puppet, folder, frames=frames, every_s=0.0, patience_s=patience_s
+    ).run()
+
+
+async def test_pictures_are_written_until_there_are_enough(tmp_path: Path) -> None:
+    puppet = Puppet()
+    task = asyncio.create_task(captured(puppet, tmp_path, 3))
+    for n in range(3):
+        puppet.show(scene(n))
+        await until(lambda n=n: len(list(tmp_path.glob("2*.png"))) == n + 1)
+    assert await task == Captured(3, {})
+
+
+async def test_a_recording_that_is_over_ends_the_capture(tmp_path: Path) -> None:
+    puppet = Puppet()
+    puppet.show(scene(1))
+    puppet.fail(Ended("over", final=True))
+    assert (await captured(puppet, tmp_path, 3)).written == 1
+
+
+async def test_a_camera_that_refuses_is_an_error_in_words(tmp_path: Path) -> None:
+    puppet = Puppet()
+    puppet.fail(Refused("10.0.0.1 refuses this user or password (401)"))
+    with pytest.raises(CaptureError, match=r"top: no picture came; it is refused: 10\.0\.0\.1 refuses"):
+        await captured(puppet, tmp_path, 3)
+
+
+async def test_a_camera_that_shows_nothing_good_is_an_error_that_counts(tmp_path: Path) -> None:
+    puppet = Puppet()
+    puppet.show(np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(CaptureError, match="1 dark"):
+        await captured(puppet, tmp_path, 3, patience_s=0.3)
