@@ -138,7 +138,8 @@ class Evidence:
         """Newest first; `feedback` may be `none`; `before` (UTC s) continues an earlier list."""
         with self._lock:
             found = list(self._items.values())
-        found = [item for item in found if camera in (None, item.camera) and _answered(item, feedback)]
+        # An item whose files are still being written has no size yet.
+        found = [i for i in found if i.size_bytes and camera in (None, i.camera) and _answered(i, feedback)]
         found = [item for item in found if before is None or item.taken_at < before]
         return sorted(found, key=lambda item: item.taken_at, reverse=True)[:limit]
 

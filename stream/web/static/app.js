@@ -1,5 +1,7 @@
 // Boots the page: theme, the line's state by server-sent events, and which view is shown.
 import { feed } from "./feed.js";
+import { cameraView } from "./camera.js";
+import { galleryView } from "./gallery.js";
 import { gridView } from "./grid.js";
 import { incidentList } from "./incidents.js";
 import { paintScale } from "./scale.js";
@@ -10,8 +12,21 @@ let view = null;
 
 function route() {
   view?.close();
-  view = gridView(main);
+  const [, room, name] = location.hash.split("/");
+  if (room === "camera") view = cameraView(main, decodeURIComponent(name));
+  else if (room === "incidents") view = galleryPage();
+  else view = gridView(main);
+  for (const link of document.querySelectorAll("nav a")) {
+    link.toggleAttribute("aria-current", link.getAttribute("href") === `#/${room ?? ""}`);
+  }
   if (feed.line) view.update(feed.line);
+}
+
+function galleryPage() {
+  const card = document.createElement("section");
+  card.className = "card";
+  main.replaceChildren(card);
+  return galleryView(card);
 }
 
 function header(line) {

@@ -41,7 +41,7 @@ function tile(name) {
     facts.append(el("dt", {}, label), value);
   }
   const node = el("article", { class: "tile", "aria-label": `Camera ${name}` },
-    el("header", {}, el("h2", {}, name), state, el("span", { class: "grow" }), verdict),
+    el("header", {}, el("h2", {}, el("a", { href: `#/camera/${encodeURIComponent(name)}` }, name)), state, el("span", { class: "grow" }), verdict),
     canvas, facts, reason);
 
   function update(camera, now) {

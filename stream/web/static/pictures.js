@@ -2,14 +2,14 @@
 // would take one for ever. Reads multipart MJPEG from a fetch stream; parts name their camera in X-Camera.
 const CRLF2 = [13, 10, 13, 10];
 
-export function watchPictures(cameras, onPicture) {
+export function watchPictures(cameras, onPicture, overlay = true) {
   const query = cameras.map((name) => `camera=${encodeURIComponent(name)}`).join("&");
   let abort = new AbortController();
   let closed = false;
   async function run() {
     while (!closed) {
       abort = new AbortController();
-      if (!document.hidden) await read(`/api/v1/mjpeg?${query}`, abort.signal, onPicture).catch(() => {});
+      if (!document.hidden) await read(`/api/v1/mjpeg?${query}&overlay=${overlay}`, abort.signal, onPicture).catch(() => {});
       if (!closed) await pause(document.hidden);
     }
   }

@@ -1,0 +1,91 @@
+// Kept pictures of defects, newest first, and what people say of them.
+import { el, text, badge, number } from "./dom.js";
+import { ask, put } from "./api.js";
+
+const SAID = { false_alarm: ["false alarm", "warn"], confirmed: ["confirmed", "ok"] };
+
+export function galleryView(main, { camera = null } = {}) {
+  const cards = el("div", { class: "cards" });
+  const note = el("p", { class: "dim", role: "status" });
+  const more = el("button", { type: "button", hidden: "" }, "Older ones");
+  const cameras = el("select", { "aria-label": "Camera", hidden: camera != null },
+    el("option", { value: "" }, "all cameras"));
+  const answers = el("select", { "aria-label": "Answer" },
+    ...[["", "all answers"], ["none", "not answered"], ["false_alarm", "false alarms"], ["confirmed", "confirmed"]]
+      .map(([value, label]) => el("option", { value }, label)));
+  main.replaceChildren(
+    el("header", { class: "row" }, el("h2", {}, "Kept pictures"), el("span", { class: "grow" }), cameras, answers),
+    cards, note, more);
+  let oldest = null, seen = "", closed = false;
+
+  async function load(older) {
+    const query = new URLSearchParams({ limit: 24 });
+    if (camera ?? cameras.value) query.set("camera", camera ?? cameras.value);
+    if (answers.value) query.set("feedback", answers.value);
+    if (older && oldest) query.set("before", oldest);
+    try {
+      const items = await ask(`/api/v1/evidence?${query}`);
+      if (closed) return;
+      const made = items.map(card);
+      if (older) cards.append(...made); else cards.replaceChildren(...made);
+      oldest = items.at(-1)?.taken_at ?? oldest;
+      more.hidden = items.length < 24;
+      text(note, cards.children.length ? "" : "No pictures of defects have been kept.");
+    } catch (error) { text(note, error.message); more.hidden = true; }
+  }
+
+  cameras.addEventListener("change", () => load(false));
+  answers.addEventListener("change", () => load(false));
+  more.addEventListener("click", () => load(true));
+  load(false);
+  return {
+    update(line) {
+      for (const { name } of line.cameras) {
+        if (![...cameras.options].some((o) => o.value === name)) cameras.append(el("option", { value: name }, name));
+      }
+      // New ones come by themselves while the reader is at the top; a list that somebody reads stays put.
+      const newest = line.incidents.map((i) => i.defect_id + i.image).join();
+      if (newest !== seen && cards.children.length <= 24) setTimeout(() => load(false), seen ? 400 : 0);
+      seen = newest;
+    },
+    close() { closed = true; },
+  };
+}
+
+function card(item) {
+  const when = new Date(item.taken_at).toLocaleString();
+  const picture = el("img", { src: `/${item.heatmap}`, loading: "lazy", alt: `Defect on ${item.camera}, ${when}` });
+  const said = el("span", { class: "badge" });
+  const note = el("p", { class: "reason", role: "status" });
+  const marks = el("button", { type: "button", "aria-pressed": "true" }, "Marks");
+  marks.addEventListener("click", () => {
+    const on = marks.getAttribute("aria-pressed") !== "true";
+    marks.setAttribute("aria-pressed", on);
+    picture.src = `/${on ? item.heatmap : item.image}`;
+  });
+  const buttons = Object.entries({ false_alarm: "False alarm", confirmed: "Confirmed" }).map(([value, label]) => {
+    const button = el("button", { type: "button" }, label);
+    button.addEventListener("click", () => answer(item.feedback === value ? null : value));
+    return [value, button];
+  });
+
+  async function answer(feedback) {
+    try {
+      item = await put(`/api/v1/evidence/${item.camera}/${item.stem}/feedback`, { feedback });
+      text(note, feedback === "false_alarm" ? "Filed with the good pictures for the next training." : "");
+    } catch (error) { text(note, error.message); }
+    show();
+  }
+
+  function show() {
+    const [word, tone] = SAID[item.feedback] ?? ["", ""];
+    badge(said, word, tone);
+    for (const [value, button] of buttons) button.setAttribute("aria-pressed", item.feedback === value);
+  }
+  show();
+  return el("article", { class: "tile", "aria-label": `Defect on ${item.camera}, ${when}` },
+    picture,
+    el("header", {}, el("strong", {}, item.camera), el("span", { class: "when" }, when), el("span", { class: "grow" }), said),
+    el("p", { class: "reason" }, `${number(item.score_ratio, 1)}× the alarm level, model ${item.model}`),
+    el("div", { class: "row" }, marks, ...buttons.map(([, button]) => button)), note);
+}

@@ -1,0 +1,171 @@
+"""Kept pictures: whole or not there, bounded, and answered by people."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.core import Frame
+from stream.evidence import Evidence, EvidenceError, Item, describe, overdue
+from tests.webline import inspection
+
+AGAIN = settings(derandomize=True, max_examples=60, deadline=None)
+BOX = (100, 80, 180, 140)
+
+
+def item(at: float, size: int = 10, feedback: str | None = None) -> Item:
+    return Item("top", f"s{at}", at, 1.5, "top@3", (), size, feedback)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Iterator[Evidence]:
+    evidence = Evidence(tmp_path / "evidence")
+    evidence.start()
+    yield evidence
+    evidence.stop()
+
+
+def kept(evidence: Evidence, camera: str = "top") -> Item:
+    """One more kept picture, written."""
+    image, _ = evidence.keep(inspection(camera, box=BOX))
+    evidence.stop()
+    evidence.start()
+    found = evidence.of_image(image)
+    assert found is not None
+    return found
+
+
+@AGAIN
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.integers(1, 50), st.booleans()), max_size=12),
+    st.integers(0, 300),
+)
+def test_what_stays_fits_and_confirmed_ones_go_last(rows: list[tuple[int, int, bool]], room: int) -> None:
+    items = [item(at, size, "confirmed" if yes else None) for at, size, yes in rows]
+    gone = overdue(items, 100.0, max_bytes=room, max_age_s=None)
+    stay = [i for i in items if all(i is not g for g in gone)]
+    assert sum(i.size_bytes for i in stay) <= room
+    if any(i.feedback == "confirmed" for i in gone):
+        assert all(i.feedback == "confirmed" for i in stay)
+
+
+def test_old_ones_go_unless_confirmed() -> None:
+    old, sure, new = item(0.0), item(1.0, feedback="confirmed"), item(90.0)
+    assert overdue([new, sure, old], 100.0, max_bytes=1000, max_age_s=50.0) == [old]
+
+
+def test_the_picture_is_kept_as_it_was_inspected(evidence: Evidence) -> None:
+    shown = inspection(box=BOX)
+    image, heatmap = evidence.keep(shown)
+    evidence.stop()
+    found = evidence.of_image(image)
+    assert found is not None and found.heatmap == heatmap
+    back = cv2.imread(str(evidence.path(found, "png")), cv2.IMREAD_COLOR_RGB)
+    assert (back == shown.frame.pixels).all()
+    assert cv2.imread(str(evidence.path(found, "jpg"))).shape == back.shape
+    assert found.boxes[0] == pytest.approx((100 / 320, 80 / 240, 180 / 320, 140 / 240))
+
+
+def test_everything_is_there_again_after_a_restart(evidence: Evidence, tmp_path: Path) -> None:
+    first = kept(evidence)
+    again = Evidence(tmp_path / "evidence")
+    again.start()
+    again.stop()
+    assert again.items() == [first]
+
+
+def test_half_a_picture_of_a_crash_is_removed_and_strange_files_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "evidence" / "top"
+    folder.mkdir(parents=True)
+    half = folder / f"{describe(inspection(box=BOX)).stem}.png"
+    strange = folder / "holiday.png"
+    broken = folder / f"{describe(inspection(seq=2)).stem}.json"
+    for path in (half, strange, broken):
+        path.write_bytes(b"not whole")
+    evidence = Evidence(tmp_path / "evidence")
+    evidence.start()
+    evidence.stop()
+    assert evidence.items() == []
+    assert [path.exists() for path in (half, strange, broken)] == [False, True, True]
+
+
+def test_a_moved_description_is_not_believed(evidence: Evidence, tmp_path: Path) -> None:
+    path = evidence.path(kept(evidence), "json")
+    words = json.loads(path.read_text()) | {"camera": "../../etc"}
+    path.write_text(json.dumps(words))
+    again = Evidence(tmp_path / "evidence")
+    again.start()
+    again.stop()
+    assert again.items() == []
+
+
+def test_lists_are_newest_first_filtered_and_continued(evidence: Evidence) -> None:
+    items = [kept(evidence, camera) for camera in ("top", "side", "top")]
+    assert [i.taken_at for i in evidence.items()] == sorted((i.taken_at for i in items), reverse=True)
+    assert len(evidence.items(camera="top")) == 2
+    assert evidence.items(before=items[1].taken_at) == [items[0]]
+    assert len(evidence.items(limit=1)) == 1
+    assert evidence.items(feedback="confirmed") == []
+    assert len(evidence.items(feedback="none")) == 3
+
+
+def test_a_false_alarm_is_filed_with_the_good_ones_and_can_be_taken_back(
+    evidence: Evidence, tmp_path: Path
+) -> None:
+    found, good = kept(evidence), tmp_path / "pictures" / "top" / "good"
+    evidence.answer("top", found.stem, "false_alarm", good)
+    evidence.answer("top", found.stem, "false_alarm", good)
+    assert [p.read_bytes() for p in good.iterdir()] == [evidence.path(found, "png").read_bytes()]
+    assert evidence.answer("top", found.stem, "confirmed", good).feedback == "confirmed"
+    assert list(good.iterdir()) == []
+    assert json.loads(evidence.path(found, "json").read_text())["feedback"] == "confirmed"
+
+
+def test_what_is_not_there_can_not_be_answered(evidence: Evidence, tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError, match="no such picture"):
+        evidence.answer("..", "../../etc/passwd", "confirmed", tmp_path)
+
+
+def test_pictures_that_find_no_room_to_wait_are_dropped_and_counted(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path)  # not started: nobody writes
+    said = [evidence.keep(inspection(seq=i, box=BOX)) for i in range(34)]
+    assert said[31] != (None, None)
+    assert said[32:] == [(None, None)] * 2
+    assert evidence.dropped == 2
+
+
+def test_a_disk_that_refuses_is_counted_and_the_item_is_forgotten(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path / "evidence")
+    evidence.start()
+    (tmp_path / "evidence" / "top").write_text("a file where a folder should be")
+    evidence.keep(inspection(box=BOX))
+    evidence.stop()
+    assert evidence.dropped == 1
+    assert evidence.items() == []
+
+
+def test_the_oldest_make_room(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path / "evidence", max_mb=0, max_age_days=None)
+    evidence.start()
+    evidence.keep(inspection(box=BOX))
+    evidence.stop()
+    assert evidence.items() == []
+    assert [p for p in (tmp_path / "evidence").rglob("*") if p.is_file()] == []
+
+
+def test_a_folder_that_can_not_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvidenceError, match="choose another"):
+        Evidence(tmp_path / "file" / "evidence").start()
+
+
+def test_names_sort_by_time() -> None:
+    shown = inspection(box=BOX)
+    earlier = replace(shown, frame=Frame("top", 1, time.time() - 5, 0.0, shown.frame.pixels))
+    assert describe(earlier).stem < describe(shown).stem
