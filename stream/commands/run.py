@@ -25,9 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from config import logs
     from config.load import load
+    from config.settings import secrets_of
 
     settings = load(args.named or args.config)
-    logs.configure(settings.logs.level, settings.logs.as_json)
+    logs.configure(settings.logs.level, settings.logs.as_json, secrets=secrets_of(settings))
     asyncio.run(_run(settings, args.json))
     return 0
 
