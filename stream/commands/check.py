@@ -1,0 +1,62 @@
+"""`linewatch check CONFIG`: is the file right, and what do the cameras and the broker answer?"""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+    from ..probe import Answer
+
+HELP = "check the config file; try each camera and the broker"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", help="the config file (LINEWATCH_CONFIG, else ./cameras.yaml)")
+    parser.add_argument("--config", dest="named", metavar="FILE", help="the same, as an option")
+    parser.add_argument("--offline", action="store_true", help="only read the file, try nothing")
+    parser.add_argument("--strict", action="store_true", help="exit 1 if a camera or the broker fails")
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Wrong settings: ConfigError, exit 2. What does not answer is told, and is no mistake in the file."""
+    import asyncio
+
+    from config.load import load
+
+    settings = load(args.named or args.file)
+    for warning in settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    answers = {} if args.offline else asyncio.run(_ask(settings))
+    _report(settings, answers, as_json=args.json)
+    return 1 if args.strict and not all(answer.ok for answer in answers.values()) else 0
+
+
+async def _ask(settings: "Settings") -> "dict[str, Answer]":
+    """All at once: one that doesn't answer costs the others no time. The broker's key is ""."""
+    import asyncio
+    import functools
+
+    from ..probe import probe_broker, probe_camera
+    from ..sources.base import build
+
+    cameras = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
+    asked = [probe_camera(name, functools.partial(build, name, cameras[name].source)) for name in cameras]
+    broker, *answers = await asyncio.gather(probe_broker(settings.events), *asked)
+    return {"": broker, **dict(zip(cameras, answers, strict=True))}
+
+
+def _report(settings: "Settings", answers: "dict[str, Answer]", *, as_json: bool) -> None:
+    said = {name: {"ok": answer.ok, "answer": answer.text} for name, answer in answers.items()}
+    broker = said.pop("", None)
+    if as_json:
+        told = {"file": str(settings.file), "cameras": said, "broker": broker}
+        print(json.dumps(told | {"warnings": list(settings.warnings)}, ensure_ascii=False))
+        return
+    print(f"{settings.file}: right; {len(settings.cameras)} cameras")
+    width = max(map(len, [*said, "broker"]))
+    for name, answer in [*said.items(), *([("broker", broker)] if broker else [])]:
+        print(f"  {name:<{width}}  {'ok     ' if answer['ok'] else 'FAILED '} {answer['answer']}")

@@ -1,0 +1,77 @@
+"""Ask each camera and the broker once, and say in words what they answered."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.exceptions import AuthenticationError, RedisError
+
+from config.services import EventsSettings
+from engine.core import Frame
+
+from .broker import BrokerError, endpoint_of, server_binary
+from .camera import Camera, CameraPolicy
+from .sources.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`text` is one sentence without credentials."""
+
+    ok: bool
+    text: str
+
+
+async def probe_camera(name: str, make_source: Callable[[], Source], within_s: float = 30.0) -> Answer:
+    """One attempt: the first picture, or the first failure. Nothing runs on afterwards."""
+    sizes: list[tuple[int, int]] = []
+
+    def offer(frame: Frame) -> None:
+        if not sizes:
+            sizes.append((frame.pixels.shape[1], frame.pixels.shape[0]))
+
+    begun = time.monotonic()
+    camera = Camera(name, make_source, offer=offer, policy=CameraPolicy(fps=1.0, down_after_s=within_s))
+    await camera.start()
+    try:
+        while not _is_settled(camera):
+            await asyncio.sleep(0.02)
+    finally:
+        await camera.stop()
+    return _answer(camera, sizes, time.monotonic() - begun)
+
+
+def _is_settled(camera: Camera) -> bool:
+    return camera.state.state != "connecting" or bool(camera.stats().reconnects)
+
+
+def _answer(camera: Camera, sizes: list[tuple[int, int]], took_s: float) -> Answer:
+    state = camera.state
+    if sizes:
+        what = "" if state.reason in ("", "connecting") else f"{state.reason}, "
+        return Answer(True, f"{what}pictures of {sizes[0][0]}×{sizes[0][1]}, the first after {took_s:.1f} s")
+    if state.state == "live":
+        return Answer(True, f"{state.reason}; there is no picture yet")
+    return Answer(False, state.reason)
+
+
+async def probe_broker(events: EventsSettings) -> Answer:
+    """A PING, or whether the embedded server can be started."""
+    if events.url == "embedded":
+        try:
+            return Answer(True, f"embedded, by {server_binary().name}")
+        except BrokerError as error:
+            return Answer(False, str(error))
+    client = endpoint_of(events).client()
+    try:
+        await client.ping()
+    except AuthenticationError:
+        return Answer(
+            False, f"{events.url} refuses this user or password; check events.username and password"
+        )
+    except (RedisError, OSError) as error:
+        return Answer(False, f"{events.url} does not answer: {error}")
+    finally:
+        await client.aclose()
+    return Answer(True, f"{events.url} answers")
