@@ -3,6 +3,7 @@
 # --- the camera simulator, in a thread with its own event loop -----------------------------------
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ class RunningSim:
         if credentials is None:
             return plain
         user, password = (quote(text, safe="") for text in (credentials.username, credentials.password))
-        return plain.replace("rtsp://", f"rtsp://{user}:{password}@")
+        return plain.replace("://", f"://{user}:{password}@")
 
     def set(self, parameter: str, value: object, name: str = "top") -> None:
         """`phase` learn or live, or a fault: stall, freeze, garbage, refuse (s), drop, lose (0–1), kill."""
@@ -65,6 +66,7 @@ def rtsp_sim(
     schemes: tuple[str, ...] = ("digest", "basic"),
     port: int = 0,
     schedule: Path | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[RunningSim]:
     """One small machined line called `top` unless told otherwise; `schedule` is a folder."""
     shows = shows or {"top": PatternShow("machined", 1, (320, 240))}
@@ -79,7 +81,7 @@ def rtsp_sim(
             SimCamera(name, show, fps, ScheduleWriter(schedule / f"{name}.jsonl") if schedule else None)
             for name, show in shows.items()
         ]
-        async with serving(cameras, port=port, door=door) as server:
+        async with serving(cameras, port=port, door=door, tls=tls) as server:
             ready.append(RunningSim(loops[0], server, door, schedule))
             is_ready.set()
             await stop.wait()

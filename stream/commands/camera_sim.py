@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
+
     from stream.sim.camera import SimCamera
     from stream.sim.server import SimServer
     from stream.sim.session import Door
@@ -58,6 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--user", help="ask for this user")
     add("--password-file", type=Path, metavar="FILE", help="and the password in this file")
     add("--auth", default="digest,basic", help="schemes to offer (default digest,basic)")
+    add("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM): serve rtsps, with --tls-key")
+    add("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
     add("--schedule", type=Path, metavar="DIR", help="write what was shown when to DIR/NAME.jsonl")
     add(
         "--fault",
@@ -80,7 +84,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 async def _serve(args: argparse.Namespace) -> None:
+    import cv2
+
     from stream.sim.server import serving
+
+    cv2.setNumThreads(1)  # pictures are small: more threads would only take time from the line that is tested
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -88,7 +96,7 @@ async def _serve(args: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     cameras, door = build_cameras(args), _door(args)
     faults = [asyncio.create_task(_fail_later(cameras, *fault)) for fault in _faults(args, cameras)]
-    async with serving(cameras, host=args.host, port=args.port, door=door) as server:
+    async with serving(cameras, host=args.host, port=args.port, door=door, tls=_tls(args)) as server:
         _say(server, cameras, args)
         await server.until(stop)
     for fault in faults:
@@ -168,6 +176,21 @@ def _door(args: argparse.Namespace) -> "Door":
     except OSError as error:
         raise InputError(f"--password-file {args.password_file}: {error.strerror}") from error
     return Door(Credentials(args.user, password), schemes)
+
+
+def _tls(args: argparse.Namespace) -> "ssl.SSLContext | None":
+    import ssl
+
+    if not args.tls_cert and not args.tls_key:
+        return None
+    if not args.tls_cert or not args.tls_key:
+        raise InputError("--tls-cert and --tls-key go together")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(args.tls_cert, args.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"--tls-cert {args.tls_cert}, --tls-key {args.tls_key}: {error}") from error
+    return context
 
 
 def _faults(args: argparse.Namespace, cameras: "list[SimCamera]") -> list[tuple[str, str, str, float]]:

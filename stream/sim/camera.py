@@ -15,6 +15,7 @@ from .schedule import ScheduleWriter, entry_line
 from .shown import PHASES, Show
 
 REPORT_EVERY_S = 2.0
+_AHEAD_S = 0.5  # drawing a part or reading a picture takes longer than a frame: it is done before it is due
 MAX_BACKLOG_BYTES = 512 * 1024  # what a slow viewer may owe; then pictures are dropped for it up to a key one
 
 
@@ -135,6 +136,7 @@ class SimCamera:
         while True:
             if not self._watched.is_set():
                 await self._watched.wait()
+                await asyncio.to_thread(self.show.prepare, self.now_s())
                 tick = int(self.now_s() * self.fps)
             due = max(tick + 1, int(self.now_s() * self.fps))
             self.skipped += due - tick - 1
@@ -158,6 +160,7 @@ class SimCamera:
         pieces = list(rtp.payloads(nals))
         for viewer in list(self.viewers):
             self._serve(viewer, pieces, at_s, key)
+        await asyncio.to_thread(self.show.prepare, at_s + _AHEAD_S)
 
     def _make(self, at_s: float, key: bool) -> list[bytes]:
         """Worker thread, one call at a time."""

@@ -176,6 +176,12 @@ class FolderShow:
         rng = np.random.default_rng([self._seed, int(at_s * 1000)])
         return self._grain.over(self._still(self._file(phase, number)[0]), 1.0, rng)
 
+    def prepare(self, at_s: float) -> None:
+        """Read the picture of that time, and its mask."""
+        self.shot(at_s)
+        phase, number, _, _ = self._now(at_s)
+        self._still(self._file(phase, number)[0])
+
     def mask(self, at_s: float) -> Mask:
         """Where defects are, (h, w) bool."""
         phase, number, _, _ = self._now(at_s)

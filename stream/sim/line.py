@@ -18,7 +18,7 @@ from .looks import LOOKS, Part, Picture, Rng
 from .sensor import Grain
 from .shown import Phase, Shot, ShownDefect
 
-CYCLE_S, SLIDE_S = 1.6, 0.24
+CYCLE_S, SLIDE_S = 1.6, 0.16
 _START_JITTER_S = 0.2
 _VARIANTS = 10  # good parts differ in grain; drawing more of them costs memory and start-up time
 _NOISE_LEVELS = 2.2
@@ -116,6 +116,11 @@ class ProductionLine:
             exposed = cv2.blur(here, (max(1, int(speed_px * 0.004)), 1))  # 4 ms of exposure
             here = np.asarray(exposed, np.uint8)
         return self._sensor(here, at_s)
+
+    def prepare(self, at_s: float, good_before_s: float = _NEVER) -> None:
+        """Draw the part of that time, so that its first frame takes no longer than the others."""
+        index = self.index(at_s)
+        self._station(index, self.defective(index, good_before_s))
 
     def mask(self, at_s: float, good_before_s: float = _NEVER) -> Mask:
         """Where defects are visible in that frame, (h, w) bool; vibration of ±1 px is not followed."""

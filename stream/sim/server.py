@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import quote
 
@@ -15,17 +16,17 @@ MAX_SESSIONS = 64
 class SimServer:
     """`async with` from `serving`. All methods belong to the event loop."""
 
-    def __init__(self, cameras: Sequence[SimCamera], door: Door, host: str) -> None:
+    def __init__(self, cameras: Sequence[SimCamera], door: Door, host: str, secure: bool = False) -> None:
         self.cameras = {camera.name: camera for camera in cameras}
         self.host, self.port = host, 0
-        self._door = door
+        self._door, self._scheme = door, "rtsps" if secure else "rtsp"
         self._sessions: set[asyncio.Task[None]] = set()
         self._films: list[asyncio.Task[None]] = []
 
     def url(self, name: str) -> str:
         """The address of a camera, without who may look."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"rtsp://{host}:{self.port}/{quote(name)}"
+        return f"{self._scheme}://{host}:{self.port}/{quote(name)}"
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client from the first byte to the last."""
@@ -75,11 +76,19 @@ class SimServer:
 
 @contextlib.asynccontextmanager
 async def serving(
-    cameras: Sequence[SimCamera], *, host: str = "127.0.0.1", port: int = 0, door: Door | None = None
+    cameras: Sequence[SimCamera],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    door: Door | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[SimServer]:
-    """Serve while inside; port 0 takes a free one (`server.port`). Raises OSError when the port is taken."""
-    server = SimServer(cameras, door or Door(), host)
-    listener = await asyncio.start_server(server.connected, host, port, limit=MAX_HEAD_BYTES)
+    """Serve while inside; port 0 takes a free one (`server.port`), `tls` makes it rtsps.
+
+    Raises OSError when the port is taken.
+    """
+    server = SimServer(cameras, door or Door(), host, secure=tls is not None)
+    listener = await asyncio.start_server(server.connected, host, port, limit=MAX_HEAD_BYTES, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     server.start()
     try:

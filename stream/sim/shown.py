@@ -57,6 +57,9 @@ class Show(Protocol):
     def picture(self, at_s: float) -> NDArray[np.uint8]:
         """The frame, (h, w, 3) uint8 RGB; the caller may keep it but not write to it."""
 
+    def prepare(self, at_s: float) -> None:
+        """Do what a frame of that time, some tenths of a second ahead, will need and what takes long."""
+
     def mask(self, at_s: float) -> NDArray[np.bool_]:
         """True where a defect is visible in that frame, (h, w) bool."""
 

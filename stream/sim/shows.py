@@ -26,6 +26,10 @@ class PatternShow:
         """The frame, (h, w, 3) uint8 RGB."""
         return self._line.picture(at_s, self._good_before_s)
 
+    def prepare(self, at_s: float) -> None:
+        """Draw the part of that time."""
+        self._line.prepare(at_s, self._good_before_s)
+
     def mask(self, at_s: float) -> Mask:
         """Where defects are visible, (h, w) bool."""
         return self._line.mask(at_s, self._good_before_s)

@@ -3,17 +3,23 @@
 import json
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from config.cli import main
 from stream.sim.auth import Credentials
@@ -42,6 +48,28 @@ def play(url: str, frames: int, transport: str = "tcp") -> list[av.VideoFrame]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSim]:
     with rtsp_sim(credentials=WHO, schedule=tmp_path_factory.mktemp("schedule"), fps=20) as sim:
         yield sim
+
+
+@pytest.fixture
+def tls_files(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nobody signed but itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return files
 
 
 class RawClient:
@@ -127,6 +155,14 @@ def test_what_arrives_is_what_was_filmed(guarded: RunningSim) -> None:
 def test_a_wrong_password_is_401(guarded: RunningSim) -> None:
     with pytest.raises(av.HTTPUnauthorizedError):
         play(guarded.url(credentials=Credentials("inspect", "other")), 1)
+
+
+def test_it_serves_over_tls(tls_files: tuple[Path, Path]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls_files)
+    with rtsp_sim(credentials=WHO, fps=20, tls=context) as sim:
+        assert sim.url().startswith("rtsps://")
+        assert len(play(sim.url(credentials=WHO), 3)) == 3
 
 
 def test_an_unknown_path_is_404(guarded: RunningSim) -> None:

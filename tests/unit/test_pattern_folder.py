@@ -82,6 +82,13 @@ def test_pictures_are_rgb_of_one_size_and_never_twice_the_same(mvtec: Path) -> N
     assert np.array_equal(first, FolderShow(mvtec, 1, PACE).picture(0.2))
 
 
+def test_what_was_prepared_is_shown_without_reading_again(mvtec: Path) -> None:
+    show = FolderShow(mvtec, 1, PACE)
+    show.prepare(2.5)
+    (mvtec / show.shot(2.5).name).unlink()
+    assert show.picture(2.5).any() and show.mask(2.5).any()
+
+
 def test_a_plain_folder_is_all_good(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 10)
     show = FolderShow(tmp_path, 1, PACE)
