@@ -12,6 +12,7 @@ from engine.core import Frame
 
 from .broker import BrokerError, endpoint_of, server_binary
 from .camera import Camera, CameraPolicy
+from .condition import CameraState
 from .sources.base import Source
 
 
@@ -31,19 +32,21 @@ async def probe_camera(name: str, make_source: Callable[[], Source], within_s: f
         if not sizes:
             sizes.append((frame.pixels.shape[1], frame.pixels.shape[0]))
 
+    settled = asyncio.Event()
+
+    def on_state(state: CameraState) -> None:
+        if state.state != "connecting" or camera.stats().reconnects:
+            settled.set()
+
     begun = time.monotonic()
-    camera = Camera(name, make_source, offer=offer, policy=CameraPolicy(fps=1.0, down_after_s=within_s))
+    policy = CameraPolicy(fps=1.0, down_after_s=within_s)
+    camera = Camera(name, make_source, offer=offer, policy=policy, on_state=on_state)
     await camera.start()
     try:
-        while not _is_settled(camera):
-            await asyncio.sleep(0.02)
+        await settled.wait()
     finally:
         await camera.stop()
     return _answer(camera, sizes, time.monotonic() - begun)
-
-
-def _is_settled(camera: Camera) -> bool:
-    return camera.state.state != "connecting" or bool(camera.stats().reconnects)
 
 
 def _answer(camera: Camera, sizes: list[tuple[int, int]], took_s: float) -> Answer:
