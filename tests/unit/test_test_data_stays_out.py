@@ -1,4 +1,4 @@
-"""Evaluation data can't reach training, thresholds or stopping: not by import, not by a file that is opened."""
+"""Evaluation data can't reach training, thresholds or stopping: neither by import nor by an opened file."""
 
 import sys
 from collections.abc import Iterator

@@ -1,0 +1,83 @@
+"""Models as people see them, and the commands that move them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from config.cli import main as linewatch
+from engine.artifact import save
+from engine.versions import latest
+from tests.models import tiny_artifact
+from trainer.registry import describe, shelves
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Three versions of "top", the last one latest."""
+    for gain in (1.0, 2.0, 3.0):
+        save(tiny_artifact(gain, name="top"), tmp_path)
+    return tmp_path
+
+
+def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = linewatch(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_every_version_is_listed_and_the_latest_is_marked(models: Path) -> None:
+    lines = list(describe(shelves(models)))
+    assert [line[:7] for line in lines] == ["  top@1", "  top@2", "* top@3"]
+
+
+def test_a_version_with_a_broken_manifest_is_listed_as_such(models: Path) -> None:
+    (models / "top" / "2" / "manifest.json").write_text("{")
+    assert [bool(v.broken) for v in shelves(models)["top"]] == [False, True, False]
+
+
+def test_models_tells_versions_with_metrics_as_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run(capsys, "models", "top", "--models", str(models), "--json")
+    told = json.loads(out.splitlines()[-1])["models"]["top"]
+    assert code == 0 and [v["version"] for v in told] == [1, 2, 3]
+    assert {"version", "latest", "created_at", "size", "metrics", "broken"} <= told[0].keys()
+
+
+def test_no_models_at_all_is_an_answer_and_not_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = _run(capsys, "models", "--models", str(tmp_path / "none"))
+    assert code == 0 and "linewatch train" in out
+
+
+def test_rollback_and_promote_move_the_latest(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--models", str(models), "--json"]
+    assert json.loads(_run(capsys, "rollback", "top", *where)[1]) == {"model": "top", "latest": 2}
+    assert json.loads(_run(capsys, "promote", "top@1", *where)[1]) == {"model": "top", "latest": 1}
+    assert latest(models, "top") == 1
+
+
+def test_a_damaged_version_is_not_promoted(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = models / "top" / "1" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, _, err = _run(capsys, "promote", "top@1", "--models", str(models))
+    assert code == 1 and "altered or cut off" in err and latest(models, "top") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["promote", "top@9"], "has no version 9"),
+        (["promote", "top"], "say which version, such as top@7"),
+        (["rollback", "side"], "There is no model side"),
+        (["models", "side"], "There is no model side"),
+        (["models", "../etc"], "can't be a model's name"),
+        (["evaluate", "top@9", "--data", "/"], "has no version 9"),
+        (["evaluate", "top", "--data", "/nowhere"], "/nowhere is not a folder"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence_and_exit_2(
+    models: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    code, _, err = _run(capsys, *words, "--models", str(models))
+    assert code == 2 and sentence in err and len(err.splitlines()) == 1
