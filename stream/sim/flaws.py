@@ -18,6 +18,7 @@ Point = tuple[float, float]
 # Levels of 255 (largest of the three channels) from which a changed pixel belongs to the mask.
 _VISIBLE_LEVELS = 14
 _MIN_AREA_PX, _MIN_SIDE_PX, _MAX_SIDE_PX = 90, 12, 80
+_LEAST_ON_PART = 0.8  # a stain that is nearly all in a bore would be nothing to find
 _TRIES = 30
 
 
@@ -31,14 +32,15 @@ class Flaw:
 
 
 def add(part: Part, kind: str, rng: Rng) -> Flaw:
-    """Draw a defect of this kind on the part, 12 to 80 px long and visible. Raises KeyError for an unknown
-    kind.
-    """
+    """Draw a defect of this kind on the part, 12 to 80 px long and visible. KeyError for an unknown kind."""
     draw = KINDS[kind]
     best: Flaw | None = None
     for _ in range(_TRIES):
-        flaw = _attempt(part, kind, draw, rng)
-        if _fits(flaw.mask):
+        drawn = draw(part.pixels.copy(), part, _place(part, kind, rng), rng)
+        flaw = Flaw(
+            kind, np.where(part.solid[..., None], drawn, part.pixels), _changed(drawn, part) & part.solid
+        )
+        if _fits(flaw.mask) and flaw.mask.sum() >= _LEAST_ON_PART * _changed(drawn, part).sum():
             return flaw
         if best is None or flaw.mask.sum() > best.mask.sum():
             best = flaw
@@ -46,12 +48,9 @@ def add(part: Part, kind: str, rng: Rng) -> Flaw:
     return best
 
 
-def _attempt(part: Part, kind: str, draw: "Callable[[Picture, Part, Point, Rng], Picture]", rng: Rng) -> Flaw:
-    pixels = draw(part.pixels.copy(), part, _place(part, kind, rng), rng)
-    pixels = np.where(part.solid[..., None], pixels, part.pixels)
+def _changed(pixels: Picture, part: Part) -> Mask:
     changed = np.abs(pixels.astype(np.int16) - part.pixels).max(axis=2) > _VISIBLE_LEVELS
-    closed = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    return Flaw(kind, pixels, closed.astype(bool))
+    return cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)).astype(bool)
 
 
 def _fits(mask: Mask) -> bool:

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from typing import Any
+
+from config.sources import PatternSource as PatternSettings
 
 from ..sim.line import ProductionLine
 from ..sim.looks import LOOKS
@@ -36,8 +37,8 @@ class PatternSource:
                 sink.put(self._line.picture(tick / _FPS), taken_at)
 
 
-def build(camera: str, settings: Any) -> PatternSource:
-    """`settings` are config's PatternSource. Drawing the belt takes about 0.1 s."""
+def build(camera: str, settings: PatternSettings) -> PatternSource:
+    """What the entry point holds. Drawing the belt takes about 0.1 s."""
     looks = sorted(LOOKS, reverse=True)
     look = looks[(settings.seed + 1) % len(looks)]
     size = (settings.width_px, settings.height_px)
