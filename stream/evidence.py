@@ -82,12 +82,13 @@ class Evidence:
     """`keep` on the event loop; a thread of its own writes. `start` reads what is there, `stop` writes what
     waits.
 
-    At most 32 pictures wait; beyond that, or while the disk refuses, pictures are dropped and counted: the
-    events themselves never wait for a picture.
+    `version` grows when a picture was written or removed. At most 32 pictures wait; beyond that, or while
+    the disk refuses, pictures are dropped and counted: the events themselves never wait for a picture.
     """
 
     def __init__(self, folder: Path, *, max_mb: int = 4096, max_age_days: float | None = 90.0) -> None:
         self.dropped = 0
+        self.version = 0
         self._folder = folder
         self._max_bytes = max_mb * 1_000_000
         self._max_age_s = None if max_age_days is None else max_age_days * 86400
@@ -201,6 +202,7 @@ class Evidence:
         self._write_words(item)
         with self._lock:
             self._items[item.camera, item.stem] = item
+            self.version += 1
 
     def _write_words(self, item: Item) -> None:
         _write(self.path(item, "json"), json.dumps({"schema": SCHEMA, **asdict(item)}).encode())
@@ -214,6 +216,7 @@ class Evidence:
                 (self._folder / item.camera / f"{item.stem}.{kind}").unlink(missing_ok=True)
             with self._lock:
                 self._items.pop((item.camera, item.stem), None)
+                self.version += 1
 
 
 def describe(inspection: Inspection) -> Item:

@@ -144,7 +144,8 @@ class LivePage:
         return self._evidence.of_image(incident.image) if self._evidence else None
 
     def _message(self) -> bytes:
-        return line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE).model_dump_json().encode()
+        kept = self._evidence.version if self._evidence else 0
+        return line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE, kept).model_dump_json().encode()
 
     def _close_streams(self) -> None:
         self._hub.close()

@@ -74,6 +74,7 @@ class LineOut(_Out):
     reasons: list[str]
     cameras: list[CameraOut]
     incidents: list[IncidentOut]
+    kept: int
 
 
 class PageOut(_Out):
@@ -135,8 +136,8 @@ def incidents_out(view: LineView, limit: int) -> list[IncidentOut]:
     return [IncidentOut.model_validate(incident) for incident in view.incidents(limit)]
 
 
-def line_out(view: LineView, now: datetime, incidents: int) -> LineOut:
-    """The whole state of the line."""
+def line_out(view: LineView, now: datetime, incidents: int, kept: int) -> LineOut:
+    """The whole state of the line; `kept` is another number when kept pictures came or went."""
     reasons = list(view.not_ready())
     return LineOut(
         site=view.site,
@@ -146,6 +147,7 @@ def line_out(view: LineView, now: datetime, incidents: int) -> LineOut:
         reasons=reasons,
         cameras=cameras_out(view),
         incidents=incidents_out(view, incidents),
+        kept=kept,
     )
 
 

@@ -4,14 +4,16 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
+from stream.evidence import Evidence
 from stream.web.page import LivePage
-from stream.web.view import VerdictView
+from stream.web.view import LineActions, VerdictView
 from tests.webline import FakeLine, incident, inspection
 
 pytestmark = pytest.mark.debian
@@ -34,8 +36,27 @@ class Shop:
     """A served line, and a task that keeps showing pictures as cameras would."""
 
     line: FakeLine
-    page: LivePage
+    evidence: Evidence
+    folder: Path
     bad: bool = True
+    levels: list[float | None] = field(default_factory=list)
+    page: LivePage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.page = self.new_page("127.0.0.1:0")
+
+    def new_page(self, listen: str) -> LivePage:
+        """A server for this line."""
+        return LivePage(
+            self.line.view(),
+            listen=listen,
+            evidence=self.evidence,
+            pictures=self.folder / "pictures",
+            actions=LineActions(self._set),
+        )
+
+    async def _set(self, camera: str, raw: float | None) -> None:
+        self.levels.append(raw)
 
     async def keep_showing(self) -> None:
         """Ten pictures a second of every live camera."""
@@ -48,14 +69,15 @@ class Shop:
 
 
 @pytest_asyncio.fixture
-async def shop() -> AsyncIterator[Shop]:
-    line = FakeLine.of("top", "side")
-    shop = Shop(line, LivePage(line.view(), listen="127.0.0.1:0"))
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    shop = Shop(FakeLine.of("top", "side"), Evidence(tmp_path / "evidence"), tmp_path)
+    shop.evidence.start()
     await shop.page.start()
     showing = asyncio.create_task(shop.keep_showing())
     yield shop
     showing.cancel()
     await shop.page.stop()
+    shop.evidence.stop()
 
 
 @pytest_asyncio.fixture
@@ -72,6 +94,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def tab(browser: Browser, shop: Shop) -> AsyncIterator[Page]:
     """The grid, open; a script error or a request to another host fails the test."""
     tab = await browser.new_page(viewport={"width": 1024, "height": 768})
+    tab.set_default_timeout(10_000)
     errors: list[str] = []
     hosts: set[str] = set()
     tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -95,7 +118,7 @@ async def pictures(tab: Page, name: str, at_least: int) -> Locator:
         " c.getAttribute('aria-label').startsWith(`Camera ${name}`) && Number(c.dataset.pictures) >= n)",
         arg=[name, at_least],
     )
-    return tile(tab, name).locator("canvas")
+    return tab.locator(f"canvas[aria-label^='Camera {name}']")
 
 
 async def test_the_overlay_sits_on_the_defect(tab: Page) -> None:
@@ -174,7 +197,7 @@ async def test_the_page_comes_back_after_the_server_was_restarted(tab: Page, sho
     await pictures(tab, "top", 2)
     await shop.page.stop()
     await expect(tab.get_by_text("connection lost")).to_be_visible()
-    shop.page = LivePage(shop.line.view(), listen=shop.page.url.removeprefix("http://").rstrip("/"))
+    shop.page = shop.new_page(shop.page.url.removeprefix("http://").rstrip("/"))
     await shop.page.start()
     await expect(tab.get_by_text("connection lost")).to_be_hidden(timeout=15_000)
     shown = int(await tile(tab, "top").locator("canvas").get_attribute("data-pictures") or 0)
@@ -192,3 +215,47 @@ async def test_a_tablet_needs_no_sideways_scrolling(tab: Page) -> None:
     for width in (1024, 768, 400):
         await tab.set_viewport_size({"width": width, "height": 768})
         assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_a_camera_has_a_page_with_its_score_and_alarm_level(tab: Page, shop: Shop) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_role("heading", name="top")).to_be_visible()
+    await expect(tab.get_by_role("img", name="highest 1.60")).to_be_visible()
+    slider = tab.get_by_role("slider", name="Alarm level")
+    await slider.fill("1.5")
+    await expect(tab.get_by_text("1.50×: about 1 alarms in the last")).to_be_visible()
+    await slider.fill("1.8")
+    await expect(tab.get_by_text("1.80×: about 0 alarms in the last")).to_be_visible()
+    await tab.get_by_role("button", name="Use this alarm level").click()
+    await expect(tab.get_by_text("The new alarm level is in use.")).to_be_visible()
+    assert shop.levels == [pytest.approx(0.1 + 1.8 * 1.9)]
+
+
+async def test_marks_can_be_taken_off_and_the_picture_paused(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    canvas = await pictures(tab, "top", 3)
+    inside = [BOX[0] + 8, BOX[1] + 8, BOX[2] - 8, BOX[3] - 8]
+    assert (await canvas.evaluate(MEAN_COLOUR, inside))[0] > 150
+    await tab.get_by_role("button", name="Marks").first.click()
+    shown = int(await canvas.get_attribute("data-pictures") or 0)
+    await pictures(tab, "top", shown + 3)
+    red, green, _ = await canvas.evaluate(MEAN_COLOUR, inside)
+    assert abs(red - green) < 8
+    await tab.get_by_role("button", name="Pause").click()
+    await expect(tab.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
+
+
+async def test_an_operator_answers_by_keyboard_and_the_picture_lands_in_the_good_folder(
+    tab: Page, shop: Shop
+) -> None:
+    image, heatmap = shop.evidence.keep(inspection("side", box=BOX, size=(640, 480)))
+    shop.line.incidents = [incident(1, "side", image=image, heatmap=heatmap)]
+    shop.page.incidents_changed()
+    await tab.get_by_role("link", name="Kept pictures").click()
+    button = tab.get_by_role("button", name="False alarm")
+    await button.focus()
+    await tab.keyboard.press("Enter")
+    await expect(tab.get_by_text("Filed with the good pictures")).to_be_visible()
+    assert len(list((shop.folder / "pictures" / "side" / "good").glob("*.png"))) == 1
+    await tab.get_by_role("combobox", name="Answer").select_option("none")
+    await expect(tab.get_by_text("No pictures of defects have been kept.")).to_be_visible()

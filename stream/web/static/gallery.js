@@ -16,7 +16,15 @@ export function galleryView(main, { camera = null } = {}) {
   main.replaceChildren(
     el("header", { class: "row" }, el("h2", {}, "Kept pictures"), el("span", { class: "grow" }), cameras, answers),
     cards, note, more);
-  let oldest = null, seen = "", closed = false;
+  const known = new Map();
+  let oldest = null, seen = null, closed = false;
+
+  // A card that is there already stays, with the focus that it may have.
+  function cardOf(item) {
+    const key = `${item.stem} ${item.feedback}`;
+    if (!known.has(key)) known.set(key, card(item));
+    return known.get(key);
+  }
 
   async function load(older) {
     const query = new URLSearchParams({ limit: 24 });
@@ -26,8 +34,8 @@ export function galleryView(main, { camera = null } = {}) {
     try {
       const items = await ask(`/api/v1/evidence?${query}`);
       if (closed) return;
-      const made = items.map(card);
-      if (older) cards.append(...made); else cards.replaceChildren(...made);
+      const made = items.map(cardOf);
+      if (older) cards.append(...made); else replace(cards, made);
       oldest = items.at(-1)?.taken_at ?? oldest;
       more.hidden = items.length < 24;
       text(note, cards.children.length ? "" : "No pictures of defects have been kept.");
@@ -44,9 +52,8 @@ export function galleryView(main, { camera = null } = {}) {
         if (![...cameras.options].some((o) => o.value === name)) cameras.append(el("option", { value: name }, name));
       }
       // New ones come by themselves while the reader is at the top; a list that somebody reads stays put.
-      const newest = line.incidents.map((i) => i.defect_id + i.image).join();
-      if (newest !== seen && cards.children.length <= 24) setTimeout(() => load(false), seen ? 400 : 0);
-      seen = newest;
+      if (line.kept !== seen && seen !== null && cards.children.length <= 24) load(false);
+      seen = line.kept;
     },
     close() { closed = true; },
   };
@@ -88,4 +95,10 @@ function card(item) {
     el("header", {}, el("strong", {}, item.camera), el("span", { class: "when" }, when), el("span", { class: "grow" }), said),
     el("p", { class: "reason" }, `${number(item.score_ratio, 1)}× the alarm level, model ${item.model}`),
     el("div", { class: "row" }, marks, ...buttons.map(([, button]) => button)), note);
+}
+
+// Like replaceChildren, but what stays is not taken out, so that it keeps the focus.
+function replace(parent, children) {
+  for (const child of [...parent.children]) if (!children.includes(child)) child.remove();
+  children.forEach((child, i) => { if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null); });
 }
