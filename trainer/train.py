@@ -94,7 +94,7 @@ def train_student(network: CameraNetwork, material: Material, schedule: Schedule
     optimiser = torch.optim.Adam(student.parameters(), lr=schedule.student_lr, betas=(0.5, 0.999))
     for step in range(schedule.student_steps):
         _set_lr(optimiser, schedule.student_lr, step, schedule.student_steps)
-        loss = _student_loss(network, material, schedule, step)
+        loss = student_loss(network, material, schedule, step)
         _descend(optimiser, loss, student.parameters())
         on_step(step, float(loss.detach()))
     student.eval()
@@ -107,20 +107,14 @@ def train_head(network: CameraNetwork, material: Material, schedule: Schedule, o
     optimiser = torch.optim.Adam(head.parameters(), lr=schedule.head_lr, betas=(0.9, 0.999))
     for step in range(schedule.head_steps):
         _set_lr(optimiser, schedule.head_lr, step, schedule.head_steps)
-        pairs = material.pairs(_HEAD, step, schedule.batch, _CLEAN_SHARE)
-        with torch.no_grad(), autocast(material.device):
-            features = material.teacher(pairs.changed)
-            normal, abnormal = network.student(pairs.changed)
-        seen = network.evidence(network.standardise(features), normal, abnormal)
-        with autocast(material.device):
-            logits = head(seen.products, seen.maps)
-        loss = losses.segmentation(logits, pairs.masks)
+        loss = head_loss(network, material, schedule, step)
         _descend(optimiser, loss, head.parameters())
         on_step(step, float(loss.detach()))
     head.eval()
 
 
-def _student_loss(network: CameraNetwork, material: Material, schedule: Schedule, step: int) -> Tensor:
+def student_loss(network: CameraNetwork, material: Material, schedule: Schedule, step: int) -> Tensor:
+    """Both distillation losses on the pairs of one step."""
     pairs = material.pairs(_STUDENT, step, schedule.batch)
     unchanged = to_device(list(material.bank.pixels[pairs.chosen]), material.device)
     with autocast(material.device):
@@ -135,6 +129,18 @@ def _student_loss(network: CameraNetwork, material: Material, schedule: Schedule
         abnormal_c, wanted
     )
     return guidance + schedule.abnormality_weight * mimicking
+
+
+def head_loss(network: CameraNetwork, material: Material, schedule: Schedule, step: int) -> Tensor:
+    """The head's loss on the pictures of one step; no gradient reaches the student."""
+    pairs = material.pairs(_HEAD, step, schedule.batch, _CLEAN_SHARE)
+    with torch.no_grad(), autocast(material.device):
+        features = material.teacher(pairs.changed)
+        normal, abnormal = network.student(pairs.changed)
+    seen = network.evidence(network.standardise(features), normal, abnormal)
+    with autocast(material.device):
+        logits = network.head(seen.products, seen.maps)
+    return losses.segmentation(logits, pairs.masks)
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: object) -> None:

@@ -1,0 +1,116 @@
+"""A model on disk is whole, checked, and never half replaced."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import artifact, versions
+from engine.artifact import Artifact
+from engine.calibration import Calibration
+from engine.errors import ArtifactError
+
+
+@pytest.fixture
+def made() -> Artifact:
+    return Artifact(
+        name="top",
+        size="lite",
+        input_px=256,
+        teacher="efficientnet_lite0",
+        teacher_sha256="5" * 64,
+        state={"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)},
+        calibration=Calibration.fit([1.0, 1.2, 1.1, 1.4, 0.9], [1.0, 1.1, 1.0, 1.2, 0.9]),
+        trained_on={"good_pictures": 5},
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(made: Artifact, tmp_path: Path) -> None:
+    loaded = artifact.load(artifact.save(made, tmp_path))
+    assert loaded.version == 1
+    assert torch.equal(loaded.state["w"], made.state["w"])
+    assert loaded.calibration == made.calibration
+    assert (loaded.name, loaded.teacher, loaded.trained_on) == ("top", made.teacher, made.trained_on)
+    assert len(loaded.sha256) == 64
+    assert loaded.info(2.0).median == made.calibration.median
+
+
+def test_versions_count_up_and_latest_follows_unless_asked_not_to(made: Artifact, tmp_path: Path) -> None:
+    folders = [artifact.save(made, tmp_path, promote=p) for p in (True, True, False)]
+    assert [f.name for f in folders] == ["1", "2", "3"]
+    assert versions.versions(tmp_path, "top") == [1, 2, 3]
+    assert artifact.resolve(tmp_path, "top@latest").name == "2"
+    assert artifact.resolve(tmp_path, "top").name == "2"
+    assert artifact.resolve(tmp_path, "top@3").name == "3"
+
+
+def test_nothing_is_left_behind_when_the_disk_is_full(
+    made: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = artifact.save(made, tmp_path)
+    before = sorted(p for p in tmp_path.rglob("*"))
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtifactError, match=r"could not be saved.*No space left on device"):
+        artifact.save(made, tmp_path)
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+    assert artifact.resolve(tmp_path, "top") == first
+
+
+def test_altered_weights_are_refused(made: Artifact, tmp_path: Path) -> None:
+    weights = artifact.save(made, tmp_path) / "weights.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(ArtifactError, match="altered or cut off"):
+        artifact.load(weights.parent)
+
+
+def test_weights_that_are_not_numbers_are_neither_saved_nor_loaded(made: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not finite"):
+        artifact.save(replace(made, state={"w": torch.tensor([float("nan")])}), tmp_path)
+    assert not (tmp_path / "top").exists() or not versions.versions(tmp_path, "top")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": "linewatch-model/9"}, "is not a linewatch-model/1 manifest"),
+        ({"input_px": "wide"}, "lacks or garbles"),
+        ({"calibration": {}}, "calibration in the manifest can't be read"),
+        ({"teacher": None}, "lacks or garbles"),
+    ],
+)
+def test_a_garbled_manifest_is_refused(
+    made: Artifact, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    path = artifact.save(made, tmp_path) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ArtifactError, match=says):
+        artifact.load(path.parent)
+
+
+def test_missing_files_and_names_are_said_plainly(made: Artifact, tmp_path: Path) -> None:
+    folder = artifact.save(made, tmp_path)
+    with pytest.raises(ArtifactError, match=r"version 7.*: 1"):
+        artifact.resolve(tmp_path, "top@7")
+    with pytest.raises(ArtifactError, match="side"):
+        artifact.resolve(tmp_path, "side")
+    with pytest.raises(ArtifactError, match=r"\.\./top"):
+        artifact.resolve(tmp_path, "../top")
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="No such file"):
+        artifact.load(folder)
+
+
+def test_a_draft_of_an_interrupted_run_is_no_version(made: Artifact, tmp_path: Path) -> None:
+    artifact.save(made, tmp_path)
+    (tmp_path / "top" / ".draft-abc").mkdir()
+    assert versions.versions(tmp_path, "top") == [1]
+    assert artifact.save(made, tmp_path).name == "2"

@@ -1,0 +1,115 @@
+"""Only good pictures get in, whatever can be converted is, and what can't is said in a sentence."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from trainer.dataset import good_folder, list_pictures, load_good, load_textures, read_picture
+from trainer.errors import DataError
+
+
+def write(path: Path, *, shape: tuple[int, ...] = (40, 50, 3), dtype: type = np.uint8, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    top = int(np.iinfo(dtype).max)
+    pixels = np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def fill(folder: Path, count: int = 12) -> Path:
+    for index in range(count):
+        write(folder / f"{index}.png", seed=index)
+    return folder
+
+
+def test_a_plain_folder_and_an_mvtec_layout_both_work(tmp_path: Path) -> None:
+    assert len(load_good(fill(tmp_path / "plain"), 64)) == 12
+    fill(tmp_path / "mvtec" / "train" / "good")
+    fill(tmp_path / "mvtec" / "test" / "crack")
+    good = load_good(tmp_path / "mvtec", 64)
+    assert len(good) == 12
+    assert good.pixels.shape == (12, 64, 64, 3)
+
+
+def test_test_pictures_never_get_in(tmp_path: Path) -> None:
+    fill(tmp_path / "test" / "crack")
+    with pytest.raises(DataError, match="training takes good pictures only"):
+        good_folder(tmp_path)
+
+
+def test_names_count_up_as_numbers(tmp_path: Path) -> None:
+    fill(tmp_path)
+    assert [p.stem for p in list_pictures(tmp_path)] == [str(n) for n in range(12)]
+
+
+def test_the_last_pictures_are_held_out_and_none_is_on_both_sides(tmp_path: Path) -> None:
+    training, held_out = load_good(fill(tmp_path, 20), 64).split()
+    assert held_out.names == ("16.png", "17.png", "18.png", "19.png")
+    assert not set(training.names) & set(held_out.names)
+    assert len(training) + len(held_out) == 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind"),
+    [
+        ((40, 50), np.uint8, "grey"),
+        ((40, 50, 4), np.uint8, "alpha"),
+        ((40, 50, 3), np.uint16, "16-bit"),
+        ((40, 50), np.uint16, "16-bit grey"),
+        ((40, 50, 3), np.uint8, ""),
+    ],
+)
+def test_other_kinds_become_eight_bit_rgb(
+    tmp_path: Path, shape: tuple[int, ...], dtype: type, kind: str
+) -> None:
+    pixels, found = read_picture(write(tmp_path / "x.png", shape=shape, dtype=dtype))
+    assert pixels.shape == (40, 50, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.max() > 200
+    assert found == kind
+
+
+def test_red_stays_red(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((8, 8, 3), (0, 0, 255), np.uint8))
+    assert read_picture(tmp_path / "red.png")[0][0, 0].tolist() == [255, 0, 0]
+
+
+def test_an_unreadable_picture_is_skipped_and_named(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
+    (tmp_path / "empty.jpg").touch()
+    good = load_good(tmp_path, 64)
+    assert len(good) == 12
+    assert sum("is not a readable picture" in note for note in good.notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "says"), [(0, "holds no pictures"), (9, "holds 9 good pictures; training needs at least 10")]
+)
+def test_too_few_pictures_are_refused(tmp_path: Path, count: int, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        load_good(fill(tmp_path, count), 64)
+
+
+def test_no_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder"):
+        load_good(tmp_path / "nowhere", 64)
+
+
+def test_mixed_sizes_and_conversions_are_remarked(tmp_path: Path) -> None:
+    fill(tmp_path)
+    write(tmp_path / "a.png", shape=(80, 30))
+    notes = " ".join(load_good(tmp_path, 64).notes)
+    assert "2 different sizes" in notes
+    assert "1 pictures were converted from grey" in notes
+
+
+def test_textures_come_from_subfolders_too(tmp_path: Path) -> None:
+    fill(tmp_path / "banded", 2)
+    fill(tmp_path / "dotted", 3)
+    assert len(load_textures(tmp_path, 64)) == 5
+    with pytest.raises(DataError, match="hold no pictures"):
+        (tmp_path / "none").mkdir()
+        load_textures(tmp_path / "none", 64)

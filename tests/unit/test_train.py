@@ -1,0 +1,167 @@
+"""A folder of good pictures becomes a model: repeatable, from good pictures alone, whole or not at all."""
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from config.cli import main as linewatch
+from engine import artifact
+from engine.artifact import Artifact
+from engine.model.dmdd import build_network
+from engine.model.teacher import Teacher, build_teacher
+from trainer import join, recipe, train
+from trainer.bank import build_bank, set_teacher_scale
+from trainer.errors import DataError
+from trainer.recipe import Wish, make_model
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bright disc that sits a little differently in each of 14 pictures."""
+    folder = tmp_path_factory.mktemp("good")
+    y, x = np.mgrid[:96, :96]
+    for index in range(14):
+        rng = np.random.default_rng(index)
+        cy, cx = rng.integers(44, 52, 2)
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < 30**2
+        pixels = np.where(disc[:, :, None], (200, 170, 90), 40) + rng.integers(0, 12, (96, 96, 3))
+        cv2.imwrite(str(folder / f"{index}.png"), pixels.astype(np.uint8))
+    return folder
+
+
+@pytest.fixture
+def wish(good: Path) -> Wish:
+    return Wish("top", good, steps=2, input_px=SIDE, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    return build_teacher("efficientnet_lite0")
+
+
+def quiet(*_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def made(good: Path) -> tuple[Artifact, list[tuple[str, int, int]]]:
+    told: list[tuple[str, int, int]] = []
+    wish = Wish("top", good, steps=2, input_px=SIDE, device="cpu")
+    return make_model(wish, lambda stage, done, total, _: told.append((stage, done, total)), quiet), told
+
+
+Made = tuple[Artifact, list[tuple[str, int, int]]]
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(wish: Wish, made: Made) -> None:
+    first, again = made[0], make_model(wish, quiet, quiet)
+    other = make_model(replace(wish, seed=1), quiet, quiet)
+    assert all(torch.equal(first.state[key], again.state[key]) for key in first.state)
+    assert first.calibration == again.calibration
+    assert any(not torch.equal(first.state[key], other.state[key]) for key in first.state)
+
+
+def test_training_and_held_out_pictures_are_named_in_the_manifest(made: Made) -> None:
+    training, held_out = made[0].trained_on["training"], made[0].trained_on["held_out"]
+    assert len(training) + len(held_out) == made[0].trained_on["good_pictures"] == 14
+    assert not set(training) & set(held_out)
+    assert made[0].calibration.pictures == len(held_out)
+
+
+def test_progress_is_told_step_by_step(made: Made) -> None:
+    assert made[1] == [("student", 1, 2), ("head", 2, 2)]
+
+
+def test_no_argument_leads_test_pictures_into_training() -> None:
+    """Training, the join and the threshold see good pictures and synthetic masks; evaluation can't reach
+    them."""
+    for module in (train, join, recipe):
+        source = inspect.getsource(module)
+        assert "testset" not in source
+        assert "evaluate" not in source
+
+
+def test_both_stages_lower_their_losses(good: Path, teacher: Teacher) -> None:
+    torch.manual_seed(0)
+    pictures = recipe.load_good(good, SIDE)
+    network = build_network("lite")
+    bank = build_bank(pictures.pixels, teacher, torch.device("cpu"), copies=2, rng=np.random.default_rng(0))
+    set_teacher_scale(network, bank)
+    foregrounds = recipe.find_foregrounds(pictures.pixels, "off")
+    material = train.Material(bank, foregrounds, recipe.synth.Synthesis(), teacher, torch.device("cpu"), 0)
+    schedule = train.Schedule(student_steps=12, head_steps=20, batch=4)
+    for stage, loss in ((train.train_student, train.student_loss), (train.train_head, train.head_loss)):
+        before = float(loss(network, material, schedule, 1000).detach())
+        stage(network, material, schedule, quiet)
+        # Both times as in training: batch norm's running averages lag behind so few steps.
+        (network.student if stage is train.train_student else network.head).train()
+        assert float(loss(network, material, schedule, 1000).detach()) < before
+
+
+def test_the_bank_centres_the_teacher(good: Path, teacher: Teacher) -> None:
+    pictures = recipe.load_good(good, SIDE)
+    network = build_network("lite")
+    bank = build_bank(pictures.pixels, teacher, torch.device("cpu"), copies=1, rng=np.random.default_rng(0))
+    set_teacher_scale(network, bank)
+    for level in network.standardise(bank.features):
+        assert level.mean().abs() < 0.05
+        assert float(level.std((0, 2, 3)).median()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"size": "huge"}, "--size 'huge'"),
+        ({"teacher": "resnet18"}, "doesn't fit --size lite"),
+        ({"steps": 1}, "--steps 1"),
+        ({"input_px": 100}, "--input-px 100"),
+        ({"device": "tpu"}, "--device 'tpu'"),
+    ],
+)
+def test_a_wish_that_can_not_be_met_is_refused(wish: Wish, change: dict[str, object], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        make_model(replace(wish, **change), quiet, quiet)  # type: ignore[arg-type]
+
+
+def test_the_command_saves_a_version_and_prints_the_agreed_keys(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--device", "cpu"]
+    assert linewatch([*words, "--models", str(tmp_path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out.splitlines()[-1])
+    keys = {"artifact", "version", "steps", "seconds", "device", "good_pictures", "threshold"}
+    assert keys <= report.keys()
+    assert artifact.resolve(tmp_path, "top@latest") == Path(report["artifact"])
+    assert report["threshold"] > artifact.load(Path(report["artifact"])).calibration.median
+    assert "%|" not in err  # no progress bar where no person looks
+
+
+def test_an_interrupted_training_leaves_the_last_model(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--device", "cpu"]
+    words += ["--models", str(tmp_path)]
+    assert linewatch(words) == 0
+    before = artifact.resolve(tmp_path, "top")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "train_head", interrupt)
+    assert linewatch(words) == 130
+    assert artifact.resolve(tmp_path, "top") == before
+    assert sorted(p.name for p in (tmp_path / "top").iterdir() if p.name.isdecimal()) == ["1"]
+
+
+def test_bad_input_is_one_sentence_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert linewatch(["train", "top", "--data", str(tmp_path), "--models", str(tmp_path / "m")]) == 2
+    assert "holds no pictures" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
