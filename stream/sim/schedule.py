@@ -86,6 +86,8 @@ def entry_line(camera: str, rtp: int, start_utc_s: float, at_s: float, shot: Sho
 def _defect_json(defect: ShownDefect, start_utc_s: float) -> dict[str, object]:
     times = ("from_s", "to_s", "still_from_s", "still_to_s")
     rest = {key: value for key, value in asdict(defect).items() if key not in times}
+    # A file outlives its simulator: the same defect of another run is another one.
+    rest["id"] = f"{start_utc_s:.0f}-{defect.id}"
     return rest | {key[:-2]: to_text(start_utc_s + getattr(defect, key)) for key in times}
 
 

@@ -86,6 +86,13 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert truth.still_to_s == pytest.approx(1_700_000_000.0 + shot.defects[0].still_to_s, abs=2e-6)
 
 
+def test_the_same_defect_of_another_run_is_another_one() -> None:
+    line = ProductionLine("machined", 3, (320, 240))
+    at_s = defect_times(line, 30)[0]
+    entries = [parse(entry_line("top", 1, begin, at_s, line.shot(at_s))) for begin in (1000.0, 2000.0)]
+    assert len(judge(entries, [], 0, 9000).shown) == 2
+
+
 def test_the_file_is_bounded_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
     shot = ProductionLine("machined", 3, (320, 240)).shot(0.0)
     writer = ScheduleWriter(tmp_path / "top.jsonl", max_bytes=1000)
