@@ -26,7 +26,7 @@ from engine.core import Frame
 from .backoff import Backoff
 from .condition import CameraState, Condition
 from .health import Finding, Freshness, Health, HealthLimits, Rates, View, small_grey
-from .outages import Outage, OutagePolicy, Outages
+from .outages import HealthChange, HealthChanges, Outage, OutagePolicy, Outages
 from .reader import Reader
 from .sources.base import Ended, Source, SourceError
 from .thinning import Thinning
@@ -92,18 +92,21 @@ class Camera:
         view: View | None = None,
         on_state: Callable[[CameraState], None] = lambda state: None,
         on_outage: Callable[[Outage], None] = lambda outage: None,
+        on_health: Callable[[HealthChange], None] = lambda change: None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """`make_source` is called for every attempt; `on_state` and `on_outage` on the event loop."""
+        """`make_source` is called for every attempt. The other `on_…` are called on the event loop."""
         self.name = name
         self._make_source = make_source
         self._offer = offer
         self._policy = policy or CameraPolicy()
         self._on_state = on_state
         self._on_outage = on_outage
+        self._on_health = on_health
         self._lock = threading.Lock()
         self._condition = self._new_condition()
         self._outages = Outages(self._policy.outages)
+        self._changes = HealthChanges(name, self._policy.outages)
         self._state = CameraState(name, "connecting", "not started", time.time())
         self._thinning = Thinning(self._policy.fps)
         self._freshness = Freshness()
@@ -114,6 +117,7 @@ class Camera:
         self._reconnects: Counter[str] = Counter()
         self._arrivals: deque[float] = deque(maxlen=64)
         self._seq = 0
+        self._steady = True
         self._new_at: float | None = None
         self._pictured_at: float | None = None
         self._health_at = 0.0
@@ -144,6 +148,17 @@ class Camera:
     async def finished(self) -> None:
         """Returns when the source is over for good: a recording that isn't looped. Live cameras never are."""
         await self._over.wait()
+
+    @property
+    def died(self) -> BaseException | None:
+        """The bug that ended this camera's supervision, if one did; its owner should stop the process."""
+        task = self._task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+    def set_view(self, view: View | None) -> None:
+        """The camera's model was trained anew: its pictures are compared with another view from now on."""
+        with self._lock:
+            self._health.set_view(view)
 
     @property
     def state(self) -> CameraState:
@@ -205,7 +220,8 @@ class Camera:
         self._size = (pixels.shape[1], pixels.shape[0])
         if now - self._health_at >= _HEALTH_EVERY_S:
             self._health_at = now
-            rates = Rates(self._policy.fps, self._fps(now), self._clock_offset_s)
+            wanted_fps = self._policy.fps if self._steady else None
+            rates = Rates(wanted_fps, self._fps(now), self._clock_offset_s)
             self._findings = self._health.update(small_grey(pixels), rates, now)
 
     def _fps(self, now: float) -> float:
@@ -238,10 +254,14 @@ class Camera:
         reader = Reader(source, self, self._lock, self._wake, f"camera-{self.name}")
         with self._lock:
             self._pictured_at = None
+            self._steady = source.steady
             self._condition.attempt(steady=source.steady)
         reader.start()
-        error = await self._watch(reader)
-        await self._end(reader)
+        try:
+            error = await self._watch(reader)
+            await self._end(reader)
+        finally:
+            reader.ask_to_stop()  # also when a bug ends the supervision
         return None if self._stopping.is_set() else error
 
     async def _watch(self, reader: Reader) -> SourceError | None:
@@ -312,6 +332,8 @@ class Camera:
             self._on_state(self._state)
         if (outage := self._outages.update(self._state, now)) is not None:
             self._on_outage(outage)
+        for change in self._changes.update(self._findings, now):
+            self._on_health(change)
 
     def _live_s(self) -> float:
         with self._lock:

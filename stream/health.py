@@ -186,6 +186,11 @@ class Health:
         self._held: dict[str, Held] = {}
         self._texts: dict[str, str] = {}
 
+    def set_view(self, view: View | None) -> None:
+        """Compare with another view from now on."""
+        self._view = view
+        self._offsets.clear()
+
     def update(self, grey: Grey, rates: Rates, now: float) -> tuple[Finding, ...]:
         """The findings that hold at `now` (monotonic seconds), sorted by kind."""
         found = dict(self._picture(grey) + self._place(grey) + self._rates(rates))

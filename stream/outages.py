@@ -1,23 +1,26 @@
-"""When a camera's trouble is worth an event (pure): minimum duration, and a limit for a camera that flaps.
+"""When a trouble is worth an event (pure): minimum duration, and a limit for one that comes and goes.
 
-`down`, `refused` and `frozen` are outages, `live` ends one, `connecting` is neither: a camera that reconnects
-within `down_after_s` never was out. Every outage is told once and ended once.
+An outage is one kind of trouble: `down`, `refused` and `frozen` are out, `live` ends it, `connecting` is
+neither: a camera that reconnects within `down_after_s` never was out. A health finding is another. Each is
+told once and ended once.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 from .condition import CameraState, State
+from .health import Finding
 
 _OUT: frozenset[State] = frozenset({"down", "refused", "frozen"})
 
 
 @dataclass(frozen=True, slots=True)
 class OutagePolicy:
-    """An outage is told after `min_out_s`, its end after `min_up_s` live.
+    """A trouble is told after `min_out_s`, its end after it was gone for `min_up_s`.
 
-    After `flaps` outages within `flap_window_s` the next end is only told after `settle_s` live, so a loose
-    cable makes a handful of events an hour, and not a thousand.
+    After `flaps` of them within `flap_window_s` the next end is only told after `settle_s` without, so a
+    loose cable makes a handful of events an hour, and not a thousand.
     """
 
     min_out_s: float = 1.0
@@ -29,7 +32,10 @@ class OutagePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """`kind` is "camera.down" or "camera.up"; `lasted_s` is 0 for a down; `flapping`: ends are held back."""
+    """`kind` is "camera.down" or "camera.up".
+
+    `lasted_s` is 0 for a down. `flapping`: ends are held back. `count`: outages since something was told.
+    """
 
     kind: str
     camera: str
@@ -37,40 +43,105 @@ class Outage:
     reason: str
     lasted_s: float
     flapping: bool
+    count: int = 1
 
 
-class Outages:
-    """One camera's outages. `update` is called at every change of state and about once a second."""
+@dataclass(frozen=True, slots=True)
+class HealthChange:
+    """A finding began or ended. `count`: how often it came since something was told of it."""
+
+    camera: str
+    finding: Finding
+    began: bool
+    lasted_s: float
+    flapping: bool
+    count: int = 1
+
+
+class Trouble:
+    """One thing that is wrong or is not. `update` says "began", "ended" or None."""
 
     def __init__(self, policy: OutagePolicy) -> None:
         self._policy = policy
-        self._told: deque[float] = deque(maxlen=max(1, policy.flaps))
-        self._state: State = "connecting"
-        self._state_at: float | None = None
-        self._down_at: float | None = None
+        self._told_at: deque[float] = deque(maxlen=max(1, policy.flaps))
+        self._is_wrong: bool | None = None
+        self._changed_at: float | None = None
+        self._began_at: float | None = None
+        self.count = 0
+        self.lasted_s = 0.0
+
+    def update(self, is_wrong: bool | None, now: float) -> Literal["began", "ended"] | None:
+        """`now` in monotonic seconds; None says neither wrong nor right."""
+        if self._changed_at is None or is_wrong != self._is_wrong:
+            self._changed_at = now
+            self.count += is_wrong is True
+        self._is_wrong = is_wrong
+        held_s = now - self._changed_at
+        if is_wrong and self._began_at is None and held_s >= self._policy.min_out_s:
+            return self._begin(now)
+        if is_wrong is False and self._began_at is not None and held_s >= self._needed_s(now):
+            return self._end(now)
+        return None
+
+    def flapping(self, now: float) -> bool:
+        """True while ends are held back."""
+        full = len(self._told_at) == self._told_at.maxlen
+        return full and now - self._told_at[0] <= self._policy.flap_window_s
+
+    def _begin(self, now: float) -> Literal["began"]:
+        self._began_at, self.lasted_s = now, 0.0
+        self._told_at.append(now)
+        return "began"
+
+    def _end(self, now: float) -> Literal["ended"]:
+        self.lasted_s, self._began_at = now - (self._began_at or now), None
+        return "ended"
+
+    def _needed_s(self, now: float) -> float:
+        return self._policy.settle_s if self.flapping(now) else self._policy.min_up_s
+
+
+class Outages:
+    """One camera's outages. `update` is called at every change of state and about ten times a second."""
+
+    def __init__(self, policy: OutagePolicy) -> None:
+        self._trouble = Trouble(policy)
 
     def update(self, state: CameraState, now: float) -> Outage | None:
         """What is to be told at `now` (monotonic seconds), or None."""
-        kind = "out" if state.state in _OUT else state.state
-        before = "out" if self._state in _OUT else self._state
-        if self._state_at is None or kind != before:
-            self._state_at = now
-        self._state = state.state
-        return self._decide(state, now - self._state_at, now)
+        wrong = None if state.state == "connecting" else state.state in _OUT
+        told = self._trouble.update(wrong, now)
+        if told is None:
+            return None
+        trouble, kind = self._trouble, "camera.down" if told == "began" else "camera.up"
+        flapping, count = trouble.flapping(now), trouble.count
+        trouble.count = 0
+        return Outage(kind, state.camera, state.state, state.reason, trouble.lasted_s, flapping, count)
 
-    def _decide(self, state: CameraState, held_s: float, now: float) -> Outage | None:
-        if state.state in _OUT and self._down_at is None and held_s >= self._policy.min_out_s:
-            self._down_at = now
-            self._told.append(now)
-            return Outage("camera.down", state.camera, state.state, state.reason, 0.0, self._flapping(now))
-        if state.state == "live" and self._down_at is not None and held_s >= self._needed_s(now):
-            lasted_s, self._down_at = now - self._down_at, None
-            return Outage("camera.up", state.camera, state.state, state.reason, lasted_s, self._flapping(now))
-        return None
 
-    def _flapping(self, now: float) -> bool:
-        full = len(self._told) == self._told.maxlen
-        return full and now - self._told[0] <= self._policy.flap_window_s
+class HealthChanges:
+    """What one camera's findings are worth telling. Durations were kept by `health.Health` already."""
 
-    def _needed_s(self, now: float) -> float:
-        return self._policy.settle_s if self._flapping(now) else self._policy.min_up_s
+    def __init__(self, camera: str, policy: OutagePolicy) -> None:
+        self._camera = camera
+        self._policy = OutagePolicy(0.0, 0.0, policy.flaps, policy.flap_window_s, policy.settle_s)
+        self._troubles: dict[str, Trouble] = {}
+        self._last: dict[str, Finding] = {}
+
+    def update(self, findings: tuple[Finding, ...], now: float) -> list[HealthChange]:
+        """What is to be told at `now` (monotonic seconds)."""
+        here = {finding.kind: finding for finding in findings}
+        self._last |= here
+        for kind in here.keys() - self._troubles.keys():
+            self._troubles[kind] = Trouble(self._policy)
+        return [
+            self._change(kind, trouble, told == "began", now)
+            for kind, trouble in self._troubles.items()
+            if (told := trouble.update(kind in here, now)) is not None
+        ]
+
+    def _change(self, kind: str, trouble: Trouble, began: bool, now: float) -> HealthChange:
+        count, trouble.count = trouble.count, 0
+        return HealthChange(
+            self._camera, self._last[kind], began, trouble.lasted_s, trouble.flapping(now), count
+        )

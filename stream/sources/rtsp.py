@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -54,9 +55,13 @@ class Connection:
             "probesize": "32768",
             "timeout": str(int(2e6 * deadlines.connect_s)),  # FFmpeg's own, in µs, is only a safety net
         }
-        if self.ca_file is not None:
-            options |= {"ca_file": str(self.ca_file), "tls_verify": "1"}
+        if self.url.url.startswith("rtsps:"):
+            options |= {"tls_verify": "0"} if self.ca_file is None else self._checked()
         return options
+
+    def _checked(self) -> dict[str, str]:
+        host = urlsplit(self.url.url).hostname or ""
+        return {"tls_verify": "1", "ca_file": str(self.ca_file), "verifyhost": host}
 
 
 class RtspSource:

@@ -5,11 +5,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
+import numpy as np
 import pytest
 
 from engine.core import Frame
 from stream.camera import MAX_ABANDONED, Camera, CameraPolicy
 from stream.condition import CameraState
+from stream.health import HealthLimits
+from stream.outages import HealthChange
 from stream.sources.base import Deadlines, Ended, Refused, Sink, Stalled, Unreachable
 from tests.puppets import Puppet, Puppets, picture, until
 
@@ -168,6 +171,35 @@ async def test_down_is_said_after_its_time_and_told_as_an_outage() -> None:
     await until(lambda: told)
     assert (told[0].kind, told[0].state) == ("camera.down", "down")
     await camera.stop()
+
+
+async def test_a_dark_camera_is_told_once_it_lasted() -> None:
+    told: list[HealthChange] = []
+    puppets, limits = Puppets(), HealthLimits(min_duration_s=0.0)
+    policy = CameraPolicy(limits=limits)
+    camera = Camera("top", puppets, offer=lambda frame: None, policy=policy, on_health=told.append)
+    await camera.start()
+    await until(lambda: puppets.made)
+    puppets.now.show(np.zeros((48, 64, 3), np.uint8))
+    await until(lambda: told)
+    await camera.stop()
+    assert (told[0].finding.kind, told[0].began) == ("dark", True)
+
+
+async def test_a_bug_in_what_the_camera_calls_is_not_silent() -> None:
+    def buggy(state: CameraState) -> None:
+        if state.state == "live":
+            raise KeyError("bug")
+
+    puppets = Puppets()
+    camera = Camera("top", puppets, offer=lambda frame: None, on_state=buggy)
+    await camera.start()
+    await until(lambda: puppets.made)
+    puppets.now.show(picture(1))
+    await until(lambda: camera.died)
+    puppets.now.released.set()
+    with pytest.raises(KeyError):
+        await camera.stop()
 
 
 async def test_a_recording_that_ended_is_not_tried_again() -> None:

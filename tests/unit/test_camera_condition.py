@@ -1,5 +1,6 @@
 from stream.condition import CameraState, Condition, State
-from stream.outages import Outage, OutagePolicy, Outages
+from stream.health import Finding
+from stream.outages import HealthChanges, Outage, OutagePolicy, Outages
 from stream.sources.base import Ended, Refused, Stalled
 from stream.thinning import Thinning
 
@@ -117,6 +118,21 @@ def test_a_flapping_camera_stays_down_until_it_settles() -> None:
     assert [outage.kind for outage in outages] == ["camera.down", "camera.up"] * 3
     assert [outage.flapping for outage in outages] == [False] * 4 + [True] * 2
     assert outages[-1].lasted_s > 200
+
+
+def test_a_finding_is_told_when_it_begins_and_when_it_ends() -> None:
+    changes, dark = HealthChanges("top", OutagePolicy()), Finding("dark", "the picture is dark")
+    told = [changes.update(findings, now) for now, findings in enumerate([(), (dark,), (dark,), (), ()])]
+    assert [[change.began for change in step] for step in told] == [[], [True], [], [False], []]
+    assert told[3][0].lasted_s == 2.0
+
+
+def test_a_finding_that_flaps_is_told_a_few_times_and_then_held() -> None:
+    changes, dark = HealthChanges("top", OutagePolicy(flaps=2, settle_s=50.0)), Finding("dark", "dark")
+    told = [change for now in range(100) for change in changes.update((dark,) * (now % 2), float(now))]
+    told += [change for now in range(100, 200) for change in changes.update((), float(now))]
+    assert [change.began for change in told] == [True, False, True, False]
+    assert told[-1].count == 48
 
 
 def test_thinning_keeps_the_rate_on_average_in_spite_of_jitter() -> None:
