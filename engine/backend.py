@@ -1,14 +1,31 @@
 """What a runner needs of whatever multiplies the matrices."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from .artifact import Artifact
+from .images import Pixels
 
-# Teacher features and prepared networks belong to the back end that made them; nobody else looks inside.
+# Pictures and features on the device belong to the back end that made them; nobody else looks inside.
+Images = Any
 Features = Any
-Network = Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """One camera's network, ready to run.
+
+    `teacher` names the features it wants: cameras with the same one share a teacher forward. `network` is
+    the back
+    end's own; `note` says in words how it runs, and why not faster, for `linewatch doctor` and logs.
+    """
+
+    teacher: str
+    network: Any
+    note: str = ""
 
 
 class Backend(Protocol):
@@ -17,16 +34,24 @@ class Backend(Protocol):
     `prepare` may be called from any thread and may be slow; the other methods only from the device thread.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What computes, on what, in which precision."""
+
     device: torch.device
 
-    def prepare(self, artifact: Artifact) -> Network:
-        """Get a model ready; refuses (ArtifactError, TeacherError) one that doesn't fit or doesn't agree."""
+    def prepare(self, artifact: Artifact) -> Prepared:
+        """Get a model ready. Raises ArtifactError or TeacherError for one that doesn't fit."""
 
-    def features(self, teacher: str, images: torch.Tensor) -> Features:
-        """Images (N, 3, P, P) float32 in [0, 1] to that teacher's features of all N."""
+    def upload(self, squares: Sequence[Pixels]) -> Images:
+        """N pictures (P, P, 3) uint8 RGB to the device."""
+
+    def features(self, teacher: str, images: Images) -> Features:
+        """That teacher's features of all N pictures."""
 
     def raw_maps(
-        self, networks: list[tuple[Network, slice]], images: torch.Tensor, features: Features
+        self, networks: Sequence[tuple[Prepared, slice]], images: Images, features: Features
     ) -> torch.Tensor:
-        """(N, P, P) float32: each network looks at its own slice; the slices cover 0…N in order."""
+        """(N, P, P) float32 on `device`: each network looks at its own slice; the slices cover 0…N in
+        order.
+        """

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 import torch
 
 from .artifact import Artifact
+from .backend import Prepared
 from .core import ModelInfo
 from .errors import ArtifactError
 from .zones import Point, zone
@@ -48,14 +48,16 @@ class Entry:
     tuning: CameraTuning
     info: ModelInfo
     zone: torch.Tensor | None
-    network: Any
+    network: Prepared
 
     @property
     def min_cells(self) -> int:
         return self.artifact.calibration.min_area_px
 
 
-Prepare = Callable[[Artifact], Any]
+# What stands in an entry until a runner serves the library.
+_UNPREPARED = Prepared("", None)
+Prepare = Callable[[Artifact], Prepared]
 
 
 class Library:
@@ -85,7 +87,7 @@ class Library:
         Raises ArtifactError or TeacherError if the model can't run here; the old one goes on.
         """
         with self._changing:
-            network = self._prepare(artifact) if self._prepare else None
+            network = self._prepare(artifact) if self._prepare else _UNPREPARED
             return self._place(_entry(camera, artifact, tuning or CameraTuning(), network))
 
     def tune(self, camera: str, tuning: CameraTuning) -> ModelInfo:
@@ -111,7 +113,7 @@ class Library:
         return entry.info
 
 
-def _entry(camera: str, artifact: Artifact, tuning: CameraTuning, network: Any) -> Entry:
+def _entry(camera: str, artifact: Artifact, tuning: CameraTuning, network: Prepared) -> Entry:
     info = artifact.info(_threshold(artifact, tuning))
     cells = zone(tuning.roi, tuning.masks, (artifact.input_px, artifact.input_px))
     if cells is not None and not cells.any():

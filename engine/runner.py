@@ -17,7 +17,7 @@ from . import regions
 from .backend import Backend
 from .core import Batch, Defect, Frame, Inspection
 from .errors import ArtifactError, DeviceError
-from .images import to_device, to_square
+from .images import to_square
 from .library import Entry, Library
 from .torch_backend import TorchBackend
 from .xp import library_for
@@ -31,6 +31,8 @@ class _Group:
 
     `places[i]` is where frame i stood in the batch.
     """
+
+    teacher: str
 
     frames: tuple[Frame, ...]
     entries: tuple[Entry, ...]
@@ -101,11 +103,11 @@ class Runner:
 
     def _run_group(self, group: _Group, started: float) -> list[Inspection]:
         watch = _Stopwatch(self.device)
-        first = group.entries[0].artifact
-        squares = [to_square(frame.pixels, first.input_px) for frame in group.frames]
-        images = to_device(squares, self.device)
+        input_px = group.entries[0].artifact.input_px
+        squares = [to_square(frame.pixels, input_px) for frame in group.frames]
+        images = self.backend.upload(squares)
         watch.lap("upload")
-        features = self.backend.features(first.teacher, images)
+        features = self.backend.features(group.teacher, images)
         watch.lap("teacher")
         networks = [(entry.network, part) for entry, part in group.slices()]
         raw = self.backend.raw_maps(networks, images, features)
@@ -174,13 +176,14 @@ def usable_cores() -> int:
 def _groups(frames: Sequence[Frame], entries: Entries) -> list[_Group]:
     keyed: dict[tuple[str, int], dict[str, list[int]]] = {}
     for place, frame in enumerate(frames):
-        artifact = entries[frame.camera].artifact
-        keyed.setdefault((artifact.teacher, artifact.input_px), {}).setdefault(frame.camera, []).append(place)
+        entry = entries[frame.camera]
+        key = (entry.network.teacher, entry.artifact.input_px)
+        keyed.setdefault(key, {}).setdefault(frame.camera, []).append(place)
     groups = []
-    for cameras in keyed.values():
+    for (teacher, _), cameras in keyed.items():
         places = [place for same in cameras.values() for place in same]
         together = tuple(frames[place] for place in places)
-        groups.append(_Group(together, tuple(entries[f.camera] for f in together), tuple(places)))
+        groups.append(_Group(teacher, together, tuple(entries[f.camera] for f in together), tuple(places)))
     return groups
 
 

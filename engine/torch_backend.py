@@ -1,7 +1,7 @@
 """Teacher and camera networks in torch, on a CPU or a CUDA device."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .artifact import Artifact
+from .backend import Prepared
 from .errors import ArtifactError
+from .images import Pixels, to_device
 from .model.dmdd import build_network
 from .model.precision import cpu_has_bf16
 from .model.teacher import build_teacher
@@ -18,12 +20,14 @@ from .parity import Gap, probe_pictures
 TensorFeatures = tuple[torch.Tensor, ...]
 BuildTeacher = Callable[[str, Path | None], nn.Module]
 BuildNetwork = Callable[[str], nn.Module]
+_IN_BF16, _IN_FLOAT32 = "bf16", "float32"
 
 
 class TorchBackend:
     """Channels-last, batch norms folded, bfloat16 where the device computes in it and the answers agree.
 
-    `teacher_weights` names files of teachers that don't come from a package.
+    `teacher_weights` names files of teachers that don't come from a package. `bf16` None means: where it
+    pays.
     """
 
     def __init__(
@@ -40,17 +44,23 @@ class TorchBackend:
         self._make_teacher, self._make_network = make_teacher, make_network
         self._teachers: dict[str, nn.Module] = {}
         self._loading = threading.Lock()
-        self.bf16 = bf16 if bf16 is not None else device.type == "cuda" or cpu_has_bf16()
+        self._bf16 = bf16 if bf16 is not None else device.type == "cuda" or cpu_has_bf16()
 
     @property
     def name(self) -> str:
-        return f"torch {self.device.type} {'bf16' if self.bf16 else 'float32'}"
+        return f"torch {self.device.type} {_IN_BF16 if self._bf16 else _IN_FLOAT32}"
 
-    def prepare(self, artifact: Artifact) -> nn.Module:
-        """Build, load and fold the network; if it disagrees with itself in bfloat16, all run in float32 from
-        now on."""
-        teacher = self._teacher(artifact.teacher)
-        _check_teacher(artifact, teacher)
+    def teacher(self, name: str) -> nn.Module:
+        """The teacher on the device, loaded once; any thread. Raises TeacherError."""
+        with self._loading:
+            if name not in self._teachers:
+                teacher = self._make_teacher(name, self._weights.get(name)).eval().requires_grad_(False)
+                self._teachers[name] = _placed(teacher, self.device)
+            return self._teachers[name]
+
+    def network(self, artifact: Artifact) -> nn.Module:
+        """The camera's network on the device, batch norms folded. Raises ArtifactError, TeacherError."""
+        _check_teacher(artifact, self.teacher(artifact.teacher))
         network = self._make_network(artifact.size)
         try:
             network.load_state_dict(dict(artifact.state))
@@ -60,40 +70,60 @@ class TorchBackend:
             ) from error
         network.requires_grad_(False).eval()
         fold_batch_norms(network)
-        network = _placed(network, self.device)
-        if self.bf16 and not self._agrees_in_bf16(artifact, teacher, network):
-            # For everybody: the teacher runs once for all cameras, in one precision.
-            self.bf16 = False
-        return network
+        return _placed(network, self.device)
+
+    def prepare(self, artifact: Artifact) -> Prepared:
+        """A model that disagrees with itself in bfloat16 runs in float32, with a teacher forward of its
+        own.
+        """
+        network = self.network(artifact)
+        if not self._bf16:
+            return Prepared(_key(artifact.teacher, _IN_FLOAT32), network, self.name)
+        gap = self._gap(artifact, network)
+        precision = _IN_FLOAT32 if gap.is_wide else _IN_BF16
+        return Prepared(
+            _key(artifact.teacher, precision), network, f"torch {self.device.type} {precision} ({gap})"
+        )
+
+    def upload(self, squares: Sequence[Pixels]) -> torch.Tensor:
+        return to_device(squares, self.device)
 
     def features(self, teacher: str, images: torch.Tensor) -> TensorFeatures:
-        with torch.inference_mode(), self._precision(self.bf16):
-            return tuple(self._teachers[teacher](images))
+        name, _, precision = teacher.partition("/")
+        with torch.inference_mode(), self._autocast(precision):
+            return tuple(self._teachers[name](images))
 
     def raw_maps(
-        self, networks: list[tuple[nn.Module, slice]], images: torch.Tensor, features: TensorFeatures
+        self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
     ) -> torch.Tensor:
-        with torch.inference_mode(), self._precision(self.bf16):
-            maps = [network(images[part], tuple(f[part] for f in features)) for network, part in networks]
-        return torch.cat(maps).float() if len(maps) > 1 else maps[0].float()
+        _, _, precision = networks[0][0].teacher.partition("/")
+        with torch.inference_mode(), self._autocast(precision):
+            maps = [p.network(images[part], tuple(f[part] for f in features)) for p, part in networks]
+        return torch.cat(maps).float()
 
-    def _precision(self, bf16: bool) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+    def reference(self, artifact: Artifact, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Float32 raw maps (N, P, P) on the host: what every faster way must agree with."""
+        return self._answer(artifact, network, images, _IN_FLOAT32)
 
-    def _teacher(self, name: str) -> nn.Module:
-        with self._loading:
-            if name not in self._teachers:
-                teacher = self._make_teacher(name, self._weights.get(name)).eval().requires_grad_(False)
-                self._teachers[name] = _placed(teacher, self.device)
-            return self._teachers[name]
-
-    def _agrees_in_bf16(self, artifact: Artifact, teacher: nn.Module, network: nn.Module) -> bool:
+    def _gap(self, artifact: Artifact, network: nn.Module) -> Gap:
         images = probe_pictures(artifact.input_px).to(self.device)
-        answers = []
-        for bf16 in (False, True):
-            with torch.inference_mode(), self._precision(bf16):
-                answers.append(network(images, tuple(teacher(images))).float().cpu())
-        return not Gap.between(answers[0], answers[1], artifact).is_wide
+        exact = self.reference(artifact, network, images)
+        return Gap.between(exact, self._answer(artifact, network, images, _IN_BF16), artifact)
+
+    def _answer(
+        self, artifact: Artifact, network: nn.Module, images: torch.Tensor, precision: str
+    ) -> torch.Tensor:
+        teacher = self.teacher(artifact.teacher)
+        with torch.inference_mode(), self._autocast(precision):
+            raw: torch.Tensor = network(images, tuple(teacher(images)))
+        return raw.float().cpu()
+
+    def _autocast(self, precision: str) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == _IN_BF16)
+
+
+def _key(teacher: str, precision: str) -> str:
+    return f"{teacher}/{precision}"
 
 
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:
@@ -111,8 +141,9 @@ def _check_teacher(artifact: Artifact, teacher: nn.Module) -> None:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution before it, wherever they follow each other in an
-    nn.Sequential."""
+    """Fold each batch norm into the convolution before it, where they follow each other in an
+    nn.Sequential.
+    """
     for child in module.children():
         fold_batch_norms(child)
     if not isinstance(module, nn.Sequential):

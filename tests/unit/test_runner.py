@@ -63,7 +63,7 @@ def test_the_teacher_looks_once_for_all_cameras_that_share_it() -> None:
     used = runner(a=ANY_SIZE, b=ANY_SIZE)
     backend = used.backend
     assert isinstance(backend, TorchBackend)
-    teacher = backend._teacher("tiny")
+    teacher = backend.teacher("tiny")
     assert isinstance(teacher, TinyTeacher)
     teacher.batches.clear()
     used.run(Batch((frame("a"), frame("b"), frame("a", seq=2))))
@@ -190,7 +190,7 @@ def test_warming_up_runs_every_model_alone_and_together() -> None:
     used = runner(a=ANY_SIZE, b=ANY_SIZE)
     backend = used.backend
     assert isinstance(backend, TorchBackend)
-    teacher = backend._teacher("tiny")
+    teacher = backend.teacher("tiny")
     assert isinstance(teacher, TinyTeacher)
     used.warm_up(max_batch=4)
     assert teacher.batches[-3:] == [1, 1, 2]
