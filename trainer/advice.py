@@ -23,7 +23,7 @@ _NAMED = 5
 Picture = NDArray[np.uint8]
 
 
-def advise(names: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
+def advise(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[str]:
     """On good pictures (P, P, 3) uint8 RGB, before training: how many, how sharp, how different."""
     found = few(len(pictures))
     if names_blurred := blurred(names, pictures):
@@ -44,7 +44,7 @@ def few(count: int) -> list[str]:
     return [f"There are only {count} good pictures: {ENOUGH} or more would give fewer false alarms."]
 
 
-def blurred(names: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
+def blurred(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[str]:
     """Pictures whose edges (variance of the Laplacian) have less than a quarter of the median picture's
     strength.
     """
@@ -55,7 +55,7 @@ def blurred(names: Sequence[str], pictures: Sequence[Picture]) -> list[str]:
     return [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
 
 
-def near_copies(pictures: Sequence[Picture]) -> int:
+def near_copies(pictures: Sequence[Picture] | Picture) -> int:
     """How many differ from some earlier picture by less than a grey level on average, seen at 32x32."""
     side = (_SAME_SIDE_PX, _SAME_SIDE_PX)
     small = [

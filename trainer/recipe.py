@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from engine.model.precision import autocast
 from engine.model.teacher import TEACHERS, Teacher, build_teacher
 
 from . import synthesis as synth
+from .advice import advise
 from .bank import build_bank, set_teacher_scale
 from .calibrate import calibrate
 from .dataset import GoodPictures, load_good, load_textures
@@ -61,6 +62,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note) -> Artifact:
     begin = time.monotonic()
     device = choose_device(wish.device)
     good = load_good(wish.data, wish.input_px)
+    good = replace(good, notes=(*good.notes, *advise(good.names, good.pixels)))
     for sentence in good.notes:
         note(sentence)
     training, held_out = good.split()

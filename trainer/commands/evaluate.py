@@ -11,8 +11,6 @@ from .places import add_models, models_folder, teacher_file
 if TYPE_CHECKING:
     from engine.artifact import Artifact
 
-    from ..evaluate import Evaluation
-
 HELP = "measure a model on test pictures with masks"
 
 _FIRST = (
@@ -28,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, help="another alarm level, a raw map value")
     parser.add_argument("--original", action="store_true", help="also at the pictures' own sizes")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write report.html here")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="the report (the model's report.html)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     parser.add_argument(
         "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
@@ -42,6 +40,7 @@ def main(args: argparse.Namespace) -> int:
 
     from ..evaluate import evaluate
     from ..predict import model_of
+    from ..present import REPORT, keep_report, present
     from ..recipe import choose_device
     from ..testset import load_test
 
@@ -50,11 +49,13 @@ def main(args: argparse.Namespace) -> int:
     pictures = load_test(args.data, model.input_px)
     predict = model_of(model, choose_device(args.device), teacher_file(args))
     found = evaluate(predict, model.calibration, pictures, threshold=args.threshold, original=args.original)
-    warnings = [*_overlap(model, [p.path.name for p in pictures], args.data), *found.warnings]
+    overlap = _overlap(model, args.data)
+    warnings = [*overlap, *found.warnings]
     for sentence in warnings:
         print(sentence, file=sys.stderr)
-    if args.report is not None:
-        _write_report(args.report, model, found, warnings[: len(warnings) - len(found.warnings)])
+    report = present(model, predict, found, overlap)
+    for sentence in keep_report(report, args.report or folder / REPORT):
+        print(sentence, file=sys.stderr)
     _show({"artifact": str(folder), **_ordered(found.results), "warnings": warnings}, args.json)
     return 0
 
@@ -69,19 +70,12 @@ def _folder(args: argparse.Namespace) -> Path:
     return resolve(models_folder(args), args.artifact)
 
 
-def _overlap(model: "Artifact", names: list[str], data: Path) -> list[str]:
+def _overlap(model: "Artifact", data: Path) -> list[str]:
     """A warning where the test pictures lie in the very folder that the model was trained on."""
     trained = str(model.trained_on.get("folder", ""))
     if trained and Path(trained).resolve() == (data / "test" / "good").resolve():
         return ["The model was trained on this folder's good test pictures: its numbers are too good."]
     return []
-
-
-def _write_report(path: Path, model: "Artifact", found: "Evaluation", warnings: list[str]) -> None:
-    from ..report import Report, write_report
-
-    title = f"Linewatch · {model.name}@{model.version} · test"
-    write_report(Report(title, model.calibration, tested=found, warnings=warnings), path)
 
 
 def _ordered(results: dict[str, Any]) -> dict[str, Any]:

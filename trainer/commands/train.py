@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .places import add_models, models_folder
+
 if TYPE_CHECKING:
     from engine.artifact import Artifact
 
@@ -30,13 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, help="training steps (900 on a CPU, 6000 on a GPU)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same model (0)")
-    parser.add_argument("--models", type=Path, help="folder of models (the config's, else ./models)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     parser.add_argument("--input-px", type=int, default=256, help="side of the network's picture (256)")
     parser.add_argument("--textures", type=Path, metavar="DIR", help="further texture pictures, such as DTD")
     parser.add_argument("--foreground", choices=("auto", "on", "off"), default="auto", help="find the part")
     parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    add_models(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,11 +48,13 @@ def main(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     artifact.check_name(args.name)
-    models = args.models or _models_folder()
+    models = models_folder(args)
     with _Bar() as bar:
         made = make_model(_wish(args), bar.on_progress, _note)
     folder = artifact.save(made, models, promote=not args.no_promote)
-    report = _report(artifact.load(folder), folder, time.monotonic() - begin)
+    saved = artifact.load(folder)
+    _present(saved, folder, args)
+    report = _report(saved, folder, time.monotonic() - begin)
     if args.json:
         print(json.dumps(report))
     else:
@@ -92,8 +96,16 @@ def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]
     }
 
 
-def _models_folder() -> Path:
-    return Path("models")
+def _present(saved: "Artifact", folder: Path, args: argparse.Namespace) -> None:
+    """report.html beside the model, and a word on good pictures that may not be good."""
+    from ..predict import model_of
+    from ..present import REPORT, keep_report, present, stray
+    from ..recipe import choose_device
+
+    predict = model_of(saved, choose_device(args.device), args.teacher_weights)
+    warnings = stray(saved, predict)
+    for sentence in (*warnings, *keep_report(present(saved, predict, warnings=warnings), folder / REPORT)):
+        _note(sentence)
 
 
 def _note(sentence: str) -> None:

@@ -1,0 +1,60 @@
+"""`linewatch evaluate` with the real network: the keys of the contract, and a report beside the model."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from config.cli import main as linewatch
+from engine.artifact import save
+from tests.models import bright_spot, tiny_artifact
+
+_KEYS = [
+    *("artifact", "image_auroc", "pixel_auroc", "ap", "pro", "pro_per_image", "aupimo", "threshold"),
+    *("false_alarm_rate", "recall_at_threshold", "good", "defective", "ms_per_frame"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two plain pictures and one with a bright spot."""
+    root = tmp_path_factory.mktemp("data")
+    for folder in ("test/good", "test/spot", "ground_truth/spot"):
+        (root / folder).mkdir(parents=True)
+    spot = bright_spot()
+    for i in range(2):
+        cv2.imwrite(str(root / f"test/good/{i}.png"), np.full_like(spot, 20 + i))
+    cv2.imwrite(str(root / "test/spot/0.png"), spot)
+    cv2.imwrite(str(root / "ground_truth/spot/0_mask.png"), (spot[..., 0] > 100).astype(np.uint8) * 255)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tiny_artifact(name="top", real="lite"), tmp_path_factory.mktemp("models"))
+
+
+def test_evaluate_prints_the_agreed_keys_and_leaves_a_report_beside_the_model(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert linewatch(["evaluate", str(model), "--data", str(data), "--device", "cpu", "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out.splitlines()[-1])
+    assert list(told)[: len(_KEYS)] == _KEYS
+    assert (told["artifact"], told["good"], told["defective"], told["aupimo"]) == (str(model), 2, 1, None)
+    assert "only 2 good test pictures" in err
+    assert "spot/0.png" in (model / "report.html").read_text()
+
+
+def test_a_mask_of_another_size_is_one_sentence_and_exit_2(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test/spot").mkdir(parents=True)
+    (tmp_path / "ground_truth/spot").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "test/spot/0.png"), bright_spot())
+    cv2.imwrite(str(tmp_path / "ground_truth/spot/0_mask.png"), np.zeros((10, 10), np.uint8))
+    assert linewatch(["evaluate", str(model), "--data", str(tmp_path)]) == 2
+    sentence = capsys.readouterr().err
+    assert "is 10x10 pixels, its picture 96x64" in sentence and sentence.count("\n") == 1
