@@ -44,7 +44,7 @@ def opening(error: Exception, where: str) -> SourceError:
         return Unreachable(f"{where}: no answer in time")
     if isinstance(error, av.error.EOFError):
         return Unreachable(f"{where}: hung up before it sent anything")
-    return Unreachable(f"{where}: {_system(error)}")
+    return Unreachable(f"{where}: {_system(error, where)}")
 
 
 def reading(error: Exception, where: str) -> SourceError:
@@ -55,11 +55,13 @@ def reading(error: Exception, where: str) -> SourceError:
         return Ended(f"{where}: the camera closed the stream")
     if isinstance(error, av.error.InvalidDataError):
         return Broken(f"{where} sent data that cannot be decoded")
-    return Unreachable(f"{where}: {_system(error)}")
+    return Unreachable(f"{where}: {_system(error, where)}")
 
 
-def _system(error: Exception) -> str:
+def _system(error: Exception, where: str) -> str:
     number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EIO and where.startswith("rtsps:"):
+        return "no secure connection; wrong host, no TLS there, or its certificate is not by tls_ca_file"
     if number in _BY_ERRNO:
         return _BY_ERRNO[number]
     if number is not None and number > 0:

@@ -1,11 +1,23 @@
 """RTSP over real sockets: the camera simulator, what it does wrong, and what we make of it."""
 
+import asyncio
 import contextlib
+import ipaddress
+import random
 import socket
+import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from config.sources import RtspSource as RtspSettings
@@ -13,11 +25,11 @@ from engine.core import Frame
 from stream.camera import Camera, CameraPolicy
 from stream.condition import CameraState
 from stream.sim.auth import Credentials
-from stream.sources.base import build
+from stream.sources.base import SourceError, build
 from tests.puppets import until
 from tests.servers import RunningSim, rtsp_sim
 
-WHO = Credentials("ins:pect@1".replace(":", ""), "p@:/%#? ü")
+WHO = Credentials("inspect@1", "p@:/%#? ü")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +65,7 @@ async def watching(
     who: Credentials | None = None,
     read_timeout_s: float = 1.0,
     policy: CameraPolicy | None = None,
+    tls_ca_file: Path | None = None,
 ) -> AsyncIterator[Watched]:
     settings = RtspSettings(
         type="rtsp",
@@ -62,6 +75,7 @@ async def watching(
         password=SecretStr(who.password) if who else None,
         connect_timeout_s=2.0,
         read_timeout_s=read_timeout_s,
+        tls_ca_file=tls_ca_file,
     )
     watched = Watched(settings, policy or CameraPolicy(fps=20, down_after_s=2.0))
     await watched.camera.start()
@@ -74,20 +88,19 @@ async def watching(
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 async def test_pictures_come_at_native_size_and_in_time(sim: RunningSim, transport: str) -> None:
     async with watching(sim.url(), transport=transport) as top:
-        await until(lambda: len(top.frames) > 20)
+        await until(lambda: top.frames and top.frames[-1].clock == "camera")
         frame = top.frames[-1]
         assert frame.pixels.shape == (240, 320, 3)
-        assert frame.clock == "camera"
         assert abs(frame.taken_at - time.time()) < 0.5
         assert transport.upper() in top.camera.state.reason
 
 
 async def test_decimation_leaves_out_before_conversion(sim: RunningSim) -> None:
     async with watching(sim.url(), policy=CameraPolicy(fps=5)) as top:
-        await until(lambda: top.camera.stats().received >= 40)
+        await until(lambda: top.camera.stats().received >= 20)
         stats = top.camera.stats()
         assert stats.offered + stats.decimated in (stats.received, stats.received - 1)  # one is on its way
-        assert 8 <= stats.offered <= 13
+        assert 4 <= stats.offered <= 8
 
 
 @pytest.mark.parametrize("scheme", ["basic", "digest"])
@@ -148,8 +161,8 @@ async def test_a_killed_connection_comes_back_within_three_seconds_and_frames_co
 async def test_a_short_pause_is_no_reconnect(sim: RunningSim) -> None:
     async with watching(sim.url(), read_timeout_s=3.0) as top:
         await until(lambda: top.is_("live"))
-        sim.set("stall", 0.8)
-        count = top.camera.stats().received + 20
+        sim.set("stall", 0.6)
+        count = top.camera.stats().received + 5
         await until(lambda: top.camera.stats().received > count)
         assert top.camera.stats().reconnects == {}
 
@@ -165,7 +178,7 @@ async def test_a_stalled_server_is_left_after_the_read_deadline(sim: RunningSim)
 async def test_a_camera_that_sends_one_picture_for_ever_is_frozen(sim: RunningSim) -> None:
     async with watching(sim.url(), policy=CameraPolicy(fps=20, frozen_after_s=0.6)) as top:
         await until(lambda: top.is_("live"))
-        sim.set("freeze", 4.0)
+        sim.set("freeze", 3.0)
         await until(lambda: top.is_("frozen"))
         await until(lambda: top.is_("live"))
         assert top.camera.stats().reconnects == {}
@@ -174,19 +187,115 @@ async def test_a_camera_that_sends_one_picture_for_ever_is_frozen(sim: RunningSi
 async def test_garbage_is_survived(sim: RunningSim) -> None:
     async with watching(sim.url()) as top:
         await until(lambda: top.is_("live"))
-        sim.set("garbage", 1.5)
+        sim.set("garbage", 0.8)
         count = len(top.frames)
-        await until(lambda: top.camera.stats().received > count + 40, within_s=10)
+        await until(lambda: top.camera.stats().received > count + 25, within_s=10)
         await until(lambda: top.is_("live"))
 
 
+async def test_a_camera_that_changes_its_resolution_goes_on_without_a_reconnect() -> None:
+    with rtsp_sim(fps=20) as sim:
+        async with watching(sim.url()) as top:
+            await until(lambda: top.is_("live"))
+            sim.set("size", "480x360")
+            await until(lambda: top.frames[-1].pixels.shape == (360, 480, 3))
+            assert top.camera.stats().reconnects == {}
+            assert top.camera.stats().size == (480, 360)
+
+
+async def test_lost_packets_cost_pictures_and_nothing_else() -> None:
+    with rtsp_sim(fps=20) as sim:
+        sim.set("lose", 0.05)
+        async with watching(sim.url(), transport="udp") as top:
+            await until(lambda: len(top.frames) > 20, within_s=10)
+            assert top.camera.stats().reconnects == {}
+
+
+@pytest.mark.parametrize(("signed_by", "state"), [(None, "live"), ("own", "live"), ("other", "connecting")])
+async def test_rtsps_checks_the_camera_s_certificate_if_it_is_told_by_whom(
+    tmp_path: Path, signed_by: str | None, state: str
+) -> None:
+    certificate(tmp_path, "own")
+    certificate(tmp_path, "other")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem", tmp_path / "own.key")
+    ca_file = tmp_path / f"{signed_by}.pem" if signed_by else None
+    with rtsp_sim(fps=20, tls=context) as sim:
+        async with watching(sim.url(), tls_ca_file=ca_file) as top:
+            await until(lambda: top.is_("live") or top.camera.stats().reconnects)
+            assert top.camera.state.state == state
+            assert ("certificate" in top.camera.state.reason) == (signed_by == "other")
+
+
+def certificate(folder: Path, name: str) -> None:
+    """A certificate for 127.0.0.1 that nobody signed but itself (NAME.pem), and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(here, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    (folder / f"{name}.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+
+
+async def test_whatever_a_server_answers_is_an_error_in_words_and_never_a_crash() -> None:
+    rng = random.Random(1)
+    answers = [rng.randbytes(rng.randrange(200)) for _ in range(20)]
+    answers += [
+        b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 99999999\r\n\r\nv=0\r\n",
+        b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Type: application/sdp\r\nContent-Length: 4\r\n\r\nv=0\n" * 4,
+        b"RTSP/1.0 500 Oh\r\nCSeq: 1\r\n\r\n",
+        b"$" * 5000,
+        b"HTTP/1.1 200 OK\r\n\r\n<html>",
+    ]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(2000)
+        writer.write(answers.pop())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/top"
+    async with server:
+        while answers:
+            settings = RtspSettings(type="rtsp", url=url, connect_timeout_s=0.5)
+            with pytest.raises(SourceError, match=r"127\.0\.0\.1"):
+                await asyncio.to_thread(build("top", settings).run, Deaf(), threading.Event())
+
+
+class Deaf:
+    """A sink for sources that never get so far."""
+
+    def connected(self, what: str) -> None: ...
+
+    def alive(self) -> None: ...
+
+    def due(self, taken_at: float) -> bool:
+        return False
+
+    def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None: ...
+
+    def skipped(self, why: str) -> None: ...
+
+    def clock(self, offset_s: float) -> None: ...
+
+
 async def test_a_server_that_is_gone_and_returns_is_found_again() -> None:
-    with rtsp_sim() as first:
-        port = first.port
+    with rtsp_sim(fps=20) as first:
         async with watching(first.url(), policy=CameraPolicy(down_after_s=0.6)) as top:
             await until(lambda: top.is_("live"))
             first.set("refuse", 1.2)
             await until(lambda: top.is_("down"))
             await until(lambda: top.is_("live"))
         assert top.camera.stats().reconnects["ended"] == 1
-        assert port == first.port
