@@ -129,10 +129,12 @@ class Child:
             await asyncio.gather(drained, return_exceptions=True)
 
 
-def peak_rss_mb(pid: int) -> float:
-    """The most memory that a running process ever had, from /proc; 0 where there is none."""
+def memory_mb(pid: int) -> tuple[float, float]:
+    """Memory that a running process has now, and the most it ever had; zeros where there is no /proc."""
+    said: dict[str, float] = {}
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024.0
-    return 0.0
+            name, _, value = line.partition(":")
+            if name in ("VmRSS", "VmHWM"):
+                said[name] = int(value.split()[0]) / 1024.0
+    return said.get("VmRSS", 0.0), said.get("VmHWM", 0.0)

@@ -22,7 +22,7 @@ from ..delivery import run_file
 from ..outbox import last_seqs
 from ..sim import schedule
 from . import stage
-from .children import Child, peak_rss_mb
+from .children import Child, memory_mb
 from .lineapi import LineApi
 from .report import Watched
 from .subscriber import Subscriber
@@ -34,6 +34,7 @@ _TRAIN_S = 3600.0
 _STOP_S = 20.0
 _CATCH_UP_S = 10.0
 _LOOK_S = 0.5
+_MINUTES_KEPT = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,15 @@ class Plan:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the demo learns from outside while the line runs."""
+    """What the demo learns from outside."""
 
+    began: float = field(default_factory=time.monotonic)
+    training_s: dict[str, float] = field(default_factory=dict)
+    live_after_s: float = 0.0
     went_live: set[str] = field(default_factory=set)
     frames: dict[str, dict[str, int]] = field(default_factory=dict)
+    rss_mb_by_minute: list[float] = field(default_factory=list)
+    peak_rss_mb: float = 0.0
 
 
 def say(text: str) -> None:
@@ -64,14 +70,14 @@ def say(text: str) -> None:
 async def perform(plan: Plan, stop: asyncio.Event) -> Watched | None:
     """The whole demo; None when stopped before it was live. Raises ChildFailed, DemoError, BrokerError."""
     cameras = stage.cameras(plan.data)
-    stage.password(plan.folder)
-    await _learn(plan, cameras, stop)
+    seen = _Seen()
+    await _learn(plan, cameras, seen, stop)
     if stop.is_set():
         return None
-    return await _live(plan, cameras, stop)
+    return await _live(plan, cameras, seen, stop)
 
 
-async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], stop: asyncio.Event) -> None:
+async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, stop: asyncio.Event) -> None:
     new = [c for c in cameras if not stage.is_trained(plan.folder, c, plan.training)]
     if not new:
         return
@@ -83,7 +89,7 @@ async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], stop: asyncio.
     for camera in new:
         if not stop.is_set():
             say(f"Training a model for {camera.name} …")
-            await _until(stop, _train(plan, config, camera))
+            await _until(stop, _train(plan, camera, seen))
 
 
 async def _capture(config: Path, camera: stage.DemoCamera) -> None:
@@ -93,33 +99,31 @@ async def _capture(config: Path, camera: stage.DemoCamera) -> None:
     say(f"  {camera.name}: {answer['written']} good pictures, skipped {answer['skipped'] or 'none'}")
 
 
-async def _train(plan: Plan, config: Path, camera: stage.DemoCamera) -> None:
+async def _train(plan: Plan, camera: stage.DemoCamera, seen: _Seen) -> None:
     folder = plan.folder / "pictures" / camera.name / "good"
     words = ["train", camera.name, "--data", str(folder), "--models", str(plan.folder / "models"), "--json"]
     async with _child(f"train {camera.name}", [*words, *plan.training]) as child:
         answer = await child.result(_TRAIN_S)
     stage.remember_trained(plan.folder, camera, plan.training)
+    seen.training_s[camera.name] = answer["seconds"]
     say(f"  {camera.name}@{answer['version']}: {answer['steps']} steps in {answer['seconds']:.0f} s")
 
 
-async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], stop: asyncio.Event) -> Watched:
+async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, stop: asyncio.Event) -> Watched:
     names = tuple(camera.name for camera in cameras)
-    seen = _Seen()
     async with _simulator(plan, cameras, "live") as config:
         settings = load(config)
         first_seq = last_seqs(settings.events.outbox.path)
         async with _child("run", ["run", str(config), "--json"], log=plan.folder / "run.log") as line:
             ready = await line.json_line(_LINE_READY_S)
-            _welcome(ready, config)
+            _welcome(ready, config, run_file(settings))
             api = LineApi(ready["page"])
             async with Subscriber(RunFile.read(run_file(settings))) as subscriber:
                 started = time.time()
-                await _watch(plan, line, api, seen, stop)
+                await _watch(plan, line, api, names, seen, stop)
                 ended = time.time()
-                await _look(api, seen)
                 last_seq = last_seqs(settings.events.outbox.path)
                 await subscriber.catch_up(last_seq, _CATCH_UP_S)
-                peak_mb = peak_rss_mb(line.pid)
         told = {name: schedule.read(plan.folder / "schedule" / f"{name}.jsonl") for name in names}
     return Watched(
         cameras=names,
@@ -131,32 +135,45 @@ async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], stop: asyncio.E
         frames=seen.frames,
         schedule=told,
         went_live=frozenset(seen.went_live),
-        peak_rss_mb=peak_mb,
+        peak_rss_mb=seen.peak_rss_mb,
+        rss_mb_by_minute=tuple(seen.rss_mb_by_minute),
+        live_after_s=seen.live_after_s,
+        training_s=seen.training_s,
     )
 
 
-def _welcome(ready: dict[str, Any], config: Path) -> None:
+def _welcome(ready: dict[str, Any], config: Path, told: Path) -> None:
     say("The line is live.")
     say(f"  page       {ready['page']}")
     say(f"  broker     {ready['broker']}  (stream {ready['stream']})")
     say(f"  subscribe  linewatch events --follow --config {config}")
+    # The password goes through the environment: a command line is seen by everybody on the machine.
+    say(
+        f'  or         REDISCLI_AUTH="$(jq -r .endpoint.password {told})" '
+        f"redis-cli -u {ready['broker']} XREAD BLOCK 0 STREAMS {ready['stream']} '$'"
+    )
 
 
-async def _watch(plan: Plan, line: Child, api: LineApi, seen: _Seen, stop: asyncio.Event) -> None:
+async def _watch(
+    plan: Plan, line: Child, api: LineApi, names: Sequence[str], seen: _Seen, stop: asyncio.Event
+) -> None:
     """Look at the line as a visitor does until the time is over, a signal came, or it ended by itself."""
-    until = time.monotonic() + plan.seconds if plan.seconds is not None else float("inf")
-    while line.running and not stop.is_set() and time.monotonic() < until:
-        await _look(api, seen)
+    started = time.monotonic()
+    until = started + plan.seconds if plan.seconds is not None else float("inf")
+    while line.running:
+        seen.went_live |= await api.live_cameras()
+        seen.frames = await api.frames()
+        if not seen.live_after_s and seen.went_live.issuperset(names):
+            seen.live_after_s = time.monotonic() - seen.began
+        now_mb, seen.peak_rss_mb = memory_mb(line.pid)
+        if time.monotonic() - started >= 60.0 * (len(seen.rss_mb_by_minute) + 1):
+            seen.rss_mb_by_minute = [*seen.rss_mb_by_minute, now_mb][-_MINUTES_KEPT:]
+        if stop.is_set() or time.monotonic() >= until:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(_LOOK_S, max(0.0, until - time.monotonic()))):
                 await stop.wait()
-    if not line.running:
-        raise line.failure()
-
-
-async def _look(api: LineApi, seen: _Seen) -> None:
-    seen.went_live |= await api.live_cameras()
-    seen.frames = await api.frames()
+    raise line.failure()
 
 
 @contextlib.asynccontextmanager
@@ -185,8 +202,11 @@ async def _child(name: str, words: Sequence[str], log: Path | None = None) -> As
 
 async def _until(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
     """All of `work`, or until a signal came: then it is cancelled, which ends its children."""
-    stopping = asyncio.create_task(stop.wait())
-    working = asyncio.ensure_future(asyncio.gather(*work))
+
+    async def all_of_it() -> None:
+        await asyncio.gather(*work)
+
+    working, stopping = asyncio.create_task(all_of_it()), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, working], return_when=asyncio.FIRST_COMPLETED)
         if working.done():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..events import Event, utc_seconds
@@ -18,7 +18,8 @@ class Watched:
 
     `events` are what a subscriber read; `first_seq` and `last_seq` the last number that each camera gave
     when the run began and when it ended (numbers outlive restarts); `frames` the counts of (camera, result);
-    `went_live` the cameras that were live at least once.
+    `went_live` the cameras that were live at least once; `live_after_s` from the start of the demo until all
+    were; `training_s` only of what had to be trained.
     """
 
     cameras: tuple[str, ...]
@@ -31,6 +32,9 @@ class Watched:
     schedule: Mapping[str, Sequence[Entry]]
     went_live: frozenset[str]
     peak_rss_mb: float
+    rss_mb_by_minute: tuple[float, ...] = ()
+    live_after_s: float = 0.0
+    training_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def build(seen: Watched) -> dict[str, Any]:
@@ -49,6 +53,9 @@ def build(seen: Watched) -> dict[str, Any]:
         "latency_ms": latencies_ms(seen.events),
         "frames_per_s": round(inspected / max(seen.to_s - seen.from_s, 1e-9), 2),
         "peak_rss_mb": round(seen.peak_rss_mb, 1),
+        "rss_mb_by_minute": [round(mb, 1) for mb in seen.rss_mb_by_minute],
+        "live_after_s": round(seen.live_after_s, 1),
+        "training_s": {camera: round(seconds, 1) for camera, seconds in seen.training_s.items()},
     }
 
 
