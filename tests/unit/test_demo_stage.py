@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from config.load import load
+from config.sources import RtspSource
+from stream.demo import stage
+
+
+def layout(folder: Path, pictures: int = 3) -> Path:
+    (folder / "test" / "good").mkdir(parents=True)
+    good = folder / "train" / "good"
+    good.mkdir(parents=True)
+    for n in range(pictures):
+        (good / f"{n}.png").write_bytes(b"x" * n)
+    return folder
+
+
+def test_without_data_there_are_two_cameras_at_the_pattern_line() -> None:
+    assert [(c.name, c.look) for c in stage.cameras([])] == [("top", "machined"), ("side", "label")]
+
+
+def test_a_folder_gives_its_camera_a_name_that_the_config_takes(tmp_path: Path) -> None:
+    (camera,) = stage.cameras([layout(tmp_path / "Öl Deckel 3")])
+    assert camera.name == "l-deckel-3"
+    assert camera.frames == 3
+
+
+def test_a_folder_of_another_layout_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(stage.DemoError, match="no folder train/good"):
+        stage.cameras([tmp_path])
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(stage.DemoError, match="same name"):
+        stage.cameras([layout(tmp_path / "a" / "x"), layout(tmp_path / "b" / "x")])
+
+
+def test_the_written_config_is_one_that_an_engineer_could_have_written(tmp_path: Path) -> None:
+    secret = stage.password(tmp_path).read_text()
+    path = stage.write_config(
+        tmp_path, {"top": "rtsp://127.0.0.1:8554/top"}, broker="embedded", web="127.0.0.1:0"
+    )
+    settings = load(path)
+    source = settings.cameras["top"].source
+    assert isinstance(source, RtspSource)
+    assert source.password == SecretStr(secret)
+    assert settings.warnings == ()
+    assert settings.models.dir == tmp_path / "models"
+    assert secret not in path.read_text()
+
+
+def test_the_password_file_is_its_owners_only(tmp_path: Path) -> None:
+    assert stage.password(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_model_is_made_anew_when_pictures_or_training_changed(tmp_path: Path) -> None:
+    data = layout(tmp_path / "data")
+    (camera,) = stage.cameras([data])
+    assert not stage.is_trained(tmp_path, camera, ())
+    (tmp_path / "models" / camera.name).mkdir(parents=True)
+    (tmp_path / "models" / camera.name / "latest").write_text("1")
+    stage.remember_trained(tmp_path, camera, ())
+    assert stage.is_trained(tmp_path, camera, ())
+    assert not stage.is_trained(tmp_path, camera, ("--steps", "9"))
+    (data / "train" / "good" / "new.png").write_bytes(b"y")
+    (camera,) = stage.cameras([data])
+    assert not stage.is_trained(tmp_path, camera, ())
