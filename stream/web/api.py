@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from .. import overlay
 from .feed import Feed
-from .hub import FULL, FULL_PLAIN, LIVE, PLAIN, Hub
+from .hub import Hub
 from .mjpeg import EVENTS_TYPE, MJPEG_START, MJPEG_TYPE, LiveResponse, event, part
+from .scene import FULL, FULL_PLAIN, LIVE, PLAIN
 from .schemas import (
     CameraOut,
     ErrorOut,

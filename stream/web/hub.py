@@ -17,36 +17,14 @@ from dataclasses import dataclass, field, replace
 from engine.core import Frame, Inspection
 
 from .. import overlay
+from .scene import LIVE, Look, Picture, Renderer, Scene
+from .video import VideoViewer
 from .view import CameraView
 from .viewers import Seats, Viewer
 
+_VIDEO_FPS = 25.0
+
 _TITLES = {"connecting": "CONNECTING", "frozen": "FROZEN", "down": "OFFLINE", "refused": "OFFLINE"}
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a picture is drawn: with or without the overlay, and how wide at most (None = as it came)."""
-
-    overlay: bool = True
-    max_width_px: int | None = 960
-
-
-LIVE = Look()
-PLAIN = Look(overlay=False)
-FULL = Look(max_width_px=None)
-FULL_PLAIN = Look(overlay=False, max_width_px=None)
-
-Scene = Inspection | Frame | overlay.Absence
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One encoded picture; `taken_at` is UTC seconds of what it shows, `live` is False for an absence."""
-
-    camera: str
-    taken_at: float
-    live: bool
-    jpeg: bytes
 
 
 @dataclass(slots=True)
@@ -65,28 +43,16 @@ class Counts:
 class _Channel:
     camera: str
     look: Look
+    renderer: Renderer
+    gap_s: float
     viewers: set[Viewer[Picture]] = field(default_factory=set)
     drawing: Scene | None = None
     again: bool = False
+    key: bool = False
     waiting: asyncio.TimerHandle | None = None
     next_at: float = 0.0
     shown: Scene | None = None
     last: Picture | None = None
-
-
-def render(camera: str, scene: Scene, look: Look, now: float, quality: int) -> Picture:
-    """Scene → encoded picture (pure but for the CPU time; runs in the hub's threads)."""
-    match scene:
-        case Inspection() if look.overlay:
-            pixels, taken_at = overlay.draw(scene, look.max_width_px), scene.frame.taken_at
-        case Inspection():
-            pixels, taken_at = overlay.plain(scene.frame.pixels, look.max_width_px), scene.frame.taken_at
-        case Frame():
-            pixels, taken_at = overlay.plain(scene.pixels, look.max_width_px), scene.taken_at
-        case overlay.Absence():
-            pixels, taken_at = overlay.absent(scene, now), now
-    jpeg = overlay.encode_jpeg(pixels, quality)
-    return Picture(camera, taken_at, not isinstance(scene, overlay.Absence), jpeg)
 
 
 class Hub:
@@ -139,15 +105,19 @@ class Hub:
                 self._want_all(name)
 
     def watch(self, cameras: Iterable[str], look: Look = LIVE) -> Viewer[Picture]:
-        """A seat for these cameras; the newest picture of each comes first. Raises Full."""
+        """A seat for these cameras (one, for video); the newest picture of each comes first. Raises Full."""
         self._seats.take()
-        viewer: Viewer[Picture] = Viewer(self._leave)
         self.camera_changed()
-        for camera in cameras:
-            channel = self._channels.setdefault((camera, look), _Channel(camera, look))
+        channels = [self._channel(camera, look) for camera in cameras]
+        viewer: Viewer[Picture] = Viewer(self._leave)
+        if look.video:
+            viewer = VideoViewer(self._leave, lambda: self._want_key(channels[0]))
+        for channel in channels:
             channel.viewers.add(viewer)
-            if channel.last is not None and channel.shown == self._scene(camera):
-                viewer.put(camera, channel.last)
+            if look.video:
+                self._want_key(channel)
+            elif channel.last is not None and channel.shown == self._scene(channel.camera):
+                viewer.put(channel.camera, channel.last)
             else:
                 self._want(channel)
         self._start_ticking()
@@ -184,6 +154,22 @@ class Hub:
             return overlay.Absence("REMOVED", "This camera is no longer in the configuration.", self._utc())
         return self._newest.get(camera) or overlay.Absence("WAITING", "No picture yet.", self._since[camera])
 
+    def _channel(self, camera: str, look: Look) -> _Channel:
+        if (camera, look) not in self._channels:
+            gap_s = 1 / _VIDEO_FPS if look.video else self._gap_s
+            renderer = Renderer(camera, look, self._quality)
+            self._channels[camera, look] = _Channel(camera, look, renderer, gap_s)
+        return self._channels[camera, look]
+
+    def key_wanted(self, camera: str, look: Look) -> None:
+        """A viewer's video lost something: the next picture shall need none before it."""
+        if (camera, look) in self._channels:
+            self._want_key(self._channels[camera, look])
+
+    def _want_key(self, channel: _Channel) -> None:
+        channel.key = True
+        self._want(channel)
+
     def _want_all(self, camera: str) -> None:
         for channel in [c for (name, _), c in self._channels.items() if name == camera]:
             self._want(channel)
@@ -193,7 +179,7 @@ class Hub:
             return
         scene = self._scene(channel.camera)
         if channel.drawing is not None:
-            if channel.drawing != scene:
+            if channel.drawing != scene or channel.key:
                 self._counts.overtaken += channel.again
                 channel.again = True
             return
@@ -202,7 +188,7 @@ class Hub:
             return
         loop = asyncio.get_running_loop()
         # A quarter of grace: a camera that runs at max_fps must not lose pictures to jitter.
-        grace_s = self._gap_s / 4
+        grace_s = channel.gap_s / 4
         wait_s = channel.next_at - loop.time()
         if wait_s > grace_s:
             channel.waiting = loop.call_later(wait_s, self._waited, channel)
@@ -216,9 +202,10 @@ class Hub:
     def _draw(self, channel: _Channel, scene: Scene) -> None:
         loop = asyncio.get_running_loop()
         channel.drawing = scene
-        channel.next_at = max(channel.next_at, loop.time()) + self._gap_s
+        channel.next_at = max(channel.next_at, loop.time()) + channel.gap_s
+        key, channel.key = channel.key, False
         job = loop.run_in_executor(
-            self._pool, render, channel.camera, scene, channel.look, self._utc(), self._quality
+            self._pool, channel.renderer.render, scene, self._utc(), time.monotonic(), key
         )
         job.add_done_callback(lambda done: self._drawn(channel, scene, done))
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .hub import Picture
+from .scene import Picture
 from .viewers import Viewer
 
 T = TypeVar("T")

@@ -13,18 +13,20 @@ All on one event loop; none of these waits but start and stop.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from engine.core import Frame, Inspection
 
 from .. import metrics
 from ..evidence import Evidence, Item
-from . import gallery, tuning
+from . import gallery, tuning, whep
 from .api import known
 from .app import create_app
 from .errors import ListenError
 from .feed import Feed
 from .hub import Hub
+from .rtc import RtcOptions, Whep
 from .schemas import line_out
 from .scores import Scores
 from .server import WebServer, is_loopback, parse_listen
@@ -66,6 +68,7 @@ class LivePage:
         max_viewers: int = 64,
         max_fps: float = 10.0,
         jpeg_quality: int = 80,
+        rtc: RtcOptions | None = None,
     ) -> None:
         check_listen(listen, users_file, insecure)
         host, port = parse_listen(listen)
@@ -78,6 +81,8 @@ class LivePage:
         routers = [
             tuning.build(self._scores_of, hysteresis or {}, actions or LineActions(), self._feed.changed)
         ]
+        self._whep = Whep(self._hub, rtc or RtcOptions())
+        routers.append(whep.build(self._whep, partial(known, view)))
         if evidence is not None:
             routers.append(gallery.build(evidence, pictures))
         app = create_app(
@@ -103,6 +108,7 @@ class LivePage:
     async def stop(self) -> None:
         """Ends streams, connections and threads. Safe to call twice, and without a start."""
         self._close_streams()
+        await self._whep.stop()
         await self._server.stop()
 
     def show(self, picture: Inspection | Frame) -> None:

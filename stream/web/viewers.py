@@ -35,15 +35,21 @@ class Viewer(Generic[T]):
 
         May be cancelled without loss.
         """
-        while not self._places and not self._closed:
+        while not self._has() and not self._closed:
             self._something.clear()
             await self._something.wait()
-        return None if self._closed else self._places.pop(next(iter(self._places)))
+        return None if self._closed else self._take()
 
     def close(self) -> None:
         """Ends every wait at once."""
         self._closed = True
         self._something.set()
+
+    def _has(self) -> bool:
+        return bool(self._places)
+
+    def _take(self) -> T:
+        return self._places.pop(next(iter(self._places)))
 
     def __enter__(self) -> "Viewer[T]":
         return self

@@ -7,7 +7,8 @@ import pytest
 import pytest_asyncio
 
 from stream.web.errors import Full
-from stream.web.hub import PLAIN, Hub, Picture
+from stream.web.hub import Hub
+from stream.web.scene import PLAIN, Picture
 from stream.web.viewers import Seats, Viewer
 from tests.webline import FakeLine, inspection
 
