@@ -98,10 +98,12 @@ class Calibration:
         *,
         min_area_px: int = 8,
         input_px: int = 256,
+        stands_for: int | None = None,
     ) -> "Calibration":
         """From the scores of good pictures that training never saw; order doesn't matter.
 
-        Raises CalibrationError for fewer than two pictures or for a score that isn't a finite number.
+        `stands_for` pictures the scores are an even sample of; None: just themselves. Raises
+        CalibrationError for fewer than two pictures or for a score that isn't a finite number.
         """
         scores = np.sort(np.asarray(region_scores, dtype=np.float64).ravel())
         images = np.asarray(image_scores, dtype=np.float64).ravel()
@@ -119,17 +121,26 @@ class Calibration:
             highest=float(scores[-1]),
             image_median=float(np.median(images)),
             tail=_fit_tail(scores),
-            pictures=len(scores),
+            pictures=stands_for or len(scores),
             min_area_px=min_area_px,
             input_px=input_px,
             scores=_thin(scores),
         )
 
     def with_more(self, region_scores: Sequence[float]) -> "Calibration":
-        """The same with further good scores, for instance from the live line; `image_median` stays."""
-        together = (*self.scores, *region_scores)
+        """The same with further good scores, for instance from the live line; `image_median` stays.
+
+        Where only every so-many-th of the old scores was kept, as many of the new ones count, from the
+        highest down.
+        """
+        kept_of = max(1, -(-self.pictures // len(self.scores)))
+        more = sorted(region_scores, reverse=True)[::kept_of]
         return Calibration.fit(
-            together, (self.image_median,), min_area_px=self.min_area_px, input_px=self.input_px
+            (*self.scores, *more),
+            (self.image_median,),
+            min_area_px=self.min_area_px,
+            input_px=self.input_px,
+            stands_for=self.pictures + len(region_scores),
         )
 
     def threshold(

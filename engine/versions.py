@@ -228,9 +228,15 @@ def _moving(models: Path, name: str) -> Iterator[None]:
     folder = models / check_name(name)
     if not folder.is_dir():
         raise VersionError(f"There is no model {name} in {models}: train it first.")
-    with (folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    try:
+        with (folder / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise VersionError(
+            f"The latest version of {name} could not be moved in {folder}: {error.strerror}. Check that the "
+            "folder may be written to and the disk has room; the old one is still the latest."
+        ) from error
 
 
 def _sync(folder: Path) -> None:

@@ -16,8 +16,9 @@ ENOUGH = 50
 _BLURRED_SHARE = 0.25
 _SAME_GREY_LEVELS = 0.75
 _SAME_SIDE_PX = 32
+_SAME_WITHIN = 200
 _SAME_NOTED_FROM = 0.2
-_SUSPECT_EXPECTED = 0.02
+_SUSPECT_EXPECTED = 0.01
 _NAMED = 5
 
 Picture = NDArray[np.uint8]
@@ -56,29 +57,35 @@ def blurred(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list
 
 
 def near_copies(pictures: Sequence[Picture] | Picture) -> int:
-    """How many differ from some earlier picture by less than a grey level on average, seen at 32x32."""
+    """How many differ from one of the 200 before them by less than 0.75 grey levels on average, at 32x32."""
     side = (_SAME_SIDE_PX, _SAME_SIDE_PX)
     small = [
         cv2.resize(_grey(p), side, interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for p in pictures
     ]
+    stacked = np.stack(small) if small else np.empty((0, 0), np.float32)
     copies = 0
-    for i in range(1, len(small)):
-        apart = np.abs(np.stack(small[:i]) - small[i]).mean(axis=1)
+    for i in range(1, len(stacked)):
+        apart = np.abs(stacked[max(0, i - _SAME_WITHIN) : i] - stacked[i]).mean(axis=1)
         copies += bool(apart.min() < _SAME_GREY_LEVELS)
     return copies
 
 
 def suspects(names: Sequence[str], region_scores: Sequence[float]) -> list[str]:
-    """Good pictures that the others' scores make all but impossible: perhaps they aren't good. Highest first.
+    """Good pictures that the others' scores make all but impossible: perhaps they aren't good. Highest
+    first.
 
-    A picture is named when, by the tail fitted without it, fewer than 0.02 such pictures were to be expected.
+    A picture is named when, by the tail fitted without it, fewer than 0.01 such pictures were to be
+    expected. The tail is taken as heavier the fewer scores it rests on (Lomax: an exponential whose scale
+    isn't known well).
     """
     left = sorted(zip(region_scores, names, strict=True), reverse=True)
     found: list[str] = []
     while len(left) > 6 and len(found) < _NAMED:
         (score, name), others = left[0], [s for s, _ in left[1:]]
         tail = Calibration.fit(others, others).tail
-        if tail.exceedance(score) * len(left) >= _SUSPECT_EXPECTED:
+        excess = max(score - tail.level, 0.0) / tail.scale
+        expected = len(left) * tail.share * (1.0 + excess / tail.count) ** -(tail.count + 1.0)
+        if expected >= _SUSPECT_EXPECTED:
             break
         found.append(name)
         left = left[1:]

@@ -81,10 +81,19 @@ def _axis(low: float, high: float, unit: str) -> str:
     base = _y(0)
     ticks = "".join(
         f'<text x="{_x(at, low, high):.1f}" y="{base + 14:.1f}" text-anchor="middle">{at:.3g}</text>'
-        for at in np.linspace(low, high, 7)
+        for at in _round_ticks(low, high)
     )
     label = f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">{escape(unit)}</text>'
     return f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}" stroke="#888"/>{ticks}{label}'
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Five to ten multiples of 1, 2 or 5 times a power of ten within the axis."""
+    rough = (high - low) / 6.0
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = power * min((m for m in (1.0, 2.0, 5.0, 10.0) if m * power >= rough), default=10.0)
+    first = int(np.ceil(low / step))
+    return [float(i * step) for i in range(first, int(np.floor(high / step)) + 1)]
 
 
 def _share_axis() -> str:
@@ -95,9 +104,11 @@ def _share_axis() -> str:
 
 
 def _mark(x: float, label: str) -> str:
+    # Near the right edge the words stand to the left of their line.
+    beside, anchor = (x - 4, "end") if x > 0.8 * _WIDTH else (x + 4, "start")
     return (
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_y(0)}" stroke="#c22" stroke-dasharray="5 3"/>'
-        f'<text x="{x + 4:.1f}" y="{_TOP + 10}" fill="#c22">{escape(label)}</text>'
+        f'<text x="{beside:.1f}" y="{_TOP + 10}" text-anchor="{anchor}" fill="#c22">{escape(label)}</text>'
     )
 
 

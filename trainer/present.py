@@ -2,21 +2,26 @@
 warnings.
 """
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.artifact import Artifact
 from engine.images import to_square
+from engine.versions import replace_file
 
 from .advice import suspects, suspicion
 from .calibrate import Picture, Predict, maps_of, region_score
 from .dataset import good_folder, read_picture
 from .errors import DataError
 from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation
+from .registry import EVALUATION
 from .report import Good, Report, write_report
 
 REPORT = "report.html"
-_TRAINING_LOOKED_AT = 64
+_TRAINING_LOOKED_AT = 48
 
 
 def present(
@@ -42,6 +47,29 @@ def stray(model: Artifact, predict: Predict) -> list[str]:
     return suspicion(named)
 
 
+def copies(model: Artifact, tested: Sequence[Path]) -> list[str]:
+    """A warning naming test pictures that are, byte for byte, among those the model was made from."""
+    data = Path(str(model.trained_on.get("folder", "")))
+    if not data.is_dir():
+        return []
+    names = (*model.trained_on.get("training", ()), *model.trained_on.get("held_out", ()))
+    known = {digest for name in names if (digest := _digest(good_folder(data) / name))}
+    twice = [path.name for path in tested if _digest(path) in known]
+    if not twice:
+        return []
+    return [f"{len(twice)} test pictures, such as {twice[0]}, were trained on: the numbers are too good."]
+
+
+def keep_evaluation(results: Mapping[str, Any], data: Path, folder: Path) -> list[str]:
+    """evaluation.json beside the model, for `linewatch models`; a sentence where it can't be written."""
+    told = {"data": str(data.resolve()), **results}
+    try:
+        replace_file(folder / EVALUATION, json.dumps(told, indent=1) + "\n")
+    except OSError as error:
+        return [f"{folder / EVALUATION} could not be written: {error.strerror}."]
+    return []
+
+
 def keep_report(report: Report, path: Path) -> list[str]:
     """Write it; a sentence instead of an error where that can't be, as the model itself is safe."""
     try:
@@ -49,6 +77,14 @@ def keep_report(report: Report, path: Path) -> list[str]:
     except OSError as error:
         return [f"The report {path} could not be written: {error.strerror}."]
     return []
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _seen(model: Artifact, predict: Predict, names: Sequence[str]) -> list[Good]:

@@ -14,10 +14,17 @@ from typing import Any
 from engine.artifact import load
 from engine.versions import MANIFEST, VersionError, latest, names, promote, resolve, versions
 
+EVALUATION = "evaluation.json"
+_TOLD = ("image_auroc", "pixel_auroc", "ap", "pro", "false_alarm_rate", "recall_at_threshold")
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version: `metrics` as its manifest has them; `broken` says why it can't be read, "" if it can."""
+    """One version. `broken` says why it can't be read, "" if it can.
+
+    `metrics` as its manifest has them, from training; `evaluated` as the last `linewatch evaluate` found,
+    or empty.
+    """
 
     version: int
     latest: bool
@@ -25,6 +32,7 @@ class Version:
     size: str = ""
     good_pictures: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    evaluated: Mapping[str, Any] = field(default_factory=dict)
     broken: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -57,10 +65,7 @@ def describe(found: Mapping[str, Sequence[Version]]) -> Iterator[str]:
     for name, them in found.items():
         for v in them:
             mark = "*" if v.latest else " "
-            told = (
-                v.broken
-                or f"{v.created_at}  {v.size}  {v.good_pictures} good pictures  {_numbers(v.metrics)}"
-            )
+            told = v.broken or f"{v.created_at}  {v.size}  {v.good_pictures} good pictures  {_numbers(v)}"
             yield f"{mark} {name}@{v.version}  {told}".rstrip()
 
 
@@ -76,10 +81,20 @@ def _read(models: Path, name: str, number: int) -> Version:
             str(manifest["size"]),
             manifest["trained_on"].get("good_pictures"),
             dict(manifest["metrics"]),
+            _evaluated(models / name / str(number) / EVALUATION),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Version(number, is_latest, broken=f"its manifest can't be read: {error!r}")
 
 
-def _numbers(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(f"{k} {v:.3f}" for k, v in metrics.items() if isinstance(v, float))
+def _evaluated(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbers(v: Version) -> str:
+    told = {k: v.evaluated[k] for k in _TOLD if k in v.evaluated} or v.metrics
+    return "  ".join(f"{key} {value:.3f}" for key, value in told.items() if isinstance(value, float))

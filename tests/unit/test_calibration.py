@@ -103,6 +103,15 @@ def test_live_good_scores_tighten_the_confidence() -> None:
     assert calibration.with_more(list(_normal(500, 1))).bound_per_frame() < calibration.bound_per_frame() / 20
 
 
+def test_adding_scores_in_portions_ends_where_adding_them_at_once_does() -> None:
+    scores = _normal(6000)
+    whole, grown = _fit(scores), _fit(scores[:100])
+    for start in range(100, 6000, 100):
+        grown = grown.with_more(list(scores[start : start + 100]))
+    assert grown.pictures == whole.pictures == 6000
+    assert grown.threshold(**_RATE) == pytest.approx(whole.threshold(**_RATE), rel=0.1)
+
+
 def test_a_calibration_survives_its_manifest() -> None:
     calibration = _fit(_normal(37), min_area_px=9, input_px=320)
     assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration

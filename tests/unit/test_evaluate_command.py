@@ -1,6 +1,7 @@
 """`linewatch evaluate` with the real network: the keys of the contract, and a report beside the model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,8 @@ import pytest
 from config.cli import main as linewatch
 from engine.artifact import save
 from tests.models import bright_spot, tiny_artifact
+from trainer.present import copies
+from trainer.registry import shelves
 
 _KEYS = [
     *("artifact", "image_auroc", "pixel_auroc", "ap", "pro", "pro_per_image", "aupimo", "threshold"),
@@ -46,6 +49,17 @@ def test_evaluate_prints_the_agreed_keys_and_leaves_a_report_beside_the_model(
     assert (told["artifact"], told["good"], told["defective"], told["aupimo"]) == (str(model), 2, 1, None)
     assert "only 2 good test pictures" in err
     assert "spot/0.png" in (model / "report.html").read_text()
+    (listed,) = shelves(model.parent.parent, "top")["top"]
+    assert listed.evaluated["pro"] == told["pro"]
+
+
+def test_a_test_picture_that_was_trained_on_is_pointed_out(data: Path) -> None:
+    good = data / "test/good"
+    trained_on = {"folder": str(good), "training": ["0.png"], "held_out": ["1.png", "gone.png"]}
+    model = replace(tiny_artifact(), trained_on=trained_on)
+    assert "2 test pictures, such as 0.png, were trained on" in copies(model, sorted(good.iterdir()))[0]
+    assert copies(model, [data / "test/spot/0.png"]) == []
+    assert copies(tiny_artifact(), sorted(good.iterdir())) == []
 
 
 def test_a_mask_of_another_size_is_one_sentence_and_exit_2(

@@ -1,5 +1,6 @@
 """Versions of a model: numbers never used twice, a pointer never half written, a way back."""
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,6 +162,18 @@ def test_readers_never_see_half_a_pointer(three: Path) -> None:
         seen = {latest(three, "top") for _ in range(500)}
         assert not any(m.exception() for m in moves)
     assert seen <= {1, 2, 3} and len(history(three, "top")) == 63
+
+
+def test_a_full_disk_is_a_sentence_and_the_old_version_stays(
+    three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(VersionError, match="No space left on device"):
+        promote(three, "top", 1)
+    assert latest(three, "top") == 3
 
 
 def test_a_write_that_fails_leaves_the_old_text_and_no_rubbish(tmp_path: Path) -> None:

@@ -4,12 +4,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .places import add_models, models_folder, teacher_file
-
-if TYPE_CHECKING:
-    from engine.artifact import Artifact
 
 HELP = "measure a model on test pictures with masks"
 
@@ -40,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
 
     from ..evaluate import evaluate
     from ..predict import model_of
-    from ..present import REPORT, keep_report, present
+    from ..present import REPORT, copies, keep_evaluation, keep_report, present
     from ..recipe import choose_device
     from ..testset import load_test
 
@@ -49,12 +46,13 @@ def main(args: argparse.Namespace) -> int:
     pictures = load_test(args.data, model.input_px)
     predict = model_of(model, choose_device(args.device), teacher_file(args))
     found = evaluate(predict, model.calibration, pictures, threshold=args.threshold, original=args.original)
-    overlap = _overlap(model, args.data)
+    overlap = copies(model, [p.path for p in pictures])
     warnings = [*overlap, *found.warnings]
     for sentence in warnings:
         print(sentence, file=sys.stderr)
     report = present(model, predict, found, overlap)
-    for sentence in keep_report(report, args.report or folder / REPORT):
+    unwritten = keep_report(report, args.report or folder / REPORT)
+    for sentence in (*unwritten, *keep_evaluation(found.results, args.data, folder)):
         print(sentence, file=sys.stderr)
     _show({"artifact": str(folder), **_ordered(found.results), "warnings": warnings}, args.json)
     return 0
@@ -68,14 +66,6 @@ def _folder(args: argparse.Namespace) -> Path:
     if (path / MANIFEST).is_file() or "/" in args.artifact:
         return path.resolve()
     return resolve(models_folder(args), args.artifact)
-
-
-def _overlap(model: "Artifact", data: Path) -> list[str]:
-    """A warning where the test pictures lie in the very folder that the model was trained on."""
-    trained = str(model.trained_on.get("folder", ""))
-    if trained and Path(trained).resolve() == (data / "test" / "good").resolve():
-        return ["The model was trained on this folder's good test pictures: its numbers are too good."]
-    return []
 
 
 def _ordered(results: dict[str, Any]) -> dict[str, Any]:
