@@ -231,7 +231,45 @@ async def test_a_camera_has_a_page_with_its_score_and_alarm_level(tab: Page, sho
     assert shop.levels == [pytest.approx(0.1 + 1.8 * 1.9)]
 
 
+async def test_video_plays_by_webrtc_with_the_overlay_on_the_defect(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    red, green, blue = await tab.locator("video").evaluate(
+        """(video, [x0, y0, x1, y1]) => {
+          const canvas = document.createElement("canvas");
+          [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+          canvas.getContext("2d").drawImage(video, 0, 0);
+          const data = canvas.getContext("2d").getImageData(x0, y0, x1 - x0, y1 - y0).data;
+          const sum = [0, 0, 0];
+          for (let i = 0; i < data.length; i++) if (i % 4 < 3) sum[i % 4] += data[i];
+          return sum.map((s) => s / (data.length / 4));
+        }""",
+        [BOX[0] + 8, BOX[1] + 8, BOX[2] - 8, BOX[3] - 8],
+    )
+    assert red > green + 50 and red > blue + 50
+
+
+async def without_webrtc(tab: Page) -> None:
+    await tab.add_init_script("delete window.RTCPeerConnection")
+    await tab.reload()
+
+
+async def test_without_webrtc_pictures_are_shown_and_the_page_says_why(tab: Page) -> None:
+    await without_webrtc(tab)
+    await tab.get_by_role("link", name="top").click()
+    await pictures(tab, "top", 3)
+    await expect(tab.get_by_text("Single pictures, because this browser has no WebRTC.")).to_be_visible()
+
+
+async def test_a_network_that_lets_no_video_pass_falls_back_by_itself(tab: Page) -> None:
+    await tab.route("**/whep/*", lambda route: route.fulfill(status=503, json={"detail": "no seat is free"}))
+    await tab.get_by_role("link", name="top").click()
+    await pictures(tab, "top", 2)
+    await expect(tab.get_by_text("Single pictures, because no seat is free.")).to_be_visible()
+
+
 async def test_marks_can_be_taken_off_and_the_picture_paused(tab: Page) -> None:
+    await without_webrtc(tab)
     await tab.get_by_role("link", name="top").click()
     canvas = await pictures(tab, "top", 3)
     inside = [BOX[0] + 8, BOX[1] + 8, BOX[2] - 8, BOX[3] - 8]

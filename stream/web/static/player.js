@@ -1,19 +1,47 @@
-// One camera's moving picture, large: over one MJPEG stream, with pause, full screen and the plain picture.
-import { el } from "./dom.js";
+// One camera's moving picture, large: video by WebRTC, and pictures over MJPEG where that can't pass.
+import { el, text } from "./dom.js";
 import { watchPictures, painter } from "./pictures.js";
+import { watchVideo } from "./whep.js";
 
 export function player(name) {
-  const canvas = el("canvas", { width: 960, height: 720, role: "img", "aria-label": `Camera ${name}` });
-  const frame = el("div", { class: "screen" }, canvas);
-  let overlay = true, paused = false, stop = () => {};
+  const label = { role: "img", "aria-label": `Camera ${name}` };
+  const canvas = el("canvas", { width: 960, height: 720, hidden: "", ...label });
+  const video = el("video", { muted: "", playsinline: "", ...label });
+  video.muted = true;
+  const how = el("p", { class: "how", role: "status" });
+  const frame = el("div", { class: "screen" }, video, canvas);
+  let overlay = true, paused = false, stop = () => {}, turn = 0;
 
-  function start() {
+  async function start() {
     stop();
-    const paint = painter(canvas);
-    stop = paused ? () => {} : watchPictures([name], (_, part) => paint(part.jpeg), overlay);
+    stop = () => {};
+    const mine = ++turn;
+    if (paused) return;
+    try {
+      const end = await watchVideo(name, overlay, video, () => { if (mine === turn) pictures("the connection was lost"); });
+      if (mine !== turn) return end();
+      stop = end;
+      show(video, canvas, "Video by WebRTC.");
+    } catch (error) {
+      if (mine === turn) pictures(error.message);
+    }
   }
-  const toggle = (label, on, change) => {
-    const button = el("button", { type: "button", "aria-pressed": on }, label);
+
+  function pictures(reason) {
+    const paint = painter(canvas);
+    stop();
+    stop = watchPictures([name], (_, part) => paint(part.jpeg), overlay);
+    show(canvas, video, `Single pictures, because ${reason}.`);
+  }
+
+  function show(one, other, words) {
+    one.hidden = false;
+    other.hidden = true;
+    text(how, words);
+  }
+
+  const toggle = (words, on, change) => {
+    const button = el("button", { type: "button", "aria-pressed": on }, words);
     button.addEventListener("click", () => button.setAttribute("aria-pressed", change()));
     return button;
   };
@@ -21,11 +49,20 @@ export function player(name) {
   const pause = toggle("Pause", false, () => { paused = !paused; start(); return paused; });
   const full = el("button", { type: "button" }, "Full screen");
   full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen()));
+  // Nobody sees a hidden page: let the server rest.
+  const onVisibility = () => { if (document.hidden) { turn++; stop(); } else start(); };
+  document.addEventListener("visibilitychange", onVisibility);
   start();
   return {
-    node: frame,
+    node: el("div", {}, frame, how),
     buttons: [marks, pause, full],
-    update(camera) { canvas.setAttribute("aria-label", `Camera ${name}: ${camera.state}`); },
-    close: () => stop(),
+    update(camera) {
+      for (const node of [canvas, video]) node.setAttribute("aria-label", `Camera ${name}: ${camera.state}`);
+    },
+    close() {
+      turn++;
+      stop();
+      document.removeEventListener("visibilitychange", onVisibility);
+    },
   };
 }

@@ -1,0 +1,59 @@
+// One camera's video by WHEP. Resolves to a function that ends it; throws with the reason when it does not come about.
+const WITHIN_MS = 4000;
+
+export async function watchVideo(name, overlay, video, onLost) {
+  if (!("RTCPeerConnection" in window)) throw new Error("this browser has no WebRTC");
+  const peer = new RTCPeerConnection({ iceServers: [] });
+  let place = null;
+  const end = () => {
+    peer.close();
+    if (place) fetch(place, { method: "DELETE", keepalive: true }).catch(() => {});
+    place = null;
+  };
+  try {
+    const transceiver = peer.addTransceiver("video", { direction: "recvonly" });
+    const playing = firstPicture(peer, video, transceiver);
+    await peer.setLocalDescription(await peer.createOffer());
+    await gathered(peer);
+    const answer = await fetch(`/whep/${encodeURIComponent(name)}?overlay=${overlay}`, {
+      method: "POST", headers: { "content-type": "application/sdp" }, body: peer.localDescription.sdp,
+    });
+    if (answer.status !== 201) throw new Error((await answer.json().catch(() => ({}))).detail ?? answer.statusText);
+    place = answer.headers.get("location");
+    await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    await playing;
+  } catch (error) {
+    end();
+    throw error;
+  }
+  peer.addEventListener("connectionstatechange", () => {
+    if (["failed", "disconnected"].includes(peer.connectionState)) { end(); onLost(); }
+  });
+  return end;
+}
+
+function firstPicture(peer, video, transceiver) {
+  // Newest first: a line is watched, not enjoyed, so nothing is held back to be smooth.
+  if ("jitterBufferTarget" in transceiver.receiver) transceiver.receiver.jitterBufferTarget = 0;
+  return new Promise((done, failed) => {
+    const timer = setTimeout(() => failed(new Error("no video came within 4 seconds")), WITHIN_MS);
+    peer.ontrack = (event) => {
+      video.srcObject = new MediaStream([event.track]);
+      video.play().catch(() => {});
+    };
+    video.requestVideoFrameCallback(() => { clearTimeout(timer); done(); });
+    peer.onconnectionstatechange = () => {
+      if (peer.connectionState === "failed") { clearTimeout(timer); failed(new Error("the network lets no video pass")); }
+    };
+  });
+}
+
+function gathered(peer) {
+  if (peer.iceGatheringState === "complete") return Promise.resolve();
+  return new Promise((done) => {
+    const timer = setTimeout(done, 500);
+    peer.addEventListener("icegatheringstatechange", () => {
+      if (peer.iceGatheringState === "complete") { clearTimeout(timer); done(); }
+    });
+  });
+}
