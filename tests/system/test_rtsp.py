@@ -63,7 +63,8 @@ async def watching(
     *,
     transport: str = "tcp",
     who: Credentials | None = None,
-    read_timeout_s: float = 1.0,
+    connect_timeout_s: float = 10.0,
+    read_timeout_s: float = 3.0,
     policy: CameraPolicy | None = None,
     tls_ca_file: Path | None = None,
 ) -> AsyncIterator[Watched]:
@@ -73,7 +74,7 @@ async def watching(
         transport=transport,
         username=who.username if who else None,
         password=SecretStr(who.password) if who else None,
-        connect_timeout_s=2.0,
+        connect_timeout_s=connect_timeout_s,
         read_timeout_s=read_timeout_s,
         tls_ca_file=tls_ca_file,
     )
@@ -139,7 +140,7 @@ async def test_a_port_where_nothing_listens_is_unreachable_and_soon_down() -> No
 
 async def test_a_server_that_accepts_and_says_nothing_meets_the_connect_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        async with watching(f"rtsp://127.0.0.1:{mute.getsockname()[1]}/top") as top:
+        async with watching(f"rtsp://127.0.0.1:{mute.getsockname()[1]}/top", connect_timeout_s=1.0) as top:
             await until(lambda: top.camera.stats().reconnects)
             assert top.camera.stats().reconnects.keys() == {"unreachable"}
 
@@ -159,7 +160,7 @@ async def test_a_killed_connection_comes_back_within_three_seconds_and_frames_co
 
 
 async def test_a_short_pause_is_no_reconnect(sim: RunningSim) -> None:
-    async with watching(sim.url(), read_timeout_s=3.0) as top:
+    async with watching(sim.url()) as top:
         await until(lambda: top.is_("live"))
         sim.set("stall", 0.6)
         count = top.camera.stats().received + 5
@@ -203,11 +204,13 @@ async def test_a_camera_that_changes_its_resolution_goes_on_without_a_reconnect(
             assert top.camera.stats().size == (480, 360)
 
 
-async def test_lost_packets_cost_pictures_and_nothing_else() -> None:
+async def test_pictures_that_a_lost_packet_damaged_are_left_out_and_counted() -> None:
     with rtsp_sim(fps=20) as sim:
-        sim.set("lose", 0.05)
+        sim.set("lose", 0.02)
         async with watching(sim.url(), transport="udp") as top:
-            await until(lambda: len(top.frames) > 20, within_s=10)
+            await until(lambda: top.camera.stats().skipped.get("damaged"), within_s=10)
+            count = len(top.frames)
+            await until(lambda: len(top.frames) > count + 5, within_s=10)
             assert top.camera.stats().reconnects == {}
 
 
