@@ -3,6 +3,7 @@
 The alarm level comes from the model's own calibration alone, so nothing here can move it.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from engine.calibration import Calibration
 
 from .calibrate import Picture, Predict, Scores, maps_of, scores_of
+from .errors import DataError
 from .metrics import Found, Pixels, aupimo, defects_at, image_auroc, pooled_metrics, pro_per_image, share
 from .testset import TestPicture, original_pairs
 
@@ -54,8 +56,14 @@ def evaluate(
 
     `threshold` in raw map values; None takes the calibration's, for one false alarm an hour at 10 frames a
     second. With `original`, pixel metrics at the pictures' own sizes stand in a column of their own.
+    Raises DataError for a threshold that isn't above the median of good.
     """
     level = calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES) if threshold is None else threshold
+    if not calibration.median < level < math.inf:
+        raise DataError(
+            f"The threshold {level:g} is not above the median {calibration.median:.4g} of good pictures: "
+            "half of them would alarm; choose a higher one."
+        )
     maps, seconds = _timed_maps(predict, [p.pixels for p in pictures])
     least = calibration.min_area_px
     measured = tuple(_measure(p, m, level, least) for p, m in zip(pictures, maps, strict=True))

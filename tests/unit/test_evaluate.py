@@ -89,6 +89,12 @@ def test_without_a_word_the_level_is_the_calibrations_own(data: Path) -> None:
     assert own == calibration.threshold(1.0, 10.0, 2)
 
 
+@pytest.mark.parametrize("threshold", [5.0, float("nan"), float("inf")])
+def test_a_threshold_among_good_pictures_is_refused(data: Path, threshold: float) -> None:
+    with pytest.raises(DataError, match="not above the median 5 of good"):
+        evaluate(_red, _calibration(), load_test(data, _SIZE), threshold=threshold)
+
+
 def test_the_original_size_stands_in_a_column_of_its_own(data: Path) -> None:
     results = _evaluate(data, original=True).results
     assert set(results["original"]) == {"pixel_auroc", "ap", "pro"}
