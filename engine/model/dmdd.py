@@ -22,6 +22,9 @@ from .teacher import TEACHERS
 LEVELS = 3
 MAPS = 2 * LEVELS  # N at strides 4, 8, 16, then A at strides 4, 8, 16
 PARTS = MAPS + 1  # and the head
+# Distances are joined as logarithms (ours): their spread over good pictures has a long tail that would set
+# the alarm level; and a sum of logarithms is a product, so that one noisy level doesn't decide alone.
+_FLOOR = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ class CameraNetwork(nn.Module):
         normal, abnormal = self.student(images)
         with torch.autocast(images.device.type, enabled=False):
             seen = self.evidence(self.standardise(features), normal, abnormal)
-        return torch.cat([seen.maps, self.head(seen.products, seen.maps)], dim=1)
+        logits = self.head(seen.products, seen.maps)
+        return torch.cat([torch.log(seen.maps.clamp(min=0.0) + _FLOOR), logits], dim=1)
 
     def join(self, parts: Tensor) -> Tensor:
         """Parts (N, 7, h, w) → one map (N, h, w): z-scored, weighted, smoothed."""

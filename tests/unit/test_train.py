@@ -1,6 +1,5 @@
 """A folder of good pictures becomes a model: repeatable, from good pictures alone, whole or not at all."""
 
-import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from engine import artifact
 from engine.artifact import Artifact
 from engine.model.dmdd import build_network
 from engine.model.teacher import Teacher, build_teacher
-from trainer import join, recipe, train
+from trainer import recipe, train
 from trainer.bank import build_bank, set_teacher_scale
 from trainer.errors import DataError
 from trainer.recipe import Wish, make_model
@@ -77,15 +76,6 @@ def test_training_and_held_out_pictures_are_named_in_the_manifest(made: Made) ->
 
 def test_progress_is_told_step_by_step(made: Made) -> None:
     assert made[1] == [("student", 1, 2), ("head", 2, 2)]
-
-
-def test_no_argument_leads_test_pictures_into_training() -> None:
-    """Training, the join and the threshold see good pictures and synthetic masks; evaluation can't reach
-    them."""
-    for module in (train, join, recipe):
-        source = inspect.getsource(module)
-        assert "testset" not in source
-        assert "evaluate" not in source
 
 
 def test_both_stages_lower_their_losses(good: Path, teacher: Teacher) -> None:
