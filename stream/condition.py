@@ -73,10 +73,14 @@ class Condition:
         if not self._steady and self._connected:
             return "live", self._what
         if now - self._quiet_since >= self._down_after_s:
-            return "down", str(self._error or f"no picture within {self._down_after_s:g} s")
+            return "down", str(self._error or self._no_picture())
         if self._pictured:
             return self._live(now)
         return "connecting", str(self._error or self._what or "connecting")
+
+    def _no_picture(self) -> str:
+        what = f" ({self._what})" if self._connected and self._what else ""
+        return f"no picture within {self._down_after_s:g} s{what}"
 
     def _live(self, now: float) -> tuple[State, str]:
         limit = self._frozen_after_s

@@ -1,0 +1,251 @@
+"""WebRTC cameras, by aiortc: we pull from a media server (WHEP, draft-ietf-wish-whep) or a camera or browser
+pushes to us (WHIP, RFC 9725).
+
+Each connection has an event loop of its own in the reader's thread, so its decoding delays nobody. No STUN
+server is asked unless the settings name one.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
+
+from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from av.video.frame import VideoFrame
+
+from config.sources import WebrtcSource as WebrtcSettings
+
+from ..timestamps import PtsClock
+from .base import Broken, Deadlines, Ended, Refused, Sink, SourceError, Unreachable
+from .desk import DESK, Pushed
+from .rtsp import rgb
+
+_LOOK_S = 0.2
+_MAX_SDP_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    sdp: str
+    resource: str | None
+
+
+class _Peer:
+    """One peer connection that receives video. Used in the reader's own loop."""
+
+    def __init__(self, ice_servers: tuple[str, ...]) -> None:
+        # An empty list, and not none: by default aiortc would ask a public server.
+        servers = [RTCIceServer(urls=url) for url in ice_servers]
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._clock = PtsClock()
+        self._track: asyncio.Future[MediaStreamTrack] = asyncio.get_running_loop().create_future()
+        self.connection.on("track", self._on_track)
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        if track.kind == "video" and not self._track.done():
+            self._track.set_result(track)
+
+    async def offer(self) -> str:
+        self.connection.addTransceiver("video", direction="recvonly")
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        return str(self.connection.localDescription.sdp)
+
+    async def take(self, sdp: str, kind: Literal["offer", "answer"]) -> None:
+        """The other side's description. Raises Broken."""
+        try:
+            await self.connection.setRemoteDescription(RTCSessionDescription(sdp, kind))
+        except (ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
+            raise Broken(f"the other side's description cannot be read ({type(error).__name__})") from None
+
+    async def answer(self) -> str:
+        await self.connection.setLocalDescription(await self.connection.createAnswer())
+        return str(self.connection.localDescription.sdp)
+
+    async def show(self, sink: Sink, stop: threading.Event, where: str, connect_s: float) -> None:
+        """Pictures until `stop`. Raises Unreachable, Broken or Ended."""
+        deadline = time.monotonic() + connect_s
+        while not stop.is_set() and not self._is_through(where, deadline):
+            sink.alive()
+            await asyncio.sleep(0.02)
+        if stop.is_set():
+            return
+        track = await self._video(where)
+        sink.connected(f"WebRTC video, {where}")
+        while not stop.is_set():
+            frame = await self._next(track, where)
+            if frame is not None:
+                self._deliver(frame, sink)
+
+    def _is_through(self, where: str, deadline: float) -> bool:
+        state = self.connection.connectionState
+        if state in ("failed", "closed") or time.monotonic() > deadline:
+            raise Unreachable(
+                f"{where}: both sides agreed, but no packet gets through (ICE {state}); a firewall may block "
+                "UDP between them, or ice_servers needs a TURN server"
+            )
+        return bool(state == "connected")
+
+    async def _video(self, where: str) -> MediaStreamTrack:
+        if not self._track.done():
+            raise Broken(f"{where} sends no video")
+        return self._track.result()
+
+    async def _next(self, track: MediaStreamTrack, where: str) -> VideoFrame | None:
+        """The next picture; None if none came within _LOOK_S."""
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                frame = await track.recv()
+        except TimeoutError:
+            if self.connection.connectionState in ("failed", "closed"):
+                raise Ended(f"{where}: the connection was closed") from None
+            return None
+        except MediaStreamError:
+            raise Ended(f"{where}: the other side ended the stream") from None
+        return frame if isinstance(frame, VideoFrame) else None
+
+    def _deliver(self, frame: VideoFrame, sink: Sink) -> None:
+        taken_at, clock = self._clock.taken_at(frame.time, time.time(), None)
+        if sink.due(taken_at):
+            sink.put(rgb(frame), taken_at, clock)
+
+
+class WhepSource:
+    """We pull. See `base.Source`."""
+
+    steady = True
+
+    def __init__(self, camera: str, settings: WebrtcSettings) -> None:
+        self.deadlines = Deadlines(settings.connect_timeout_s, settings.read_timeout_s)
+        self._settings = settings
+        self._url = str(settings.url)
+
+    def run(self, sink: Sink, stop: threading.Event) -> None:
+        """See `base.Source`. Raises Refused, Unreachable, Broken or Ended."""
+        _run_alone(self._run(sink, stop))
+
+    async def _run(self, sink: Sink, stop: threading.Event) -> None:
+        peer, answered = _Peer(self._settings.ice_servers), None
+        try:
+            offer = await peer.offer()
+            answered = await asyncio.to_thread(self._exchange, offer)
+            await peer.take(answered.sdp, "answer")
+            await peer.show(sink, stop, self._where, self.deadlines.connect_s)
+        finally:
+            await peer.connection.close()
+            if answered is not None and answered.resource is not None:
+                await asyncio.to_thread(self._goodbye, answered.resource)
+
+    @property
+    def _where(self) -> str:
+        """The address without what could be a secret: neither user nor query."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    def _request(self, url: str, method: str, body: str | None = None) -> urllib.request.Request:
+        headers = {"content-type": "application/sdp", "accept": "application/sdp"}
+        if self._settings.token is not None:
+            headers["authorization"] = f"Bearer {self._settings.token.get_secret_value()}"
+        return urllib.request.Request(url, body.encode() if body else None, headers, method=method)
+
+    def _exchange(self, offer: str) -> _Answered:
+        try:
+            request = self._request(self._url, "POST", offer)
+            with _OPENER.open(request, timeout=0.9 * self.deadlines.connect_s) as reply:
+                location = reply.headers.get("location")
+                sdp = reply.read(_MAX_SDP_BYTES).decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise _http(error.code, self._where) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = error.reason if isinstance(error, urllib.error.URLError) else error
+            word = getattr(why, "strerror", None) or type(why).__name__
+            raise Unreachable(f"{self._where}: no answer ({word})") from None
+        return _Answered(sdp, urljoin(self._url, location) if location else None)
+
+    def _goodbye(self, resource: str) -> None:
+        """The server may free the session at once; without it, it finds out by itself."""
+        if urlsplit(resource).netloc != urlsplit(self._url).netloc:
+            return  # our token goes nowhere else
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            _OPENER.open(self._request(resource, "DELETE"), timeout=1.0).close()
+
+
+class WhipSource:
+    """A camera or browser pushes to us. See `base.Source`; the page hands the push over through the desk."""
+
+    steady = True
+
+    def __init__(self, camera: str, settings: WebrtcSettings) -> None:
+        self.deadlines = Deadlines(settings.connect_timeout_s, settings.read_timeout_s)
+        self._camera = camera
+        self._settings = settings
+
+    def run(self, sink: Sink, stop: threading.Event) -> None:
+        """See `base.Source`. Raises Unreachable, Broken or Ended."""
+        _run_alone(self._run(sink, stop))
+
+    async def _run(self, sink: Sink, stop: threading.Event) -> None:
+        token = self._settings.token.get_secret_value() if self._settings.token else None
+        where = f"a push to /whip/{self._camera}"
+        sink.connected(f"waiting for {where}")
+        with DESK.waiting(self._camera, token) as push:
+            while (pushed := await push.next(_LOOK_S)) is None:
+                if stop.is_set():
+                    return
+                sink.alive()
+            await self._receive(pushed, sink, stop, where)
+
+    async def _receive(self, pushed: Pushed, sink: Sink, stop: threading.Event, where: str) -> None:
+        peer = _Peer(self._settings.ice_servers)
+        try:
+            await peer.take(pushed.offer, "offer")
+            pushed.answer(await peer.answer())
+            await peer.show(sink, stop, where, self.deadlines.connect_s)
+        except SourceError as error:
+            pushed.refuse(str(error))
+            raise
+        finally:
+            pushed.refuse("the camera was stopped")  # if nothing was answered before
+            await peer.connection.close()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the token to another host: it is an answer like any other."""
+
+    def redirect_request(self, *request: Any, **more: Any) -> None:
+        return None
+
+
+# Cameras and media servers are on the plant's own network: no proxy from the environment.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+
+
+def _http(status: int, where: str) -> SourceError:
+    if status in (401, 403):
+        return Refused(f"{where} refuses this token ({status}); check token")
+    if status == 404:
+        error = Refused(f"{where} knows no such stream (404); check url")
+        error.cap_s = 3.0
+        return error
+    if status >= 500:
+        return Unreachable(f"{where} answered that it has a fault ({status})")
+    return Refused(f"{where} refuses the request ({status})")
+
+
+def _run_alone(work: Coroutine[Any, Any, None]) -> None:
+    """Run in a loop of this thread's own."""
+    with asyncio.Runner() as runner:
+        runner.run(work)
+
+
+def build(camera: str, settings: WebrtcSettings) -> WhepSource | WhipSource:
+    """The entry point `webrtc`."""
+    return WhepSource(camera, settings) if settings.mode == "whep" else WhipSource(camera, settings)
