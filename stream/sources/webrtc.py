@@ -63,7 +63,10 @@ class _Peer:
         try:
             await self.connection.setRemoteDescription(RTCSessionDescription(sdp, kind))
         except (ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
-            raise Broken(f"the other side's description cannot be read ({type(error).__name__})") from None
+            name = type(error).__name__
+            raise Broken(f"the other side's description cannot be read ({name})") from None
+        if not self._track.done():
+            raise Broken("the other side's description holds no video")
 
     async def answer(self) -> str:
         await self.connection.setLocalDescription(await self.connection.createAnswer())
@@ -77,7 +80,7 @@ class _Peer:
             await asyncio.sleep(0.02)
         if stop.is_set():
             return
-        track = await self._video(where)
+        track = self._track.result()
         sink.connected(f"WebRTC video, {where}")
         while not stop.is_set():
             frame = await self._next(track, where)
@@ -92,11 +95,6 @@ class _Peer:
                 "UDP between them, or ice_servers needs a TURN server"
             )
         return bool(state == "connected")
-
-    async def _video(self, where: str) -> MediaStreamTrack:
-        if not self._track.done():
-            raise Broken(f"{where} sends no video")
-        return self._track.result()
 
     async def _next(self, track: MediaStreamTrack, where: str) -> VideoFrame | None:
         """The next picture; None if none came within _LOOK_S."""

@@ -104,7 +104,7 @@ async def test_whep_with_a_wrong_token_is_refused_and_nobody_sees_it() -> None:
 
 
 async def test_whep_comes_back_after_the_server_closed() -> None:
-    async with whep() as (media, camera, frames):
+    async with whep() as (media, _, frames):
         await until(lambda: len(frames) > 1, within_s=15)
         await media.peers[0].close()
         await until(lambda: len(media.peers) == 2, within_s=15)
@@ -160,6 +160,7 @@ async def test_whip_of_nonsense_is_refused_and_the_next_one_awaited(whip_setting
         with pytest.raises(PushRefused) as refused:
             await DESK.push("top", f"Bearer {TOKEN}", "no session description")
         assert refused.value.status == 400
+        assert "no video" in str(refused.value)
         await until(lambda: camera.stats().reconnects.get("broken"))
         await until(lambda: "waiting" in camera.state.reason)
 
