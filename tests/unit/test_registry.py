@@ -74,6 +74,7 @@ def test_a_damaged_version_is_not_promoted(models: Path, capsys: pytest.CaptureF
         (["models", "../etc"], "can't be a model's name"),
         (["evaluate", "top@9", "--data", "/"], "has no version 9"),
         (["evaluate", "top", "--data", "/nowhere"], "/nowhere is not a folder"),
+        (["evaluate", "/nowhere/top/1", "--data", "/"], "/nowhere/top/1 is no model's folder"),
     ],
 )
 def test_what_is_not_there_is_one_sentence_and_exit_2(

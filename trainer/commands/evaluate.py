@@ -62,9 +62,13 @@ def _folder(args: argparse.Namespace) -> Path:
     """A path where there is one, else a reference into the folder of models."""
     from engine.versions import MANIFEST, resolve
 
+    from ..errors import DataError
+
     path = Path(args.artifact)
-    if (path / MANIFEST).is_file() or "/" in args.artifact:
+    if (path / MANIFEST).is_file():
         return path.resolve()
+    if "/" in args.artifact or path.exists():
+        raise DataError(f"{path} is no model's folder, as it has no {MANIFEST}; give one, or NAME@7.")
     return resolve(models_folder(args), args.artifact)
 
 
