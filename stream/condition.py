@@ -76,7 +76,12 @@ class Condition:
             return "down", str(self._error or self._no_picture())
         if self._pictured:
             return self._live(now)
-        return "connecting", str(self._error or self._what or "connecting")
+        return "connecting", self._connecting()
+
+    def _connecting(self) -> str:
+        if not self._connected:
+            return str(self._error or "connecting")
+        return f"{self._what}; before that: {self._error}" if self._error else self._what
 
     def _no_picture(self) -> str:
         what = f" ({self._what})" if self._connected and self._what else ""

@@ -53,6 +53,14 @@ def test_a_camera_is_down_only_after_a_while_and_says_why() -> None:
     assert camera.judge(10.0) == ("down", "no data in time")
 
 
+def test_a_camera_that_answers_again_says_so_and_what_was_before() -> None:
+    camera = condition()
+    camera.failed(Stalled("no data in time"))
+    camera.attempt(steady=True)
+    camera.connected("H.264")
+    assert camera.judge(1.0) == ("connecting", "H.264; before that: no data in time")
+
+
 def test_a_camera_that_never_answered_is_down_too() -> None:
     assert condition().judge(10.0) == ("down", "no picture within 10 s")
 
