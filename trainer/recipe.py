@@ -21,6 +21,7 @@ from . import synthesis as synth
 from .advice import advise
 from .bank import build_bank, set_teacher_scale
 from .calibrate import calibrate
+from .checkpoint import Checkpoint, fingerprint
 from .dataset import GoodPictures, load_good, load_textures
 from .errors import DataError
 from .foreground import find_foregrounds
@@ -53,10 +54,12 @@ class Wish:
     foreground: str = "auto"
 
 
-def make_model(wish: Wish, on_progress: OnProgress, note: Note) -> Artifact:
-    """Train, join, calibrate; nothing is written. Raises TrainerError and EngineError, one sentence each.
+def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | None = None) -> Artifact:
+    """Train, join, calibrate. Raises TrainerError and EngineError, one sentence each.
 
-    The same wish on the same machine with as many threads gives the same weights on a CPU.
+    Nothing is written but `keep`, a file from which the same wish goes on after a kill; the caller deletes it
+    once the model is saved. The same wish on the same machine with as many threads gives the same weights on
+    a CPU.
     """
     _check(wish)
     begin = time.monotonic()
@@ -72,7 +75,10 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note) -> Artifact:
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
     material, unseen = _material(wish, training, teacher, network, device)
     note(f"Foreground: {material.foregrounds.why}.")
-    _train(network, material, schedule, on_progress)
+    checkpoint = Checkpoint(keep, fingerprint(wish=wish, names=good.names, schedule=schedule))
+    if checkpoint.resume(network):
+        note("Going on with the training that was interrupted.")
+    _train(network, material, schedule, on_progress, checkpoint)
     same_rule = "off" if material.foregrounds.masks is None else "on"
     joined = fit_join(
         network,
@@ -152,15 +158,23 @@ def _material(
     return material, synth.Synthesis(unseen)
 
 
-def _train(network: CameraNetwork, material: Material, schedule: Schedule, on_progress: OnProgress) -> None:
-    total = schedule.student_steps + schedule.head_steps
-    train_student(
-        network, material, schedule, lambda step, loss: on_progress("student", step + 1, total, loss)
-    )
-    done = schedule.student_steps
-    train_head(
-        network, material, schedule, lambda step, loss: on_progress("head", done + step + 1, total, loss)
-    )
+def _train(
+    network: CameraNetwork,
+    material: Material,
+    schedule: Schedule,
+    on_progress: OnProgress,
+    checkpoint: Checkpoint,
+) -> None:
+    first, total = schedule.student_steps, schedule.student_steps + schedule.head_steps
+
+    def on_student(step: int, loss: float) -> None:
+        on_progress("student", step + 1, total, loss)
+
+    def on_head(step: int, loss: float) -> None:
+        on_progress("head", first + step + 1, total, loss)
+
+    train_student(network, material, schedule, on_student, checkpoint)
+    train_head(network, material, schedule, on_head, checkpoint)
 
 
 def _made_of(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.images import to_device
 from engine.model.dmdd import CameraNetwork
@@ -20,6 +20,7 @@ from engine.model.teacher import Teacher
 
 from . import losses
 from .bank import Bank
+from .checkpoint import Checkpoint
 from .foreground import Foregrounds
 from .synthesis import Synthesis
 
@@ -30,6 +31,7 @@ _WARM_UP_STEPS = 30
 _LAST_LR_SHARE = 0.05
 _CLIP = 5.0
 _CLEAN_SHARE = 0.25
+NOTHING_KEPT = Checkpoint(None, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +90,45 @@ class Pairs:
     masks: Tensor
 
 
-def train_student(network: CameraNetwork, material: Material, schedule: Schedule, on_step: OnStep) -> None:
+def train_student(
+    network: CameraNetwork,
+    material: Material,
+    schedule: Schedule,
+    on_step: OnStep,
+    checkpoint: Checkpoint = NOTHING_KEPT,
+) -> None:
     """Stage 1: normality guidance and abnormality inverse mimicking on pairs."""
-    student = network.student.train()
-    optimiser = torch.optim.Adam(student.parameters(), lr=schedule.student_lr, betas=(0.5, 0.999))
-    for step in range(schedule.student_steps):
+    parameters = list(network.student.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=schedule.student_lr, betas=(0.5, 0.999))
+    network.student.train()
+    for step in _steps(checkpoint.start(_STUDENT, optimiser), schedule.student_steps):
         _set_lr(optimiser, schedule.student_lr, step, schedule.student_steps)
         loss = student_loss(network, material, schedule, step)
-        _descend(optimiser, loss, student.parameters())
+        _descend(optimiser, loss, parameters)
+        checkpoint.keep(_STUDENT, step + 1, network, optimiser)
         on_step(step, float(loss.detach()))
-    student.eval()
-
-
-def train_head(network: CameraNetwork, material: Material, schedule: Schedule, on_step: OnStep) -> None:
-    """Stage 2: the segmentation head on the frozen student; a quarter of the pictures stay unchanged."""
     network.student.eval()
-    head = network.head.train()
-    optimiser = torch.optim.Adam(head.parameters(), lr=schedule.head_lr, betas=(0.9, 0.999))
-    for step in range(schedule.head_steps):
+
+
+def train_head(
+    network: CameraNetwork,
+    material: Material,
+    schedule: Schedule,
+    on_step: OnStep,
+    checkpoint: Checkpoint = NOTHING_KEPT,
+) -> None:
+    """Stage 2: the segmentation head on the frozen student; a quarter of the pictures stay unchanged."""
+    parameters = list(network.head.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=schedule.head_lr)
+    network.student.eval()
+    network.head.train()
+    for step in _steps(checkpoint.start(_HEAD, optimiser), schedule.head_steps):
         _set_lr(optimiser, schedule.head_lr, step, schedule.head_steps)
         loss = head_loss(network, material, schedule, step)
-        _descend(optimiser, loss, head.parameters())
+        _descend(optimiser, loss, parameters)
+        checkpoint.keep(_HEAD, step + 1, network, optimiser)
         on_step(step, float(loss.detach()))
-    head.eval()
+    network.head.eval()
 
 
 def student_loss(network: CameraNetwork, material: Material, schedule: Schedule, step: int) -> Tensor:
@@ -143,10 +161,15 @@ def head_loss(network: CameraNetwork, material: Material, schedule: Schedule, st
     return losses.segmentation(logits, pairs.masks)
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: object) -> None:
+def _steps(begin: int, end: int) -> range:
+    """What is left of a stage; nothing if it was done before (`begin` below 0)."""
+    return range(begin if begin >= 0 else end, end)
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter]) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(parameters, _CLIP)  # type: ignore[arg-type]
+    torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
     optimiser.step()
 
 

@@ -14,7 +14,7 @@ from engine import artifact
 from engine.artifact import Artifact
 from engine.model.dmdd import build_network
 from engine.model.teacher import Teacher, build_teacher
-from trainer import recipe, train
+from trainer import checkpoint, recipe, train
 from trainer.bank import build_bank, set_teacher_scale
 from trainer.errors import DataError
 from trainer.recipe import Wish, make_model
@@ -149,6 +149,33 @@ def test_an_interrupted_training_leaves_the_last_model(
     assert linewatch(words) == 130
     assert artifact.resolve(tmp_path, "top") == before
     assert sorted(p.name for p in (tmp_path / "top").iterdir() if p.name.isdecimal()) == ["1"]
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    wish: Wish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = replace(wish, steps=6)
+    whole = make_model(wish, quiet, quiet)
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    for kill_at in (3, 5):
+
+        def killed(stage: str, done: int, total: int, loss: float, at: int = kill_at) -> None:
+            if done == at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            make_model(wish, killed, quiet, tmp_path / "keep")
+    told: list[int] = []
+    resumed = make_model(wish, lambda _, done, *__: told.append(done), quiet, tmp_path / "keep")
+    assert told == [6]
+    assert all(torch.equal(whole.state[key], resumed.state[key]) for key in whole.state)
+
+
+def test_another_wish_never_goes_on_from_a_kept_training(wish: Wish, tmp_path: Path) -> None:
+    (tmp_path / "keep").write_bytes(b"not safetensors")
+    told: list[int] = []
+    make_model(wish, lambda _, done, *__: told.append(done), quiet, tmp_path / "keep")
+    assert told == [1, 2]
 
 
 def test_bad_input_is_one_sentence_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

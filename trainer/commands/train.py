@@ -49,9 +49,11 @@ def main(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     artifact.check_name(args.name)
     models = models_folder(args)
+    keep = models / args.name / ".training.safetensors"
     with _Bar() as bar:
-        made = make_model(_wish(args), bar.on_progress, _note)
+        made = make_model(_wish(args), bar.on_progress, _note, keep)
     folder = artifact.save(made, models, promote=not args.no_promote)
+    keep.unlink(missing_ok=True)
     saved = artifact.load(folder)
     _present(saved, folder, args)
     report = _report(saved, folder, time.monotonic() - begin)

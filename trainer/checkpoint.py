@@ -1,0 +1,105 @@
+"""Where a training stood, so that a killed one goes on instead of starting again.
+
+One safetensors file, replaced whole: network, optimiser moments, stage and step, and a fingerprint of the
+wish, so that another wish never goes on from it. As everything random is drawn from (seed, stage, step), a
+resumed run ends with the same weights as one that was never interrupted.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from engine.model.dmdd import CameraNetwork
+
+EVERY_S = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Checkpoint:
+    """`path` None keeps nothing. `stage` and `step` are how far the kept run was; stage 0 = nothing was kept.
+
+    A file that can't be written (full disk) is given up silently: it only saves time.
+    """
+
+    path: Path | None
+    fingerprint: str
+    stage: int = 0
+    step: int = 0
+    _moments: dict[str, Tensor] = field(default_factory=dict)
+    _written_at: float = field(default_factory=time.monotonic)
+
+    def resume(self, network: CameraNetwork) -> bool:
+        """Load the kept weights if they are of this very wish; whether there were any."""
+        if self.path is None or not self.path.is_file():
+            return False
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                said = file.metadata() or {}
+                if said.get("fingerprint") != self.fingerprint:
+                    return False
+                kept = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return False
+        network.load_state_dict({k.removeprefix("network."): v for k, v in kept.items() if k[:4] == "netw"})
+        self._moments = {k: v for k, v in kept.items() if k.startswith("moment.")}
+        self.stage, self.step = int(said["stage"]), int(said["step"])
+        return True
+
+    def start(self, stage: int, optimiser: torch.optim.Optimizer) -> int:
+        """The step to begin `stage` with, its optimiser brought to where it was; past the end if it was
+        done."""
+        if stage < self.stage:
+            return -1
+        if stage > self.stage:
+            return 0
+        _give_moments(optimiser, self._moments)
+        return self.step
+
+    def keep(self, stage: int, done: int, network: CameraNetwork, optimiser: torch.optim.Optimizer) -> None:
+        """Write the file if the last time is a minute ago; `done` steps of `stage` are behind us."""
+        if self.path is None or time.monotonic() - self._written_at < EVERY_S:
+            return
+        tensors = {f"network.{k}": v for k, v in network.state_dict().items()} | _take_moments(optimiser)
+        said = {"fingerprint": self.fingerprint, "stage": str(stage), "step": str(done)}
+        _replace(self.path, {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, said)
+        self._written_at = time.monotonic()
+
+    def forget(self) -> None:
+        """The model is safe; the file isn't needed any more."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def fingerprint(**wish: object) -> str:
+    """The wish in words that compare."""
+    return json.dumps(wish, sort_keys=True, default=str)
+
+
+def _take_moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states: Mapping[int, Mapping[str, Tensor]] = optimiser.state_dict()["state"]
+    return {f"moment.{i}.{name}": value for i, state in states.items() for name, value in state.items()}
+
+
+def _give_moments(optimiser: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    whole = optimiser.state_dict()
+    for key, value in moments.items():
+        _, index, name = key.split(".")
+        whole["state"].setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict(whole)
+
+
+def _replace(path: Path, tensors: dict[str, Tensor], said: dict[str, str]) -> None:
+    draft = path.with_suffix(".draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(save(tensors, said))
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
