@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 
@@ -53,6 +54,8 @@ class _Waiting:
 
     def __init__(self, token: str | None) -> None:
         self.token = token
+        self.key = secrets.token_urlsafe(16)
+        self.ended = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._pushed: asyncio.Future[Pushed] = self._loop.create_future()
         self._is_taken = threading.Lock()
@@ -90,8 +93,20 @@ class Desk:
                 if self._waiting.get(camera) is waiting:
                     del self._waiting[camera]
 
-    async def push(self, camera: str, authorization: str | None, offer: str) -> str:
-        """An SDP offer, its Authorization header → the SDP answer; in the page's loop. Raises PushRefused."""
+    def end(self, camera: str, key: str) -> bool:
+        """The camera says goodbye; False if there is no such push."""
+        with self._lock:
+            waiting = self._waiting.get(camera)
+        if waiting is None or not hmac.compare_digest(waiting.key.encode(), key.encode()):
+            return False
+        waiting.ended.set()
+        return True
+
+    async def push(self, camera: str, authorization: str | None, offer: str) -> tuple[str, str]:
+        """An SDP offer and its Authorization header → (key to `end` it, SDP answer); in the page's loop.
+
+        Raises PushRefused.
+        """
         with self._lock:
             waiting = self._waiting.get(camera)
         if waiting is None:
@@ -101,7 +116,7 @@ class Desk:
         pushed = Pushed(offer)
         if not waiting.hand(pushed):
             raise PushRefused(409, f"{camera} is receiving already; try again in a few seconds")
-        return await pushed.answered()
+        return waiting.key, await pushed.answered()
 
 
 def _is_right(token: str | None, authorization: str | None) -> bool:

@@ -41,7 +41,9 @@ class _Answered:
 class _Peer:
     """One peer connection that receives video. Used in the reader's own loop."""
 
-    def __init__(self, ice_servers: tuple[str, ...]) -> None:
+    def __init__(self, ice_servers: tuple[str, ...], ended: threading.Event | None = None) -> None:
+        """`ended` is set when the other side says goodbye over HTTP."""
+        self._ended = ended or threading.Event()
         # An empty list, and not none: by default aiortc would ask a public server.
         servers = [RTCIceServer(urls=url) for url in ice_servers]
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
@@ -83,6 +85,8 @@ class _Peer:
         track = self._track.result()
         sink.connected(f"WebRTC video, {where}")
         while not stop.is_set():
+            if self._ended.is_set():
+                raise Ended(f"{where}: the other side said goodbye")
             frame = await self._next(track, where)
             if frame is not None:
                 self._deliver(frame, sink)
@@ -199,10 +203,12 @@ class WhipSource:
                 if stop.is_set():
                     return
                 sink.alive()
-            await self._receive(pushed, sink, stop, where)
+            await self._receive(pushed, sink, stop, push.ended)
 
-    async def _receive(self, pushed: Pushed, sink: Sink, stop: threading.Event, where: str) -> None:
-        peer = _Peer(self._settings.ice_servers)
+    async def _receive(
+        self, pushed: Pushed, sink: Sink, stop: threading.Event, ended: threading.Event
+    ) -> None:
+        peer, where = _Peer(self._settings.ice_servers, ended), f"a push to /whip/{self._camera}"
         try:
             await peer.take(pushed.offer, "offer")
             pushed.answer(await peer.answer())

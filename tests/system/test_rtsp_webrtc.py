@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import aioice.ice
 import av
+import httpx
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from config.sources import WebrtcSource as WebrtcSettings
@@ -15,6 +17,7 @@ from engine.core import Frame
 from stream.camera import Camera, CameraPolicy
 from stream.sources.base import build
 from stream.sources.desk import DESK, PushRefused
+from stream.web import whip as whip_routes
 from tests.puppets import picture, until
 
 TOKEN = "t0ken-that-nobody-may-see"
@@ -131,20 +134,39 @@ async def whip(settings: WebrtcSettings) -> AsyncIterator[tuple[Camera, list[Fra
         await camera.stop()
 
 
+def client() -> httpx.AsyncClient:
+    """Asks the page's own routes, without a socket."""
+    page = FastAPI()
+    page.include_router(whip_routes.build(DESK))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://page")
+
+
+async def post(path: str, offer: str) -> tuple[str, str]:
+    headers = {"content-type": "application/sdp", "authorization": f"Bearer {TOKEN}"}
+    async with client() as http:
+        reply = await http.post(path, content=offer, headers=headers)
+    assert reply.status_code == 201
+    return reply.headers["location"], reply.text
+
+
 async def test_whip_takes_a_push_and_shows_it(whip_settings: WebrtcSettings) -> None:
     async with whip(whip_settings) as (camera, frames):
         peer = new_peer()
         peer.addTrack(Moving())
         await peer.setLocalDescription(await peer.createOffer())
-        answer = await DESK.push("top", f"Bearer {TOKEN}", peer.localDescription.sdp)
+        url, answer = await post("/whip/top", peer.localDescription.sdp)
         await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         await until(lambda: len(frames) > 3, within_s=15)
         assert camera.state.state == "live"
         with pytest.raises(PushRefused) as second:
             await DESK.push("top", f"Bearer {TOKEN}", peer.localDescription.sdp)
         assert second.value.status == 409
+        assert not DESK.end("top", "another's key")
+        async with client() as http:
+            assert (await http.delete(url)).status_code == 200
+        await until(lambda: camera.stats().reconnects == {"ended": 1})
+        assert "said goodbye" in camera.state.reason
         await peer.close()
-        await until(lambda: camera.stats().reconnects, within_s=15)
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer other", "Basic " + TOKEN, "Bearer"])
@@ -153,6 +175,12 @@ async def test_whip_wants_its_token(whip_settings: WebrtcSettings, authorization
         with pytest.raises(PushRefused) as refused:
             await DESK.push("top", authorization, "v=0")
         assert refused.value.status == 401
+        headers = {"content-type": "application/sdp"} | (
+            {"authorization": authorization} if authorization else {}
+        )
+        async with client() as http:
+            assert (await http.post("/whip/top", content="v=0", headers=headers)).status_code == 401
+            assert (await http.post("/whip/top", content="v=0")).status_code == 415
 
 
 async def test_whip_of_nonsense_is_refused_and_the_next_one_awaited(whip_settings: WebrtcSettings) -> None:
