@@ -1,8 +1,8 @@
 """The running line: the only place where the parts meet.
 
-startup   delivery (outbox, broker, publisher) · page · models · engine · cameras
+startup   evidence · delivery (outbox, broker, publisher) · page · models · engine · cameras
 serve     until told to stop, or until a part died
-shutdown  cameras · engine (finishes its batch) · incidents · delivery (sends what waits) · page
+shutdown  cameras · engine (finishes its batch) · incidents · delivery (sends what waits) · page · evidence
 """
 
 import asyncio
@@ -16,22 +16,25 @@ from engine.core import Frame, Inspection, ModelInfo
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.library import Library
-from engine.meter import Histogram as Measured
 from engine.runner import Runner
 
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
 from .delivery import Delivery
 from .events import Event
+from .evidence import Evidence
 from .handover import Handover
 from .health import HealthLimits
 from .models import Models
 from .outages import Outage
 from .overview import Overview
 from .recorder import Recorder, policy_of
+from .snapshot import line_stats, plc_status
 from .sources import base
+from .status import Fields, StatusBoard
 from .web.page import LivePage
-from .web.view import CameraView, Histogram, LineStats, LineView, ModelView
+from .web.rtc import RtcOptions
+from .web.view import CameraView, LineActions, LineStats, LineView, ModelView
 
 log = logging.getLogger(__name__)
 
@@ -59,33 +62,27 @@ class App:
         loop = asyncio.get_running_loop()
         self.settings = settings
         self._cameras_on = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
+        self._checksum = config_sha256(settings)
         self._overview = Overview()
         self._started = False
         self._unpublished: deque[tuple[str, float]] = deque(maxlen=_UNPUBLISHED)
         self._inspections: Handover[Inspection] = Handover(loop, self._inspected, _HANDOVER)
         self._bare: Handover[Frame] = Handover(loop, self._show_bare, len(self._cameras_on) or 1)
         self._troubles: Handover[EngineError] = Handover(loop, self._engine_troubled, 16)
-        web = settings.web
-        self.page = LivePage(
-            LineView(
-                settings.site,
-                settings.line,
-                cameras=self._camera_views,
-                stats=self._stats,
-                incidents=self._overview.incidents,
-                not_ready=self._not_ready,
-                started=lambda: self._started,
-            ),
-            listen=web.listen,
-            users_file=web.users_file,
+        self._evidence = Evidence(
+            settings.evidence.dir,
+            max_mb=settings.evidence.max_mb,
+            max_age_days=settings.evidence.max_age_days,
         )
+        self.page = self._make_page()
         self.delivery = Delivery(settings, self._delivered)
         self._recorder = Recorder(
             self.delivery.outbox,
             site=settings.site,
             line=settings.line,
-            config_sha256=config_sha256(settings),
+            config_sha256=self._checksum,
             on_recorded=self._recorded,
+            evidence=self._evidence.keep,
         )
         self._library = Library()
         self._models = Models(self._library, settings.models.dir, self._cameras_on, self._model_changed)
@@ -94,6 +91,33 @@ class App:
         self._cameras: dict[str, Camera] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _make_page(self) -> LivePage:
+        settings, web = self.settings, self.settings.web
+        view = LineView(
+            settings.site,
+            settings.line,
+            cameras=self._camera_views,
+            stats=self._stats,
+            incidents=self._overview.incidents,
+            not_ready=self._not_ready,
+            started=lambda: self._started,
+        )
+        hysteresis = {n: (c.detect.on_frames, c.detect.off_frames) for n, c in self._cameras_on.items()}
+        return LivePage(
+            view,
+            actions=LineActions(set_threshold=self._set_threshold),
+            evidence=self._evidence,
+            pictures=settings.pictures.dir,
+            hysteresis=hysteresis,
+            listen=web.listen,
+            users_file=web.users_file,
+            insecure=web.insecure,
+            host_names=web.allowed_hosts,
+            max_fps=web.mjpeg_fps,
+            jpeg_quality=web.jpeg_quality,
+            rtc=RtcOptions(web.webrtc.ice_servers, web.webrtc.advertise, web.webrtc.port_range),
+        )
+
     # -- life ---------------------------------------------------------------------------------------
 
     async def startup(self) -> None:
@@ -101,6 +125,7 @@ class App:
         for name, camera in self._cameras_on.items():
             self._overview.add(name)
             self._recorder.watch(name, policy_of(camera))
+        self._evidence.start()
         await self.delivery.start()
         self._recorder.start()
         await self.page.start()
@@ -112,6 +137,7 @@ class App:
         self._tasks = [
             asyncio.create_task(self._keep_ticking(), name="ticks"),
             asyncio.create_task(self._models.keep_looking(), name="models"),
+            asyncio.create_task(self._board().run(), name="status"),
         ]
         self.delivery.announce()
         self._started = True
@@ -140,6 +166,7 @@ class App:
             self._recorder.stop()
         await self.delivery.stop(DRAIN_WITHIN_S)
         await self.page.stop()
+        await asyncio.to_thread(self._evidence.stop)
 
     async def _start_engine(self) -> None:
         """Models are on the device and warm when this returns. Raises EngineError."""
@@ -159,6 +186,14 @@ class App:
             engine.set_mode(name, camera.frames)
         engine.start()
         self._runner, self._engine = runner, engine
+
+    def _board(self) -> StatusBoard:
+        endpoint = self.delivery.endpoint
+        assert endpoint is not None
+        every_s = self.settings.events.status_every_s
+        return StatusBoard(
+            endpoint.client, self.delivery.keys, self._plc_status, alive=self._is_alive, every_s=every_s
+        )
 
     def _camera(self, name: str, settings: CameraSettings) -> Camera:
         return Camera(
@@ -224,6 +259,9 @@ class App:
         self._overview.model(camera, ModelView(info.name, info.version, info.threshold))
         self.page.camera_changed()
 
+    async def _set_threshold(self, camera: str, level: float | None) -> None:
+        self._model_changed(camera, await self._models.set_threshold(camera, level))
+
     def _engine_troubled(self, errors: Iterable[EngineError]) -> None:
         for error in errors:
             log.error("%s", error)
@@ -254,38 +292,27 @@ class App:
             why.append("Models are being loaded and warmed up.")
         if (error := self.delivery.state.error) is not None:
             why.append(f"Events wait in the outbox: {error}.")
-        engine = self._engine
-        if engine is not None and engine.is_stuck(time.monotonic(), self.settings.engine.stuck_after_s):
+        if self._is_stuck():
             why.append(f"The device has not answered for {self.settings.engine.stuck_after_s:g} s.")
         return why
 
+    def _is_stuck(self) -> bool:
+        limit_s = self.settings.engine.stuck_after_s
+        return self._engine is not None and self._engine.is_stuck(time.monotonic(), limit_s)
+
     def _stats(self) -> LineStats:
-        outbox = self.delivery.outbox
-        snapshot = self._engine.meter.snapshot() if self._engine else None
-        frames = dict(snapshot.frames) if snapshot else {}
-        reconnects: dict[tuple[str, str], int] = {}
-        for name, camera in self._cameras.items():
-            stats = camera.stats()
-            frames[name, "received"] = stats.received
-            frames[name, "decimated"] = stats.decimated
-            frames[name, "skipped"] = sum(stats.skipped.values())
-            reconnects |= {(name, why): count for why, count in stats.reconnects.items()}
-        return LineStats(
-            frames=frames,
-            reconnects=reconnects,
-            stage_seconds={k: _histogram(v) for k, v in snapshot.stages.items()} if snapshot else {},
-            capture_to_event_seconds=self._overview.capture_to_event(),
-            batch_size=_histogram(snapshot.batch_sizes) if snapshot else None,
-            queue_depth={"engine": self._engine.waiting if self._engine else 0},
-            events=dict(self._overview.phases),
-            outbox_pending=outbox.pending,
-            outbox_oldest_s=outbox.oldest_s(time.time()),
-            outbox_dropped=sum(outbox.dropped().values()),
-        )
+        return line_stats(self._engine, self._cameras, self._overview, self.delivery.outbox)
 
+    def _plc_status(self) -> dict[str, Fields]:
+        return {view.name: self._plc_status_of(view) for view in self._camera_views()}
 
-def _histogram(measured: Measured) -> Histogram:
-    return Histogram(measured.bounds, measured.counts, measured.total)
+    def _plc_status_of(self, view: CameraView) -> Fields:
+        counts = self._overview.counts(view.name)
+        busy = self._engine is not None and self._engine.busy_since is not None
+        return plc_status(view, counts["ok"], counts["ng"], busy=busy, config_checksum=self._checksum)
+
+    def _is_alive(self) -> bool:
+        return self._started and not self._is_stuck()
 
 
 def camera_policy(camera: CameraSettings) -> CameraPolicy:

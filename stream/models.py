@@ -6,6 +6,7 @@ A model that can't be loaded is said once, in words, and the old one goes on.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from config.settings import CameraSettings
@@ -13,6 +14,8 @@ from engine import artifact
 from engine.core import ModelInfo
 from engine.errors import EngineError
 from engine.library import CameraTuning, Library
+
+from .web.errors import Refused
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,18 @@ class Models:
         return {
             name: self._said.get(name, "no model yet") for name in self._cameras if name not in self._loaded
         }
+
+    async def set_threshold(self, camera: str, level: float | None) -> ModelInfo:
+        """Another alarm level, a raw map value, for the model that runs; None: back to the config's or the
+        model's own. Holds until the model is swapped or the program ends. Raises Refused.
+        """
+        wish = tuning(self._cameras[camera])
+        try:
+            return self._library.tune(camera, wish if level is None else replace(wish, threshold=level))
+        except KeyError:
+            raise Refused(f"camera {camera} has no model yet") from None
+        except EngineError as error:
+            raise Refused(str(error)) from error
 
     async def look(self) -> None:
         """Load what is new. Cheap when nothing is."""

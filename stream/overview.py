@@ -26,6 +26,7 @@ class _Seen:
     times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW_FRAMES))
     verdict: VerdictView | None = None
     model: ModelView | None = None
+    counts: dict[Result, int] = field(default_factory=lambda: {"ok": 0, "ng": 0, "unknown": 0})
 
 
 class Overview:
@@ -67,6 +68,7 @@ class Overview:
             now = self._tick_s()
             seen.times.append((now, now - inspection.frame.tick))
             verdict: Result = "ng" if inspection.defects else "ok"
+            seen.counts[verdict] += 1
             count = len(inspection.defects)
             ratio = max((d.peak for d in inspection.defects), default=inspection.score_ratio)
             seen.verdict = VerdictView(verdict, ratio, count, inspection.frame.taken_at)
@@ -91,6 +93,10 @@ class Overview:
     def incidents(self, limit: int) -> list[IncidentView]:
         """Newest first."""
         return list(self._incidents.values())[: -limit - 1 : -1]
+
+    def counts(self, camera: str) -> Mapping[Result, int]:
+        """Inspected pictures since start by verdict."""
+        return dict(self._cameras[camera].counts)
 
     def capture_to_event(self) -> Mapping[str, Histogram]:
         """Seconds from capture to the broker's answer, by camera."""

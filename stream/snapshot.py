@@ -1,0 +1,65 @@
+"""The line now, as plain numbers: for the metrics and the page, and for the PLC's status keys."""
+
+import time
+from collections.abc import Mapping
+
+from engine.engine import Engine
+from engine.meter import Histogram as Measured
+
+from .camera import Camera
+from .condition import State
+from .outbox import Outbox
+from .overview import Overview
+from .status import Fields
+from .web.view import CameraView, Histogram, LineStats
+
+# What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
+_ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
+NO_MODEL = 10
+
+
+def line_stats(
+    engine: Engine | None, cameras: Mapping[str, Camera], overview: Overview, outbox: Outbox
+) -> LineStats:
+    """Counters since start and depths now."""
+    snapshot = engine.meter.snapshot() if engine else None
+    frames = dict(snapshot.frames) if snapshot else {}
+    reconnects: dict[tuple[str, str], int] = {}
+    for name, camera in cameras.items():
+        stats = camera.stats()
+        frames[name, "received"] = stats.received
+        frames[name, "decimated"] = stats.decimated
+        frames[name, "skipped"] = sum(stats.skipped.values())
+        reconnects |= {(name, why): count for why, count in stats.reconnects.items()}
+    return LineStats(
+        frames=frames,
+        reconnects=reconnects,
+        stage_seconds={k: _histogram(v) for k, v in snapshot.stages.items()} if snapshot else {},
+        capture_to_event_seconds=overview.capture_to_event(),
+        batch_size=_histogram(snapshot.batch_sizes) if snapshot else None,
+        queue_depth={"engine": engine.waiting if engine else 0},
+        events=dict(overview.phases),
+        outbox_pending=outbox.pending,
+        outbox_oldest_s=outbox.oldest_s(time.time()),
+        outbox_dropped=sum(outbox.dropped().values()),
+    )
+
+
+def plc_status(camera: CameraView, ok: int, ng: int, *, busy: bool, config_checksum: str) -> Fields:
+    """The status hash of one camera, in the words that smart cameras use."""
+    error = _ERROR_CODES[camera.state] or (NO_MODEL if camera.model is None else 0)
+    return {
+        "ready": int(error == 0),
+        "busy": int(busy),
+        "result_no": ok + ng,
+        "ok_count": ok,
+        "ng_count": ng,
+        "error_code": error,
+        "processing_ms": camera.latency_ms or 0.0,
+        "config_checksum": config_checksum,
+        "model_version": f"{camera.model.name}@{camera.model.version}" if camera.model else "",
+    }
+
+
+def _histogram(measured: Measured) -> Histogram:
+    return Histogram(measured.bounds, measured.counts, measured.total)
