@@ -14,6 +14,8 @@ from starlette.staticfiles import StaticFiles
 
 from .. import metrics
 from . import api
+from .access import Access, Gate
+from .access import build as build_access
 from .errors import Full, Refused
 from .feed import Feed
 from .guard import BodyLimit, KnownHosts, SameOrigin, SecurityHeaders
@@ -33,6 +35,7 @@ def create_app(
     page_stats: Callable[[], metrics.PageStats],
     loopback_only: bool = True,
     host_names: tuple[str, ...] = (),
+    access: Access,
     routers: tuple[APIRouter, ...] = (),
 ) -> FastAPI:
     """`host_names`: further names this machine may be asked by; `routers`: the other rooms' routes.
@@ -50,12 +53,13 @@ def create_app(
             Middleware(KnownHosts, loopback_only=loopback_only, names=host_names),
             Middleware(SameOrigin),
             Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES),
+            Middleware(Gate, access=access),
         ],
     )
     app.add_exception_handler(Full, _full)
     app.add_exception_handler(Refused, _refused)
     app.include_router(api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats())))
-    for router in routers:
+    for router in (build_access(access), *routers):
         app.include_router(router)
     _probes(app, view)
     _metrics(app, view, page_stats)

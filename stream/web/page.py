@@ -21,6 +21,7 @@ from engine.core import Frame, Inspection
 from .. import metrics
 from ..evidence import Evidence, Item
 from . import gallery, tuning, whep
+from .access import Access
 from .api import known
 from .app import create_app
 from .errors import ListenError
@@ -30,6 +31,7 @@ from .rtc import RtcOptions, Whep
 from .schemas import line_out
 from .scores import Scores
 from .server import WebServer, is_loopback, parse_listen
+from .users import Users
 from .view import IncidentView, LineActions, LineView
 from .viewers import Seats
 
@@ -47,7 +49,8 @@ def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -
 
 
 class LivePage:
-    """See the module's head. Raises ListenError when made for, or started on, an address that can't be.
+    """See the module's head. Raises ListenError when made for, or started on, an address that can't be, and
+    UsersError when the users file can't be used. `tls` is (certificate chain, key), PEM.
 
     `evidence` fills the gallery (its owner starts and stops it), `pictures` is where CAMERA/good is for false
     alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate.
@@ -64,6 +67,8 @@ class LivePage:
         listen: str = "127.0.0.1:8080",
         users_file: Path | None = None,
         insecure: bool = False,
+        session_hours: float = 12.0,
+        tls: tuple[Path, Path] | None = None,
         host_names: tuple[str, ...] = (),
         max_viewers: int = 64,
         max_fps: float = 10.0,
@@ -72,6 +77,7 @@ class LivePage:
     ) -> None:
         check_listen(listen, users_file, insecure)
         host, port = parse_listen(listen)
+        users = Users(users_file) if users_file is not None else None
         self._evidence = evidence
         self._view = view = replace(view, incidents=self._answered(view.incidents))
         self._scores: dict[str, Scores] = {}
@@ -92,9 +98,10 @@ class LivePage:
             page_stats=self.stats,
             loopback_only=is_loopback(host),
             host_names=host_names,
+            access=Access(users, session_hours=session_hours, secure=tls is not None),
             routers=tuple(routers),
         )
-        self._server = WebServer(app, host, port, self._close_streams)
+        self._server = WebServer(app, host, port, self._close_streams, tls)
 
     @property
     def url(self) -> str:

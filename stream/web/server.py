@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -53,7 +54,15 @@ class _Quiet(uvicorn.Server):
 class WebServer:
     """Serves one ASGI app on one address; `close_streams` must end all endless answers."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, close_streams: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        close_streams: Callable[[], None],
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        self._scheme = "http" if tls is None else "https"
         self._host = host
         self._port = port
         self._close_streams = close_streams
@@ -68,9 +77,19 @@ class WebServer:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16 * 1024,
+            ssl_certfile=None if tls is None else tls[0],
+            ssl_keyfile=None if tls is None else tls[1],
         )
+        self._load(config)
         self._server = _Quiet(config)
         self._serving: asyncio.Task[None] | None = None
+
+    def _load(self, config: uvicorn.Config) -> None:
+        try:
+            config.load()
+        except OSError as error:  # ssl.SSLError is one
+            files = f"{config.ssl_certfile} and {config.ssl_keyfile}"
+            raise ListenError(f"web.tls: {files} are no certificate and key: {error}.") from error
 
     @property
     def port(self) -> int:
@@ -81,7 +100,7 @@ class WebServer:
     def url(self) -> str:
         """For a person on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
-        return f"http://[{host}]:{self._port}/" if ":" in host else f"http://{host}:{self._port}/"
+        return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{self._port}/"
 
     async def start(self) -> None:
         """Listening when it returns. Raises ListenError."""

@@ -145,25 +145,23 @@ async def test_stopping_ends_the_video_at_once(page: LivePage, watchers: list[Wa
     assert page.stats().viewers == 0
 
 
-@pytest.mark.parametrize(
-    ("offer", "status"),
-    [
-        ("", 409),
-        ("hello", 409),
-        ("v=0\r\n", 409),
-        ("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n", 409),
-        ("v=0\r\nm=video x y\r\na=rtpmap:1 VP8/90000\r\n", 409),
-        ("x" * 100_000, 413),
-    ],
-)
-async def test_a_bad_offer_is_refused_with_a_sentence_and_leaves_nothing(
-    page: LivePage, offer: str, status: int
-) -> None:
+BAD_OFFERS = [
+    ("", 409),
+    ("hello", 409),
+    ("v=0\r\n", 409),
+    ("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n", 409),
+    ("v=0\r\nm=video x y\r\na=rtpmap:1 VP8/90000\r\n", 409),
+    ("x" * 100_000, 413),
+]
+
+
+async def test_a_bad_offer_is_refused_with_a_sentence_and_leaves_nothing(page: LivePage) -> None:
     async with httpx.AsyncClient(base_url=page.url) as http:
-        refused = await http.post("/whep/top", content=offer, headers={"content-type": "application/sdp"})
-        assert (refused.status_code, type(refused.json()["detail"])) == (status, str)
-        assert (await http.post("/whep/left", content=offer[:10])).status_code == 404
-        assert (await http.post("/whep/top", content=offer[:10])).status_code == 415
+        for offer, status in BAD_OFFERS:
+            refused = await http.post("/whep/top", content=offer, headers={"content-type": "application/sdp"})
+            assert (refused.status_code, type(refused.json()["detail"])) == (status, str), offer
+        assert (await http.post("/whep/left", content="v=0")).status_code == 404
+        assert (await http.post("/whep/top", content="v=0")).status_code == 415
     assert page.stats().viewers == 0
 
 

@@ -6,6 +6,7 @@ import { gridView } from "./grid.js";
 import { incidentList } from "./incidents.js";
 import { paintScale } from "./scale.js";
 import { badge } from "./dom.js";
+import { logout, showLogin, whoAmI } from "./login.js";
 
 const main = document.getElementById("main");
 let view = null;
@@ -38,11 +39,6 @@ function header(line) {
   reasons.textContent = line.reasons.join(" ");
 }
 
-function connection(connected) {
-  const text = connected ? "" : "connection lost, trying again";
-  badge(document.getElementById("link"), text, "ng");
-}
-
 function theme() {
   const root = document.documentElement;
   const light = matchMedia("(prefers-color-scheme: light)").matches;
@@ -53,9 +49,30 @@ function theme() {
   });
 }
 
+async function start() {
+  const me = await whoAmI().catch(() => null);
+  if (me === null) {
+    connection(false);
+    return setTimeout(start, 3000);
+  }
+  const user = document.getElementById("user");
+  user.hidden = !me.login || !me.user;
+  user.textContent = `Log out ${me.user}`;
+  document.body.toggleAttribute("data-outside", !me.user);
+  if (!me.user) return showLogin(main, start);
+  paintScale();
+  feed.listen((line) => { header(line); list.update(line.incidents); view?.update(line); }, connection);
+  addEventListener("hashchange", route);
+  route();
+}
+
+// A stream that is refused may mean that the session has ended; then the form is what helps.
+async function connection(connected) {
+  badge(document.getElementById("link"), connected ? "" : "connection lost, trying again", "ng");
+  if (!connected && feed.line && (await whoAmI().catch(() => ({ user: "?" }))).user === null) location.reload();
+}
+
 theme();
-paintScale();
 const list = incidentList(document.getElementById("incidents"), document.getElementById("no-incidents"));
-feed.listen((line) => { header(line); list.update(line.incidents); view?.update(line); }, connection);
-addEventListener("hashchange", route);
-route();
+document.getElementById("user").addEventListener("click", logout);
+start();

@@ -44,7 +44,7 @@ function scoreCard(name) {
   const reset = el("button", { type: "button" }, "Back to the model's own");
   const spans = el("select", { "aria-label": "How much of the past is shown" },
     ...[[120, "2 minutes"], [600, "10 minutes"], [3600, "1 hour"]].map(([s, label]) => el("option", { value: s }, label)));
-  const control = el("div", { class: "level" },
+  const control = el("div", { class: "level admin" },
     el("label", { for: "level" }, "Alarm level"), slider, said, apply, reset);
   const node = el("section", { class: "card", "aria-label": "Score" },
     el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, control);

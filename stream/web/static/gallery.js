@@ -71,7 +71,7 @@ function card(item) {
     picture.src = `/${on ? item.heatmap : item.image}`;
   });
   const buttons = Object.entries({ false_alarm: "False alarm", confirmed: "Confirmed" }).map(([value, label]) => {
-    const button = el("button", { type: "button" }, label);
+    const button = el("button", { type: "button", class: "operator" }, label);
     button.addEventListener("click", () => answer(item.feedback === value ? null : value));
     return [value, button];
   });

@@ -1,0 +1,82 @@
+"""`linewatch users`: who may use the page.
+
+Passwords come from the terminal or stdin, never from the command line.
+"""
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..web.users import UsersFile
+
+HELP = "add, list and remove users of the page, and tokens for machines"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="config file whose web.users_file is meant")
+    parser.add_argument("--file", type=Path, help="users file, instead of the config's")
+    what = parser.add_subparsers(dest="what", required=True)
+    for name, text in (
+        ("add", "add a user, or set a password"),
+        ("token", "add a machine and print its token"),
+    ):
+        adds = what.add_parser(name, help=text)
+        adds.add_argument("name")
+        adds.add_argument("--role", choices=("viewer", "operator", "admin"), required=True)
+    what.add_parser("remove", help="remove a user or a machine").add_argument("name")
+    what.add_parser("list", help="names and roles")
+
+
+def main(args: argparse.Namespace) -> int:
+    from ..web import users
+
+    path = _path(args)
+    content = users.read(path) if path.exists() else users.UsersFile()
+    if args.what == "list":
+        return _list(content)
+    if args.what == "add":
+        content = users.with_user(content, args.name, args.role, _password())
+    elif args.what == "remove":
+        content = users.without(content, args.name)
+    else:
+        content, token = users.with_token(content, args.name, args.role)
+        print(token)
+        print("Keep it now: it is not stored and can't be shown again.", file=sys.stderr)
+    users.write(path, content)
+    return 0
+
+
+def _path(args: argparse.Namespace) -> Path:
+    """The file that is meant. Raises UsersError when neither the call nor the config names one."""
+    from config.load import load
+
+    from ..web.users import UsersError
+
+    if args.file is not None:
+        return Path(args.file)
+    path = load(args.config).web.users_file
+    if path is None:
+        raise UsersError("The config names no web.users_file: set it, or name a file with --file.")
+    return path
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    from ..web.users import UsersError
+
+    first = getpass.getpass("Password: ")
+    if first != getpass.getpass("Again: "):
+        raise UsersError("The two passwords differ; nothing was changed.")
+    return first
+
+
+def _list(content: "UsersFile") -> int:
+    for name, user in sorted(content.users.items()):
+        print(f"{name}  {user.role}")
+    for name, token in sorted(content.tokens.items()):
+        print(f"{name}  {token.role}  (machine)")
+    return 0

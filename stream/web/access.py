@@ -1,0 +1,165 @@
+"""Logins, roles and the audit line: who may do what, decided before any route.
+
+`needed` is the whole policy. Without a users file everybody is `local` with every right: such a page
+listens on loopback only, or its owner said `insecure`.
+"""
+
+import asyncio
+import logging
+import time
+from http.cookies import CookieError, SimpleCookie
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .sessions import LoginLimit, Sessions
+from .users import MAX_PASSWORD, ROLES, Role, Users
+
+audit = logging.getLogger("linewatch.audit")
+
+COOKIE = "linewatch"
+_OPEN = ("/live", "/ready", "/startup", "/", "/api/v1/login", "/api/v1/logout", "/api/v1/me")
+_ADMIN = ("/api/v1/models", "/api/v1/config")
+_CHECKS_AT_ONCE = 2
+
+
+def needed(method: str, path: str) -> Role | None:
+    """The role that a request needs; None = nobody has to be known. Looking is for viewers, answering for
+    operators, what changes how the line decides is for admins; what isn't named here and changes something
+    is for operators.
+    """
+    if path in _OPEN or path.startswith("/static/"):
+        return None
+    if method in ("GET", "HEAD", "OPTIONS") or path.startswith("/whep/"):
+        return "viewer"
+    return "admin" if path.endswith("/threshold") or path.startswith(_ADMIN) else "operator"
+
+
+class Access:
+    """Users, their sessions, and their failed guesses. One event loop."""
+
+    def __init__(self, users: Users | None, *, session_hours: float = 12.0, secure: bool = False) -> None:
+        self.users = users
+        self.sessions = Sessions(session_hours * 3600)
+        self.limit = LoginLimit()
+        self.secure = secure
+        self.checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
+
+    def who(self, headers: Headers) -> tuple[str, Role] | None:
+        """Name and role of a request's sender, by bearer token or session cookie."""
+        if self.users is None:
+            return "local", "admin"
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return self.users.token_role(token.strip())
+        user = self.sessions.user(cookie_of(headers), time.monotonic())
+        role = self.users.role_now(user) if user else None
+        return (user, role) if user and role else None
+
+
+def cookie_of(headers: Headers) -> str:
+    """The session cookie's value, or nothing."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+class Gate:
+    """Lets a request pass whose sender has the role that it needs, and writes one line for every change."""
+
+    def __init__(self, app: ASGIApp, *, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        method, path = scope["method"], scope["path"]
+        who, role = self.access.who(Headers(scope=scope)) or (None, None)
+        wanted = needed(method, path)
+        if wanted is not None and (role is None or ROLES.index(role) < ROLES.index(wanted)):
+            said = f"This needs the role {wanted}." if who else "Log in first."
+            self._note(scope, who, 403 if who else 401)
+            return await JSONResponse({"detail": said}, 403 if who else 401)(scope, receive, send)
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._note(scope, who, message["status"])
+            await send(message)
+
+        scope.setdefault("state", {})["who"] = (who, role)
+        await self.app(scope, receive, noted)
+
+    def _note(self, scope: Scope, who: str | None, status: int) -> None:
+        if scope["method"] in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith("/whep/"):
+            return
+        client = scope.get("client") or ("?", 0)
+        # %r: a path can't forge a second line.
+        audit.info(
+            "%s %r by %s from %s: %d", scope["method"], scope["path"], who or "nobody", client[0], status
+        )
+
+
+class LoginIn(BaseModel):
+    """A user's name and password."""
+
+    user: Annotated[str, Field(max_length=64)]
+    password: Annotated[str, Field(max_length=MAX_PASSWORD)]
+
+
+class MeOut(BaseModel):
+    """Who is asking; `login` says whether there are users at all."""
+
+    user: str | None
+    role: Role | None
+    login: bool
+
+
+def build(access: Access) -> APIRouter:
+    """Routes to log in, out, and to ask who one is."""
+    router = APIRouter(prefix="/api/v1", tags=["users"])
+
+    @router.post("/login", response_model=MeOut, responses={401: {}, 429: {}})
+    async def login(said: LoginIn, request: Request) -> Response:
+        """Opens a session, kept in a cookie that scripts can't read."""
+        if access.users is None:
+            return JSONResponse({"detail": "There are no users here; nobody has to log in."}, 409)
+        keys = (f"from {request.client.host if request.client else '?'}", f"user {said.user}")
+        wait_s = access.limit.wait_s(keys, time.monotonic())
+        if wait_s > 0:
+            detail = f"Too many wrong passwords; try again in {wait_s:.0f} s."
+            return JSONResponse({"detail": detail}, 429, {"retry-after": str(int(wait_s) + 1)})
+        # Counted before the check, so that guesses that come at once don't pass together.
+        access.limit.failed(keys, time.monotonic())
+        async with access.checks:
+            role = await asyncio.to_thread(access.users.password_role, said.user, said.password)
+        if role is None:
+            audit.warning("a login as %r from %s failed", said.user, keys[0].removeprefix("from "))
+            return JSONResponse({"detail": "User or password is wrong."}, 401)
+        access.limit.forgive(keys)
+        answer = JSONResponse(MeOut(user=said.user, role=role, login=True).model_dump())
+        value = access.sessions.open(said.user, time.monotonic())
+        answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=access.secure, path="/")
+        return answer
+
+    @router.post("/logout")
+    async def logout(request: Request) -> Response:
+        """Ends the session."""
+        access.sessions.close(cookie_of(request.headers))
+        answer = JSONResponse({})
+        answer.delete_cookie(COOKIE, path="/")
+        return answer
+
+    @router.get("/me")
+    async def me(request: Request) -> MeOut:
+        """Who is asking."""
+        who, role = access.who(request.headers) or (None, None)
+        return MeOut(user=who, role=role, login=access.users is not None)
+
+    return router

@@ -1,0 +1,200 @@
+"""Who may do what: roles, the users file, sessions and guesses."""
+
+import argparse
+import io
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.commands import users as command
+from stream.web import users
+from stream.web.access import needed
+from stream.web.sessions import MAX_SESSIONS, LoginLimit, Sessions
+from stream.web.users import ROLES, Users, UsersError, UsersFile
+
+PASSWORD = "correct horse battery"
+AGAIN = settings(derandomize=True, max_examples=80, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def content() -> UsersFile:
+    """Hashing is slow on purpose, so once."""
+    return users.with_user(UsersFile(), "anna", "operator", PASSWORD)
+
+
+@pytest.fixture
+def path(tmp_path: Path, content: UsersFile) -> Path:
+    path = tmp_path / "users.yaml"
+    users.write(path, content)
+    return path
+
+
+def test_the_right_password_has_a_role_and_a_wrong_one_none(path: Path) -> None:
+    known = Users(path)
+    assert known.password_role("anna", PASSWORD) == "operator"
+    assert known.password_role("anna", PASSWORD + "!") is None
+    assert known.password_role("bert", PASSWORD) is None
+
+
+def test_the_file_holds_no_password_and_is_its_owners(path: Path) -> None:
+    assert PASSWORD not in path.read_text()
+    assert "$argon2id$" in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_changed_file_counts_and_a_broken_one_changes_nothing(path: Path) -> None:
+    known = Users(path)
+    users.write(path, users.with_user(users.read(path), "bert", "admin", PASSWORD))
+    assert known.role_now("bert") == "admin"
+    path.write_text("users: [")
+    assert known.role_now("bert") == "admin"
+    users.write(path, users.with_user(UsersFile(), "carl", "viewer", PASSWORD))
+    assert known.role_now("bert") is None
+
+
+def test_a_machine_is_known_by_its_token_only(path: Path) -> None:
+    content, token = users.with_token(users.read(path), "mes", "viewer")
+    users.write(path, content)
+    known = Users(path)
+    assert token not in path.read_text()
+    assert known.token_role(token) == ("mes", "viewer")
+    assert known.token_role(token[:-1]) is None
+    assert known.token_role("") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "users: [",
+        "[]",
+        "users: {anna: {role: god, password: x}}",
+        "users: {anna: {role: admin, password: plain}}",
+        "x: 1",
+    ],
+)
+def test_a_broken_file_is_one_sentence_without_what_it_holds(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "users.yaml"
+    path.write_text(text)
+    with pytest.raises(UsersError, match=re.escape(str(path))) as said:
+        Users(path)
+    assert "plain" not in str(said.value)
+
+
+def test_a_file_without_users_or_no_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsersError, match="can't be read"):
+        Users(tmp_path / "none.yaml")
+    users.write(tmp_path / "users.yaml", UsersFile())
+    with pytest.raises(UsersError, match="linewatch users add"):
+        Users(tmp_path / "users.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"), [("anna", "short"), ("Anna", PASSWORD), ("a b", PASSWORD), ("", PASSWORD)]
+)
+def test_weak_passwords_and_strange_names_are_refused(name: str, password: str) -> None:
+    with pytest.raises(UsersError):
+        users.with_user(UsersFile(), name, "admin", password)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "role"),
+    [
+        ("GET", "/", None),
+        ("GET", "/static/app.js", None),
+        ("GET", "/ready", None),
+        ("POST", "/api/v1/login", None),
+        ("GET", "/metrics", "viewer"),
+        ("GET", "/api/v1/cameras", "viewer"),
+        ("GET", "/evidence/top/x.png", "viewer"),
+        ("POST", "/whep/top", "viewer"),
+        ("PUT", "/api/v1/evidence/top/x/feedback", "operator"),
+        ("PUT", "/api/v1/evidence/models/x/feedback", "operator"),
+        ("PUT", "/api/v1/cameras/top/threshold", "admin"),
+        ("POST", "/api/v1/models/top/promote", "admin"),
+        ("DELETE", "/something/new", "operator"),
+    ],
+)
+def test_who_may_do_what(method: str, path: str, role: str | None) -> None:
+    assert needed(method, path) == role
+
+
+@AGAIN
+@given(st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]), st.text(min_size=1, max_size=30))
+def test_no_change_is_ever_open_to_everybody(method: str, rest: str) -> None:
+    role = needed(method, f"/api/v1/x/{rest}")
+    assert role is not None
+    assert ROLES.index(role) >= ROLES.index("operator")
+
+
+def test_a_session_lasts_as_long_as_it_should() -> None:
+    sessions = Sessions(lifetime_s=10)
+    value = sessions.open("anna", now=0)
+    assert sessions.user(value, now=9.9) == "anna"
+    assert sessions.user(value, now=10) is None
+    assert sessions.user(value, now=5) is None
+    assert sessions.user("", now=0) is None
+
+
+def test_logging_out_ends_it_and_sessions_are_bounded() -> None:
+    sessions = Sessions(lifetime_s=10)
+    first = sessions.open("anna", now=0)
+    values = [sessions.open("bert", now=0) for _ in range(MAX_SESSIONS)]
+    assert sessions.user(first, now=1) is None
+    sessions.close(values[0])
+    assert sessions.user(values[0], now=1) is None
+    assert sessions.user(values[1], now=1) == "bert"
+
+
+@AGAIN
+@given(st.lists(st.floats(0, 30), max_size=60))
+def test_nobody_guesses_faster_than_the_limit(pauses: list[float]) -> None:
+    limit, now, guesses = LoginLimit(burst=5, every_s=12), 0.0, 0
+    for pause in pauses:
+        now += pause
+        if limit.wait_s(("anna",), now) == 0:
+            limit.failed(("anna",), now)
+            guesses += 1
+    assert guesses <= 5 + now / 12 + 1e-6
+
+
+def test_waiting_as_long_as_was_said_is_enough_and_others_do_not_wait() -> None:
+    limit = LoginLimit(burst=2, every_s=10)
+    for _ in range(2):
+        limit.failed(("anna",), 0.0)
+    wait_s = limit.wait_s(("anna",), 0.0)
+    assert wait_s > 0
+    assert limit.wait_s(("anna",), wait_s) == 0
+    assert limit.wait_s(("bert",), 0.0) == 0
+
+
+def test_what_is_remembered_of_guesses_is_bounded() -> None:
+    limit = LoginLimit()
+    for i in range(2 * LoginLimit.MAX_KEYS):
+        limit.failed((f"from {i}",), 0.0)
+    assert len(limit._spent) == LoginLimit.MAX_KEYS
+
+
+def test_the_command_adds_lists_and_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users.yaml"
+
+    def run(*words: str) -> str:
+        parser = argparse.ArgumentParser()
+        command.configure(parser)
+        monkeypatch.setattr("sys.stdin", io.StringIO(PASSWORD + "\n"))
+        assert command.main(parser.parse_args(["--file", str(path), *words])) == 0
+        return capsys.readouterr().out
+
+    run("add", "anna", "--role", "admin")
+    token = run("token", "mes", "--role", "viewer").strip()
+    assert run("list") == "anna  admin\nmes  viewer  (machine)\n"
+    assert Users(path).password_role("anna", PASSWORD) == "admin"
+    assert Users(path).token_role(token) == ("mes", "viewer")
+    run("remove", "mes")
+    assert run("list") == "anna  admin\n"
+    with pytest.raises(UsersError, match="no user or machine 'mes'"):
+        run("remove", "mes")
