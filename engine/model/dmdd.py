@@ -7,6 +7,7 @@ synthetic anomalies from sources that training never saw. All of it lies in buff
 whole model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -80,29 +81,16 @@ class CameraNetwork(nn.Module):
         channels = TEACHERS[spec.teacher].channels
         self.student = Student(spec.student, channels)
         self.head = SegmentationHead(spec.head, channels)
-        for level, width in enumerate(channels):
-            self.register_buffer(f"teacher_mean_{level}", torch.zeros(1, width, 1, 1))
-            self.register_buffer(f"teacher_std_{level}", torch.ones(1, width, 1, 1))
         self.register_buffer("part_mean", torch.zeros(PARTS))
         self.register_buffer("part_std", torch.ones(PARTS))
         self.register_buffer("part_weight", torch.full((PARTS,), 1.0 / PARTS))
         self.register_buffer("smooth", _gaussian(1.0))
 
-    def standardise(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """The teacher's features with mean 0 and deviation 1 per channel over this camera's good pictures.
-
-        Without it the cosine is ruled by the few channels with a large mean, which say nothing of the part.
-        """
-        return [
-            (f.float() - self.get_buffer(f"teacher_mean_{level}")) / self.get_buffer(f"teacher_std_{level}")
-            for level, f in enumerate(features)
-        ]
-
-    def evidence(self, teacher: list[Tensor], normal: list[Tensor], abnormal: list[Tensor]) -> Evidence:
-        """Cosine distances and products of standardised teacher features and both branches, in float32."""
+    def evidence(self, teacher: Sequence[Tensor], normal: list[Tensor], abnormal: list[Tensor]) -> Evidence:
+        """Cosine distances and products of teacher features and both branches, in float32."""
         maps, products = [], []
         size = (teacher[0].shape[2], teacher[0].shape[3])
-        unit = [functional.normalize(t, dim=1) for t in teacher]
+        unit = [functional.normalize(t.float(), dim=1) for t in teacher]
         for t, s in zip((*unit, *unit), (*normal, *abnormal), strict=True):
             product = t * functional.normalize(s.float(), dim=1)
             maps.append(resize(1.0 - product.sum(1, keepdim=True), size))
@@ -114,9 +102,12 @@ class CameraNetwork(nn.Module):
         logits."""
         normal, abnormal = self.student(images)
         with torch.autocast(images.device.type, enabled=False):
-            seen = self.evidence(self.standardise(features), normal, abnormal)
-        logits = self.head(seen.products, seen.maps)
-        return torch.cat([torch.log(seen.maps.clamp(min=0.0) + _FLOOR), logits], dim=1)
+            seen = self.evidence(features, normal, abnormal)
+        return self.stack(seen.maps, self.head(seen.products, seen.maps))
+
+    def stack(self, maps: Tensor, logits: Tensor) -> Tensor:
+        """Distances (N, 6, h, w) and logits (N, 1, h, w) → the seven parts: distances as logarithms."""
+        return torch.cat([torch.log(maps.clamp(min=0.0) + _FLOOR), logits], dim=1)
 
     def join(self, parts: Tensor) -> Tensor:
         """Parts (N, 7, h, w) → one map (N, h, w): z-scored, weighted, smoothed."""
