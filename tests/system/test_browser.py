@@ -12,11 +12,13 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 from stream.evidence import Evidence
+from stream.web import users
 from stream.web.page import LivePage
 from stream.web.view import LineActions, VerdictView
 from tests.webline import FakeLine, incident, inspection
 
 pytestmark = pytest.mark.debian
+expect.set_options(timeout=15_000)
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync""".split()  # noqa: SIM905
@@ -40,6 +42,7 @@ class Shop:
     folder: Path
     bad: bool = True
     levels: list[float | None] = field(default_factory=list)
+    users_file: Path | None = None
     page: LivePage = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +55,7 @@ class Shop:
             listen=listen,
             evidence=self.evidence,
             pictures=self.folder / "pictures",
+            users_file=self.users_file,
             actions=LineActions(self._set),
         )
 
@@ -297,3 +301,26 @@ async def test_an_operator_answers_by_keyboard_and_the_picture_lands_in_the_good
     assert len(list((shop.folder / "pictures" / "side" / "good").glob("*.png"))) == 1
     await tab.get_by_role("combobox", name="Answer").select_option("none")
     await expect(tab.get_by_text("No pictures of defects have been kept.")).to_be_visible()
+
+
+async def test_with_users_one_logs_in_and_sees_what_the_role_may(tab: Page, shop: Shop) -> None:
+    shop.users_file = shop.folder / "users.yaml"
+    users.write(
+        shop.users_file, users.with_user(users.UsersFile(), "anna", "viewer", "correct horse battery")
+    )
+    await shop.page.stop()
+    shop.page = shop.new_page("127.0.0.1:0")
+    await shop.page.start()
+    await tab.goto(shop.page.url)
+    await tab.get_by_label("User").fill("anna")
+    await tab.get_by_label("Password").fill("wrong password")
+    await tab.keyboard.press("Enter")
+    await expect(tab.get_by_role("alert").get_by_text("User or password is wrong.")).to_be_visible()
+    await tab.get_by_label("Password").fill("correct horse battery")
+    await tab.keyboard.press("Enter")
+    await pictures(tab, "top", 2)
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    await expect(tab.get_by_role("slider", name="Alarm level")).to_be_hidden()
+    await tab.get_by_role("button", name="Log out anna").click()
+    await expect(tab.get_by_label("Password")).to_be_visible()
