@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.images import Pixels, to_device
-from engine.model.dmdd import CameraNetwork
 from engine.model.precision import autocast
 from engine.model.teacher import Teacher
 
@@ -85,19 +84,3 @@ def teach(pixels: NDArray[np.uint8], teacher: Teacher, device: torch.device) -> 
         with autocast(device):
             chunks.append(teacher(to_device(list(pixels[start : start + _CHUNK]), device)))
     return tuple(torch.cat(level) for level in zip(*chunks, strict=True))
-
-
-def set_teacher_scale(network: CameraNetwork, bank: Bank) -> None:
-    """Write mean and deviation of every teacher channel over the bank into the network's buffers."""
-    for level, features in enumerate(bank.features):
-        mean, square = torch.zeros(features.shape[1]), torch.zeros(features.shape[1])
-        for part in torch.split(features, _CHUNK):
-            values = part.float()
-            mean += values.mean((0, 2, 3)).cpu() * len(part)
-            square += values.square().mean((0, 2, 3)).cpu() * len(part)
-        mean, square = mean / len(bank), square / len(bank)
-        std = (square - mean.square()).clamp(min=0).sqrt()
-        # A channel that hardly moves on this camera carries rounding noise; it isn't blown up to unit size.
-        std = std.clamp(min=0.1 * float(std.median()))
-        network.get_buffer(f"teacher_mean_{level}").copy_(mean.view(1, -1, 1, 1))
-        network.get_buffer(f"teacher_std_{level}").copy_(std.view(1, -1, 1, 1))

@@ -19,7 +19,7 @@ from engine.model.teacher import TEACHERS, Teacher, build_teacher
 
 from . import synthesis as synth
 from .advice import advise
-from .bank import build_bank, set_teacher_scale
+from .bank import build_bank
 from .calibrate import calibrate
 from .checkpoint import Checkpoint, fingerprint
 from .dataset import GoodPictures, load_good, load_textures
@@ -152,7 +152,6 @@ def _material(
     bank = build_bank(
         training.pixels, teacher, device, copies=_BANK_COPIES, rng=np.random.default_rng(wish.seed)
     )
-    set_teacher_scale(network, bank)
     foregrounds = find_foregrounds(training.pixels, wish.foreground)
     material = Material(bank, foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
     return material, synth.Synthesis(unseen)

@@ -140,10 +140,9 @@ def student_loss(network: CameraNetwork, material: Material, schedule: Schedule,
         # Two passes, so that batch norm meets pictures without defects, as it does on the line.
         normal_c, abnormal_c = network.student(unchanged)
         normal_d, abnormal_d = network.student(pairs.changed)
-    seen = network.standardise(features)
-    wanted = network.standardise(material.bank.features_of(pairs.chosen))
+    wanted = material.bank.features_of(pairs.chosen)
     guidance = losses.normality(normal_d, wanted) + losses.normality(normal_c, wanted)
-    mimicking = losses.abnormality(abnormal_d, seen, pairs.masks) + losses.clean_abnormality(
+    mimicking = losses.abnormality(abnormal_d, features, pairs.masks) + losses.clean_abnormality(
         abnormal_c, wanted
     )
     return guidance + schedule.abnormality_weight * mimicking
@@ -155,7 +154,7 @@ def head_loss(network: CameraNetwork, material: Material, schedule: Schedule, st
     with torch.no_grad(), autocast(material.device):
         features = material.teacher(pairs.changed)
         normal, abnormal = network.student(pairs.changed)
-    seen = network.evidence(network.standardise(features), normal, abnormal)
+    seen = network.evidence(features, normal, abnormal)
     with autocast(material.device):
         logits = network.head(seen.products, seen.maps)
     return losses.segmentation(logits, pairs.masks)

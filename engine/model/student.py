@@ -2,8 +2,8 @@
 
 After DMDD (Liu et al., 2024), with our choices: the encoder is a plain residual network (dense 3x3
 convolutions train ten times faster on a CPU with bf16 tiles than the depthwise ones of the teacher's
-family), the pyramid's form is ours, and the branches end linearly because the teacher's features are
-standardised per channel and so signed.
+family), the pyramid's form is ours, and the branches end linearly because the lite teacher's features are
+signed.
 """
 
 from dataclasses import dataclass
