@@ -27,7 +27,7 @@ from .backoff import Backoff
 from .condition import CameraState, Condition
 from .health import Finding, Freshness, Health, HealthLimits, Rates, View, small_grey
 from .outages import HealthChange, HealthChanges, Outage, OutagePolicy, Outages
-from .reader import Reader
+from .reader import Reader, made
 from .sources.base import Ended, Source, SourceError
 from .thinning import Thinning
 
@@ -247,10 +247,9 @@ class Camera:
 
     async def _attempt(self) -> SourceError | None:
         """One connection, from making the source until it ended; None if the camera is being stopped."""
-        try:
-            source = self._make_source()
-        except SourceError as refusal:
-            return refusal
+        source = await asyncio.to_thread(made, self._make_source)
+        if isinstance(source, SourceError):
+            return source
         reader = Reader(source, self, self._lock, self._wake, f"camera-{self.name}")
         with self._lock:
             self._pictured_at = None

@@ -33,6 +33,17 @@ class Intake(Protocol):
     def on_clock(self, offset_s: float) -> None: ...
 
 
+def made(make_source: Callable[[], Source]) -> Source | SourceError:
+    """The source, or why there is none. For a worker thread: a vendor's factory may take long, or raise."""
+    try:
+        return make_source()
+    except SourceError as error:
+        return error
+    except Exception as error:
+        log.exception("a source cannot be made")
+        return SourceError(f"the source cannot be made: {type(error).__name__}")
+
+
 class Reader:
     """Runs `source` once. `wake` is called from the reader's thread when the supervisor should look."""
 

@@ -27,6 +27,7 @@ from config.url import CameraUrl
 from ..timestamps import PtsClock
 from . import explain
 from .base import Broken, Deadlines, Ended, Sink, Stalled, Unreachable
+from .decoder import accelerator
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Connection:
     url: CameraUrl
     transport: str = "tcp"
     ca_file: Path | None = None
+    decoder: str = "software"
 
     def options(self, deadlines: Deadlines) -> dict[str, str]:
         """FFmpeg's options, all strings; low latency as measured in the trials (0.24 s to open)."""
@@ -101,6 +103,7 @@ class RtspSource:
         return av.open(
             self._connection.url.reveal(),
             options=self._connection.options(self.deadlines),
+            hwaccel=accelerator(self._connection.decoder),
             timeout=(self._patience_s(), _POLL_S),
         )
 
@@ -191,7 +194,7 @@ class RtspSource:
 def build(camera: str, settings: RtspSettings) -> RtspSource:
     """The entry point `rtsp`."""
     deadlines = Deadlines(settings.connect_timeout_s, settings.read_timeout_s)
-    connection = Connection(settings.camera_url(), settings.transport, settings.tls_ca_file)
+    connection = Connection(settings.camera_url(), settings.transport, settings.tls_ca_file, settings.decoder)
     return RtspSource(camera, connection, deadlines)
 
 

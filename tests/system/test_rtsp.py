@@ -96,6 +96,15 @@ async def test_pictures_come_at_native_size_and_in_time(sim: RunningSim, transpo
         assert transport.upper() in top.camera.state.reason
 
 
+@pytest.mark.parametrize("decoder", ["auto", "cuda", "vaapi", "qsv"])
+async def test_a_decoder_that_is_not_there_falls_back_to_software(sim: RunningSim, decoder: str) -> None:
+    settings = RtspSettings.model_validate({"type": "rtsp", "url": sim.url(), "decoder": decoder})
+    watched = Watched(settings, CameraPolicy())
+    await watched.camera.start()
+    await until(lambda: watched.is_("live"), within_s=10)
+    await watched.camera.stop()
+
+
 async def test_decimation_leaves_out_before_conversion(sim: RunningSim) -> None:
     async with watching(sim.url(), policy=CameraPolicy(fps=5)) as top:
         await until(lambda: top.camera.stats().received >= 20)

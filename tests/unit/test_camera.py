@@ -155,6 +155,17 @@ async def test_a_source_that_cannot_be_made_is_a_state_and_no_crash() -> None:
     await camera.stop()
 
 
+async def test_a_vendor_s_factory_that_fails_is_a_failed_attempt() -> None:
+    def make() -> Puppet:
+        raise TypeError("no such option")
+
+    camera = Camera("top", make, offer=lambda frame: None)
+    await camera.start()
+    await until(lambda: camera.stats().reconnects.get("failed"))
+    assert camera.state.reason == "the source cannot be made: TypeError"
+    await camera.stop()
+
+
 async def test_an_unknown_exception_of_a_vendor_s_library_is_a_failed_attempt() -> None:
     async with running() as top:
         top.puppets.now.fail(RuntimeError("rtsp://user:secret@10.0.0.1"))
