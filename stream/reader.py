@@ -8,6 +8,7 @@ one.
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Protocol
 
@@ -40,8 +41,14 @@ def made(make_source: Callable[[], Source]) -> Source | SourceError:
     except SourceError as error:
         return error
     except Exception as error:
-        log.exception("a source cannot be made")
+        _log_bug("a source cannot be made", error)
         return SourceError(f"the source cannot be made: {type(error).__name__}")
+
+
+def _log_bug(what: str, error: Exception) -> None:
+    """Where it happened, but not the error's own words: a library's may hold the address with its password."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: %s\n%s", what, type(error).__name__, where)
 
 
 class Reader:
@@ -133,7 +140,7 @@ class Reader:
         except SourceError as error:
             self.error = error
         except Exception as error:
-            log.exception("a source failed in a way that it does not know")
+            _log_bug("a source failed in a way that it does not know", error)
             self.error = SourceError(f"the source failed: {type(error).__name__}")
         finally:
             self._ended.set()

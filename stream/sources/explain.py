@@ -39,7 +39,7 @@ def opening(error: Exception, where: str) -> SourceError:
     if isinstance(error, av.error.HTTPServerError):
         return Unreachable(f"{where} answered that it has a fault (5xx)")
     if isinstance(error, av.error.InvalidDataError):
-        return Broken(f"{where} answered something that is no video")
+        return Broken(f"{where}: what is there is no video")
     if isinstance(error, av.error.ExitError):
         return Unreachable(f"{where}: no answer in time")
     if isinstance(error, av.error.EOFError):

@@ -16,6 +16,7 @@ from .base import Broken, Deadlines, Ended, Refused, Sink
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
 _LOOK_S = 0.2
+_LOOK_SHARE = 10.0  # looking through a folder of 100,000 files takes a while: a tenth of the time at most
 _SETTLED_S = 0.3  # a file that was not written to for so long is complete
 _MAX_BYTES = 512 * 1024 * 1024
 
@@ -30,6 +31,7 @@ class FolderSource:
         self._settings = settings
         self._seen: set[tuple[str, int, int]] = set()
         self._shown = 0
+        self._looked_s = 0.0
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
         """See `base.Source`. Raises Refused (no folder), Broken (nothing readable), or Ended with `final`."""
@@ -42,7 +44,7 @@ class FolderSource:
         self._show_all(sink, stop)
         while not stop.is_set():
             self._again_or_over()
-            stop.wait(_LOOK_S)
+            stop.wait(max(_LOOK_S, _LOOK_SHARE * self._looked_s))
             sink.alive()
             self._show_all(sink, stop)
 
@@ -58,7 +60,9 @@ class FolderSource:
 
     def _show_all(self, sink: Sink, stop: threading.Event) -> None:
         watching = self._settings.watch and not self._settings.loop
+        begun = time.monotonic()
         there = [(path, _identity(path)) for path in pictures(self._settings.path)]
+        self._looked_s = time.monotonic() - begun
         self._seen &= {identity for _, identity in there}  # what was deleted is forgotten: no growth for ever
         for path, identity in there:
             if identity in self._seen or (watching and _is_being_written(identity)):

@@ -166,11 +166,14 @@ async def test_a_vendor_s_factory_that_fails_is_a_failed_attempt() -> None:
     await camera.stop()
 
 
-async def test_an_unknown_exception_of_a_vendor_s_library_is_a_failed_attempt() -> None:
+async def test_an_unknown_exception_of_a_vendor_s_library_is_a_failed_attempt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with running() as top:
         top.puppets.now.fail(RuntimeError("rtsp://user:secret@10.0.0.1"))
         await until(lambda: len(top.puppets.made) == 2)
-        assert "secret" not in "".join(state.reason for state in top.states)
+        assert "RuntimeError" in caplog.text
+        assert "secret" not in caplog.text + "".join(state.reason for state in top.states)
 
 
 async def test_down_is_said_after_its_time_and_told_as_an_outage() -> None:
