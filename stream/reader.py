@@ -40,13 +40,13 @@ def made(make_source: Callable[[], Source]) -> Source | SourceError:
         return make_source()
     except SourceError as error:
         return error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a worker thread's outermost line
         _log_bug("a source cannot be made", error)
         return SourceError(f"the source cannot be made: {type(error).__name__}")
 
 
 def _log_bug(what: str, error: Exception) -> None:
-    """Where it happened, but not the error's own words: a library's may hold the address with its password."""
+    """Where it happened, but not the error's own words: they may hold an address with its password."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s: %s\n%s", what, type(error).__name__, where)
 
@@ -139,7 +139,7 @@ class Reader:
                 self.error = Ended("the source ended without a word")
         except SourceError as error:
             self.error = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the thread's outermost line; a vendor's SDK may raise anything
             _log_bug("a source failed in a way that it does not know", error)
             self.error = SourceError(f"the source failed: {type(error).__name__}")
         finally:
