@@ -73,7 +73,9 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8], str]:
     if raw.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path} has {raw.dtype} pixels; save it with 8 or 16 bits a channel.")
     colour = _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
-    kind = {2: "grey", 4: "alpha"}.get(raw.ndim if raw.ndim == 2 else raw.shape[2], "")
+    kind = {2: "grey", 4: "four channels (alpha or CMYK)"}.get(
+        raw.ndim if raw.ndim == 2 else raw.shape[2], ""
+    )
     if colour.dtype == np.uint16:
         colour = (colour // 257).astype(np.uint8)
         kind = f"16-bit {kind}".strip()

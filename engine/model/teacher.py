@@ -107,7 +107,7 @@ def build_teacher(name: str, weights: Path | None = None, sha256: str | None = N
     path = weights or _packaged(name)
     found = _sha256_of(path)
     _check_hash(name, path, found, sha256)
-    trunk = _trunk(name)
+    trunk = build_trunk(name)
     try:
         trunk.load_trunk(_read(path))
     except (KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
@@ -117,7 +117,8 @@ def build_teacher(name: str, weights: Path | None = None, sha256: str | None = N
     return Teacher(name, trunk.to(memory_format=torch.channels_last), found)  # type: ignore[call-overload]
 
 
-def _trunk(name: str) -> EfficientNetLite0 | ResNetTrunk:
+def build_trunk(name: str) -> EfficientNetLite0 | ResNetTrunk:
+    """The teacher's network to stride 16, with random weights and batch norms still apart."""
     if name == "efficientnet_lite0":
         return EfficientNetLite0()
     return ResNetTrunk((2, 2, 2), wide=False) if name == "resnet18" else ResNetTrunk((3, 4, 6), wide=True)

@@ -55,7 +55,7 @@ def test_the_last_pictures_are_held_out_and_none_is_on_both_sides(tmp_path: Path
     ("shape", "dtype", "kind"),
     [
         ((40, 50), np.uint8, "grey"),
-        ((40, 50, 4), np.uint8, "alpha"),
+        ((40, 50, 4), np.uint8, "four channels (alpha or CMYK)"),
         ((40, 50, 3), np.uint16, "16-bit"),
         ((40, 50), np.uint16, "16-bit grey"),
         ((40, 50, 3), np.uint8, ""),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine.errors import EngineError
+from engine.model.cost import costs
 from engine.model.dmdd import MAPS, PARTS, SIZES, CameraNetwork, build_network
 from engine.model.teacher import TEACHERS
 
@@ -98,3 +99,12 @@ def test_with_laterals_it_does(lateral: str) -> None:
 def test_an_unknown_size_is_named() -> None:
     with pytest.raises(EngineError, match="no model size 'tiny'; choose one of lite"):
         build_network("tiny")
+
+
+def test_the_costs_are_those_counted_by_hand() -> None:
+    """ResNet-18 to layer 3 at 256: 2.78 M parameters, 1.83 GMACs, as published; the sizes are in order."""
+    r18 = costs("r18")["teacher"]
+    assert r18.parameters_m == pytest.approx(2.78, abs=0.01)
+    assert r18.gmacs == pytest.approx(1.83, abs=0.1)
+    total = {size: sum(c.gmacs for c in costs(size).values()) for size in SIZES}
+    assert total["lite"] < total["r18"] < total["wide-lite"] < total["wide"]
