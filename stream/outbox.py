@@ -1,12 +1,11 @@
-"""What is decided, on disk until the broker has it, and for a while after. SQLite, one transaction a
-decision.
+"""What is decided, on disk until the broker has it, and for a while after.
 
     put(events)          seq for each event, the event itself and the table of open incidents: one transaction
     take(stream, n)      what the publisher sends next, in order for each camera
     assign(...)          the entry ids that it will use, before it uses them
+    unassign(...)        somebody else used them
     acknowledge(...)     the broker has them: they move into the window that is kept for a replay
-    forget / recall      the two ways back: an id was taken by somebody else; the broker lost acknowledged
-    entries
+    recall(...)          the broker lost what it had acknowledged
 
 WAL with synchronous=NORMAL: a transaction survives `kill -9` of this process at any moment. A power cut may
 take what was decided since the last checkpoint; the publisher's housekeeping makes one each second, off the
@@ -19,44 +18,16 @@ OutboxError: the file can't be opened, is locked by another Linewatch, or the di
 """
 
 import contextlib
-import fcntl
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from .events import Event
+from .outbox_file import OutboxError, lock, open_database
 
 EntryId = tuple[int, int]
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS seq (camera TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS incident (defect_id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dropped (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (
-    n INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream TEXT NOT NULL,
-    camera TEXT NOT NULL,
-    event_id TEXT NOT NULL,
-    phase TEXT NOT NULL,
-    put_at REAL NOT NULL,
-    ms INTEGER, sub INTEGER,
-    acked INTEGER NOT NULL DEFAULT 0,
-    body TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS waiting ON event (stream, camera, n) WHERE acked = 0;
-CREATE INDEX IF NOT EXISTS assigned ON event (stream, ms, sub) WHERE acked = 0 AND ms IS NOT NULL;
-CREATE INDEX IF NOT EXISTS kept ON event (stream, ms, sub) WHERE acked = 1;
-"""
-_VERSION = 1
-
-
-class OutboxError(Exception):
-    """Base of what the outbox raises on purpose; its text is one sentence for a person."""
-
-    user_message = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +64,9 @@ class Outbox:
         self.keep = keep
         self.max_bytes = max_bytes
         self._now_s = now_s
-        self._lock = _lock(path)
+        self._lock = lock(path)
         try:
-            self._db = _open(path)
+            self._db = open_database(path)
         except OutboxError:
             self._lock.close()
             raise
@@ -171,12 +142,27 @@ class Outbox:
         rows.sort(key=lambda row: row.n)
         return rows
 
-    def assign(self, ids: Iterable[tuple[int, EntryId | None]]) -> None:
-        """Writes down (row number, entry id) before the id is used; None takes it away again."""
+    def assign(self, ids: Iterable[tuple[int, EntryId]]) -> None:
+        """Writes down (row number, entry id) before the id is used."""
         with self._transaction():
             self._db.executemany(
-                "UPDATE event SET ms = ?, sub = ? WHERE n = ?",
-                [(*(entry_id or (None, None)), n) for n, entry_id in ids],
+                "UPDATE event SET ms = ?, sub = ? WHERE n = ?", [(ms, sub, n) for n, (ms, sub) in ids]
+            )
+
+    def assigned(self, stream: str, top: EntryId, limit: int) -> list[Row]:
+        """What waits under an entry id up to `top`: perhaps the broker has it and the answer got lost."""
+        return self._rows(
+            "stream = ? AND acked = 0 AND ms IS NOT NULL AND (ms, sub) <= (?, ?) ORDER BY ms, sub LIMIT ?",
+            (stream, *top, limit),
+        )
+
+    def unassign(self, stream: str, first: EntryId) -> None:
+        """Takes the entry ids from `first` on away from what waits: they are used by somebody else."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE event SET ms = NULL, sub = NULL "
+                "WHERE stream = ? AND acked = 0 AND ms IS NOT NULL AND (ms, sub) >= (?, ?)",
+                (stream, *first),
             )
 
     def acknowledge(self, rows: Sequence[Row]) -> None:
@@ -191,14 +177,10 @@ class Outbox:
             if self._kept[stream] > self.keep + max(64, self.keep // 100):
                 self._trim(stream, self._kept[stream] - self.keep)
 
-    def recall(self, rows: Sequence[Row], keep_ids: bool) -> None:
-        """The broker lost them: they are sent again, under the same entry ids or under new ones."""
+    def recall(self, rows: Sequence[Row]) -> None:
+        """The broker lost them: they wait again, under their entry ids (see `unassign`)."""
         with self._transaction():
             back = self._set_acked(rows, 0)
-            if not keep_ids:
-                self._db.executemany(
-                    "UPDATE event SET ms = NULL, sub = NULL WHERE n = ?", [(r.n,) for r in rows]
-                )
         for row in back:
             self._wait(row.stream, row.camera, 1)
             self._kept[row.stream] -= 1
@@ -342,67 +324,3 @@ class Outbox:
         self._kept = dict(
             self._db.execute("SELECT stream, COUNT(*) FROM event WHERE acked = 1 GROUP BY stream")
         )
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """An advisory lock that the kernel lets go when we die, however we die."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.with_name(path.name + ".lock").open("ab")
-    except OSError as error:
-        raise OutboxError(
-            f"outbox {path}: {error.strerror}; name another folder in events.outbox.path"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        raise OutboxError(
-            f"outbox {path} is in use by another Linewatch; stop that one or name another file"
-        ) from None
-    return handle
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        # Checkpoints wait for the disk, so they are made by `checkpoint`, in a thread, and not inside a put.
-        db.execute("PRAGMA wal_autocheckpoint=0")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise OutboxError(
-                f"outbox {path} was written by another version of Linewatch ({version}); move it away"
-            )
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version={_VERSION}")
-    except sqlite3.Error as error:
-        raise OutboxError(
-            f"outbox {path} can't be used: {error}; move it away to start with an empty one"
-        ) from error
-    return db
-
-
-def checkpoint(path: Path) -> None:
-    """Moves what is in the write-ahead log into the file and syncs it; waits for the disk, so call it in a
-    thread.
-
-    With a connection of its own: it holds up no put. Does nothing useful, and no harm, when the file is busy.
-    """
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=0.1)) as db:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
-def last_seqs(path: Path) -> dict[str, int]:
-    """The last number that each camera gave; from any process, also beside the one that owns the outbox.
-
-    Empty where there is no outbox yet. Raises OutboxError for a file that is none.
-    """
-    if not path.exists():
-        return {}
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
-            return dict(db.execute("SELECT camera, seq FROM seq").fetchall())
-    except sqlite3.Error as error:
-        raise OutboxError(f"outbox {path} can't be read: {error}") from error

@@ -28,12 +28,15 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from .events import entry_fields
 from .keys import Keys
-from .outbox import EntryId, Outbox, Row, checkpoint
+from .outbox import EntryId, Outbox, Row
+from .outbox_file import checkpoint
 from .replay import StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
 
 log = logging.getLogger(__name__)
 
 BATCH = 256
+MOST_UNDONE = 3
+LEAD_MS = 1000
 IDLE_CHECK_S = 1.0
 CHECKPOINT_EVERY_S = 1.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
@@ -79,6 +82,10 @@ class Publisher:
         self._rng = rng
         self._news = asyncio.Event()
         self._failures = 0
+        # Batches in a row that another writer's entry has undone.
+        self._undone = 0
+        # Smaller after each failure, so that a link that breaks all the time still gets something through.
+        self._batch = BATCH
 
     def wake(self) -> None:
         """Something was put into the outbox."""
@@ -129,68 +136,100 @@ class Publisher:
     async def _send_batch(self, client: Redis, stream: str) -> bool:
         """One batch of one stream; True when there may be more."""
         key = self._keys.of(stream)
-        async with client.pipeline(transaction=True) as pipe:
-            await pipe.watch(key)
-            info = await stream_info(pipe, key)
-            if await self._replay(pipe, stream, key, info):
-                return True
-            rows = await self._settle(pipe, key, self._outbox.take(stream, BATCH), info.top)
-            if not rows:
-                return False
-            rows = self._assign(rows, info.top)
-            try:
-                replies = await self._execute(pipe, key, rows)
-            except WatchError:
-                return True
-        return self._delivered(rows, replies)
+        crowded = self._undone >= MOST_UNDONE
+        try:
+            async with client.pipeline(transaction=True) as pipe:
+                await pipe.watch(key)
+                info = await stream_info(pipe, key)
+                if await self._settle(pipe, stream, key, info.top):
+                    return True
+                if await self._replay(pipe, stream, key, info):
+                    return True
+                rows = self._outbox.take(stream, self._batch)
+                if not rows:
+                    return False
+                rows = self._assign(rows, info.top, crowded)
+                replies = [] if crowded else await self._execute(pipe, key, rows)
+        except WatchError:
+            self._undone += 1
+            return True
+        self._undone = 0
+        self._batch = min(BATCH, self._batch * 2)
+        return self._delivered(rows, await self._one_by_one(client, key, rows) if crowded else replies)
+
+    async def _settle(self, pipe: Pipeline, stream: str, key: str, top: EntryId) -> bool:
+        """Reads back the ids that may have been used already; True when there were some.
+
+        What is not there has lost its id to another writer, and whatever comes after it loses its id too: it
+        would overtake. That is harmless: an EXEC of ours that still hangs somewhere was undone by that
+        writer.
+        """
+        doubtful = self._outbox.assigned(stream, top, self._batch)
+        there = [row for row in doubtful if await holds(pipe, key, row)]
+        self._outbox.acknowledge(there)
+        if taken := [row for row in doubtful if row not in there]:
+            await _not_going_back(pipe, key, top)
+            log.info("%d entry ids of %s were taken by another writer or a clock set back", len(taken), key)
+            self._outbox.unassign(stream, _id_of(taken[0]))
+        return bool(doubtful)
 
     async def _replay(self, pipe: Pipeline, stream: str, key: str, info: StreamInfo) -> bool:
         """Takes back what the broker lost of what it had acknowledged; True when it lost something."""
         lost = await lost_rows(pipe, key, stream, self._outbox, info, self._maxlen)
         if not lost:
             return False
+        await _not_going_back(pipe, key, info.top)
         log.warning("the broker lost %d acknowledged entries of %s; they are sent again", len(lost), key)
-        reusable = all(row.entry_id is not None and row.entry_id > info.top for row in lost)
-        self._outbox.recall(lost, keep_ids=reusable)
+        self._outbox.recall(lost)
+        if _id_of(lost[0]) <= info.top:
+            self._outbox.unassign(stream, _id_of(lost[0]))
         self.state = replace(self.state, replayed=self.state.replayed + len(lost))
         return True
 
-    async def _settle(self, pipe: Pipeline, key: str, rows: Sequence[Row], top: EntryId) -> list[Row]:
-        """Reads back the ids that may have been used already; returns what is still to be sent, in order."""
-        doubtful = [row for row in rows if row.entry_id is not None and row.entry_id <= top]
-        if not doubtful:
-            return list(rows)
-        there = [row for row in doubtful if await holds(pipe, key, row)]
-        self._outbox.acknowledge(there)
-        taken = [row for row in doubtful if row not in there]
-        if taken:
-            log.info("%d entry ids of %s were taken by another writer or a clock set back", len(taken), key)
-            self._outbox.assign([(row.n, None) for row in taken])
-        settled = {row.n for row in there}
-        return [replace(r, entry_id=None) if r in taken else r for r in rows if r.n not in settled]
-
-    def _assign(self, rows: Sequence[Row], top: EntryId) -> list[Row]:
+    def _assign(self, rows: Sequence[Row], top: EntryId, crowded: bool) -> list[Row]:
         """Entry ids that rise from the top on; those that a row has already stay."""
         last = max([top, *(row.entry_id for row in rows if row.entry_id is not None)])
-        now_ms = int(self._now_s() * 1000)
+        now_ms = int(self._now_s() * 1000) + (LEAD_MS if crowded else 0)
         numbered = []
         for row in rows:
             if row.entry_id is None:
-                last = (now_ms, 0) if now_ms > last[0] else (last[0], last[1] + 1)
+                if now_ms > last[0]:
+                    last = (now_ms, 0)
+                else:
+                    last = (last[0] + 1, 0) if crowded else (last[0], last[1] + 1)
                 row = replace(row, entry_id=last)
             numbered.append(row)
-        self._outbox.assign(
-            [(r.n, r.entry_id) for r, old in zip(numbered, rows, strict=True) if old.entry_id is None]
-        )
-        return sorted(numbered, key=_id_of)
+        fresh = [(r.n, _id_of(r)) for r, old in zip(numbered, rows, strict=True) if old.entry_id is None]
+        if fresh:
+            self._outbox.assign(fresh)
+        return numbered
 
     async def _execute(self, pipe: Pipeline, key: str, rows: Sequence[Row]) -> list[Any]:
         pipe.multi()  # type: ignore[no-untyped-call]
-        now_s = self._now_s()
         for row in rows:
-            fields: dict[Any, Any] = dict(entry_fields(row.body, now_s))
-            pipe.xadd(key, fields, id=entry_id_text(_id_of(row)), maxlen=self._maxlen, approximate=True)
+            self._xadd(pipe, key, row)
         return list(await pipe.execute(raise_on_error=False))
+
+    async def _one_by_one(self, client: Redis, key: str, rows: Sequence[Row]) -> list[Any]:
+        """Against somebody who writes into our stream without a pause: no batch gets through undisturbed
+        then.
+
+        Each entry by itself, ahead of the clock and a millisecond apart, so that the other's ids fit in
+        between. The first one whose id is taken ends it, because nothing may overtake it.
+        """
+        replies: list[Any] = []
+        for row in rows:
+            try:
+                replies.append(await self._xadd(client, key, row))
+            except ResponseError as refused:
+                if "equal or smaller" not in str(refused):
+                    raise
+                break
+        return replies
+
+    def _xadd(self, client: Redis, key: str, row: Row) -> Any:
+        fields: dict[Any, Any] = dict(entry_fields(row.body, self._now_s()))
+        return client.xadd(key, fields, id=entry_id_text(_id_of(row)), maxlen=self._maxlen, approximate=True)
 
     def _delivered(self, rows: Sequence[Row], replies: Sequence[Any]) -> bool:
         done = [
@@ -203,6 +242,7 @@ class Publisher:
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         if errors:
             raise errors[0]
+        self._succeeded()
         return True
 
     def _succeeded(self) -> None:
@@ -216,6 +256,7 @@ class Publisher:
         if text != self.state.error:
             log.warning("events wait in the outbox: %s", text)
         self._failures += 1
+        self._batch = max(1, self._batch // 4)
         self.state = replace(self.state, connected=False, error=text, retries=self.state.retries + 1)
 
     def _delay_s(self) -> float:
@@ -232,6 +273,12 @@ def explain(error: Exception) -> str:
     if isinstance(error, ResponseError):
         return f"the broker answers: {error}"
     return f"the broker can't be reached ({type(error).__name__})"
+
+
+async def _not_going_back(pipe: Pipeline, key: str, top: EntryId) -> None:
+    """Raises WatchError when the stream shrank while it was read: that was of two different moments."""
+    if (await stream_info(pipe, key)).top < top:
+        raise WatchError("the stream went back")
 
 
 def _id_of(row: Row) -> EntryId:

@@ -15,7 +15,8 @@ from engine.core import Inspection
 from .drafts import Drafts, Part
 from .events import NO_CAMERA, Event, Severity, Verdict
 from .incidents import Decision, IncidentPolicy, Incidents
-from .outbox import Outbox, OutboxError
+from .outbox import Outbox
+from .outbox_file import OutboxError
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
-from stream.broker import EmbeddedBroker
+from stream.broker import EmbeddedBroker, Endpoint
 from stream.drafts import Drafts
 from stream.events import Event, parse_entry
 from stream.keys import Keys
@@ -44,8 +47,59 @@ async def publishing(publisher: Publisher) -> AsyncIterator[Publisher]:
 
 
 async def stored(client: Redis, key: str = KEYS.events) -> list[Event]:
-    """Every entry of a stream in its order."""
-    return [parse_entry(fields) for _, fields in await client.xrange(key)]
+    """Every entry of a stream that is an event, in its order."""
+    return [parse_entry(fields) for _, fields in await client.xrange(key) if b"data" in fields]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for what another task will make true; the test's own time limit ends it otherwise."""
+    while not true():  # noqa: ASYNC110 - a condition of a real server has no event to wait for
+        await asyncio.sleep(0.005)
+
+
+class Cutter:
+    """A TCP proxy before a broker that cuts a connection after a random number of the reply's bytes."""
+
+    def __init__(self, target: Endpoint, rng: random.Random) -> None:
+        self._target, self._rng = target, rng
+        self.calm = False
+        self.cuts = 0
+
+    async def __aenter__(self) -> "Cutter":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.endpoint = replace(self._target, url=f"redis://127.0.0.1:{port}/0")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        # Connections end with their clients; a server that is closed waits for them from 3.12 on.
+
+    async def _serve(self, down: asyncio.StreamReader, up: asyncio.StreamWriter) -> None:
+        port = urlsplit(self._target.url).port
+        replies, commands = await asyncio.open_connection("127.0.0.1", port)
+        copying = [
+            asyncio.create_task(self._copy(down, commands, None)),
+            asyncio.create_task(self._copy(replies, up, self._rng.randrange(500, 20_000))),
+        ]
+        await asyncio.wait(copying, return_when=asyncio.FIRST_COMPLETED)
+        for task in copying:
+            task.cancel()
+        for writer in (up, commands):
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _copy(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, budget: int | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(4096):
+                if budget is not None and not self.calm and len(data) >= budget:
+                    to.write(data[:budget])
+                    self.cuts += 1
+                    return
+                to.write(data)
+                await to.drain()
+                budget = None if budget is None else budget - len(data)
 
 
 async def published(publisher: Publisher, outbox: Outbox) -> None:

@@ -19,7 +19,7 @@ from config.load import load
 
 from ..broker import RunFile
 from ..delivery import run_file
-from ..outbox import last_seqs
+from ..outbox_file import last_seqs
 from ..sim import schedule
 from . import stage
 from .children import Child, memory_mb

@@ -8,7 +8,8 @@ import pytest
 
 from stream.drafts import Drafts
 from stream.events import Event
-from stream.outbox import Outbox, OutboxError, Row
+from stream.outbox import Outbox, Row
+from stream.outbox_file import OutboxError
 
 DRAFTS = Drafts("plant-a", "line-1", None, lambda: 1_700_000_000.0)
 
@@ -105,7 +106,7 @@ def test_acknowledged_entries_stay_for_a_window(outbox: Outbox) -> None:
 def test_recalled_entries_wait_again(outbox: Outbox) -> None:
     outbox.put(facts(5))
     rows = send(outbox)
-    outbox.recall(rows[3:], keep_ids=True)
+    outbox.recall(rows[3:])
     assert [r.entry_id for r in outbox.take("events", 10)] == [rows[3].entry_id, rows[4].entry_id]
     assert (outbox.pending, outbox.kept_count("events")) == (2, 3)
 

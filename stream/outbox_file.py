@@ -1,0 +1,98 @@
+"""The outbox's file: a SQLite database in WAL mode that one process at a time may use."""
+
+import contextlib
+import fcntl
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seq (camera TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS incident (defect_id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dropped (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    put_at REAL NOT NULL,
+    ms INTEGER, sub INTEGER,
+    acked INTEGER NOT NULL DEFAULT 0,
+    body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS waiting ON event (stream, camera, n) WHERE acked = 0;
+CREATE INDEX IF NOT EXISTS assigned ON event (stream, ms, sub) WHERE acked = 0 AND ms IS NOT NULL;
+CREATE INDEX IF NOT EXISTS kept ON event (stream, ms, sub) WHERE acked = 1;
+"""
+_VERSION = 1
+
+
+class OutboxError(Exception):
+    """Base of what the outbox raises on purpose; its text is one sentence for a person."""
+
+    user_message = True
+
+
+def lock(path: Path) -> IO[bytes]:
+    """An advisory lock that the kernel lets go when we die, however we die."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.with_name(path.name + ".lock").open("ab")
+    except OSError as error:
+        raise OutboxError(
+            f"outbox {path}: {error.strerror}; name another folder in events.outbox.path"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise OutboxError(
+            f"outbox {path} is in use by another Linewatch; stop that one or name another file"
+        ) from None
+    return handle
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        # Checkpoints wait for the disk, so they are made by `checkpoint`, in a thread, and not inside a put.
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise OutboxError(
+                f"outbox {path} was written by another version of Linewatch ({version}); move it away"
+            )
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version={_VERSION}")
+    except sqlite3.Error as error:
+        raise OutboxError(
+            f"outbox {path} can't be used: {error}; move it away to start with an empty one"
+        ) from error
+    return db
+
+
+def checkpoint(path: Path) -> None:
+    """Moves what is in the write-ahead log into the file and syncs it; waits for the disk, so call it in a
+    thread.
+
+    With a connection of its own: it holds up no put. Does nothing useful, and no harm, when the file is busy.
+    """
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=0.1)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def last_seqs(path: Path) -> dict[str, int]:
+    """The last number that each camera gave; from any process, also beside the one that owns the outbox.
+
+    Empty where there is no outbox yet. Raises OutboxError for a file that is none.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
+            return dict(db.execute("SELECT camera, seq FROM seq").fetchall())
+    except sqlite3.Error as error:
+        raise OutboxError(f"outbox {path} can't be read: {error}") from error

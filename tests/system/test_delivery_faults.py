@@ -1,0 +1,235 @@
+"""Whatever is done to a real broker: every decided event is in the stream, once, and in order."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from stream.broker import EmbeddedBroker, Endpoint
+from stream.events import Event
+from stream.outbox import Outbox
+from stream.publisher import Publisher
+from tests.brokers import KEYS, Cutter, check_complete, facts, published, publishing, stored, until, valkey
+
+TIMEOUT_S = 0.5
+
+
+class Rig:
+    """A broker, an outbox and a publisher; `put` is everything that was decided."""
+
+    def __init__(self, broker: EmbeddedBroker, folder: Path) -> None:
+        self.broker, self.folder = broker, folder
+        self.outbox = Outbox(folder / "outbox.db")
+        self.put: list[Event] = []
+        self.endpoint: Endpoint | None = None
+        self.clock_shift_s = 0.0
+        self.publisher = Publisher(
+            self.outbox,
+            lambda: (self.endpoint or broker.endpoint).client(TIMEOUT_S),
+            KEYS,
+            maxlen=100_000,
+            now_s=lambda: time.time() + self.clock_shift_s,
+        )
+
+    def decide(self, n: int = 100) -> None:
+        self.put += self.outbox.put(facts(n) + facts(n // 4, "side"))
+        self.publisher.wake()
+
+    async def delivered(self) -> None:
+        await published(self.publisher, self.outbox)
+
+    async def until_refused(self, because: str = "") -> None:
+        """The publisher has noticed, and says why."""
+        await until(lambda: self.publisher.state.error is not None and because in self.publisher.state.error)
+
+    async def ask(self, *command: str | int) -> object:
+        async with self.broker.endpoint.client() as client:
+            return await client.execute_command(*command)
+
+    async def read(self) -> list[Event]:
+        async with self.broker.endpoint.client() as client:
+            return await stored(client)
+
+
+@pytest_asyncio.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with valkey(tmp_path / "broker") as broker:
+        rig = Rig(broker, tmp_path)
+        async with publishing(rig.publisher):
+            yield rig
+        rig.outbox.close()
+
+
+async def killed(rig: Rig) -> None:
+    assert rig.broker.pid is not None
+    os.kill(rig.broker.pid, signal.SIGKILL)
+    rig.decide()
+    await rig.until_refused()
+
+
+async def restarted_empty(rig: Rig) -> None:
+    await rig.broker.stop()
+    shutil.rmtree(rig.broker.folder / "appendonlydir")
+    rig.decide()
+    await rig.until_refused()
+    await rig.broker.start()
+
+
+async def restored_from_a_backup(rig: Rig) -> None:
+    data, backup = rig.broker.folder / "appendonlydir", rig.folder / "backup"
+    await rig.broker.stop()
+    shutil.copytree(data, backup)
+    await rig.broker.start()
+    rig.decide()
+    await rig.delivered()
+    await rig.broker.stop()
+    shutil.rmtree(data)
+    shutil.copytree(backup, data)
+    await rig.broker.start()
+
+
+async def restored_and_written_to(rig: Rig) -> None:
+    """Our ids are below the top then: what was lost must come back under new ones."""
+    await restarted_empty(rig)
+    await rig.ask("XADD", KEYS.events, "*", "foreign", "1")
+
+
+async def made_readonly(rig: Rig) -> None:
+    await rig.ask("REPLICAOF", "127.0.0.1", 1)
+    rig.decide()
+    await rig.until_refused("read only")
+    await rig.ask("REPLICAOF", "NO", "ONE")
+
+
+async def out_of_memory(rig: Rig) -> None:
+    await rig.ask("CONFIG", "SET", "maxmemory", 1)
+    rig.decide()
+    await rig.until_refused("memory")
+    await rig.ask("CONFIG", "SET", "maxmemory", 0)
+
+
+async def password_changed(rig: Rig) -> None:
+    async with rig.broker.endpoint.client() as admin:
+        await admin.execute_command("CONFIG", "SET", "requirepass", "another")
+        await admin.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+        rig.decide()
+        await rig.until_refused("password")
+        await admin.execute_command("CONFIG", "SET", "requirepass", rig.broker.endpoint.password)
+
+
+async def acl_forbids(rig: Rig) -> None:
+    await rig.ask("ACL", "SETUSER", "default", "-xadd")
+    rig.decide()
+    await rig.until_refused("ACL")
+    await rig.ask("ACL", "SETUSER", "default", "+xadd")
+
+
+async def paused(rig: Rig) -> None:
+    assert rig.broker.pid is not None
+    os.kill(rig.broker.pid, signal.SIGSTOP)
+    rig.decide()
+    await rig.until_refused()
+    rig.decide()
+    os.kill(rig.broker.pid, signal.SIGCONT)
+
+
+async def key_of_another_type(rig: Rig) -> None:
+    await rig.ask("RENAME", KEYS.events, "aside")
+    await rig.ask("SET", KEYS.events, "a string")
+    rig.decide()
+    await rig.until_refused("WRONGTYPE")
+    await rig.ask("RENAME", "aside", KEYS.events)
+
+
+async def foreign_writer_ahead_of_us(rig: Rig) -> None:
+    await rig.ask("XADD", KEYS.events, f"{int(time.time() * 1000) + 3_600_000}-7", "foreign", "1")
+    rig.decide()
+
+
+async def clock_set_back(rig: Rig) -> None:
+    rig.clock_shift_s = -3600.0
+    rig.decide()
+
+
+Fault = Callable[[Rig], Awaitable[None]]
+FAULTS: list[Fault] = [
+    killed,
+    restarted_empty,
+    restored_from_a_backup,
+    restored_and_written_to,
+    made_readonly,
+    out_of_memory,
+    password_changed,
+    acl_forbids,
+    paused,
+    key_of_another_type,
+    foreign_writer_ahead_of_us,
+    clock_set_back,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_nothing_is_lost_doubled_or_disordered(rig: Rig, fault: Fault) -> None:
+    rig.decide()
+    await rig.delivered()
+    await fault(rig)
+    rig.decide()
+    await rig.delivered()
+    check_complete(await rig.read(), rig.put)
+    assert rig.publisher.state.error is None
+
+
+async def test_a_network_that_cuts_replies_short_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    async with valkey(tmp_path / "broker") as broker, Cutter(broker.endpoint, random.Random(7)) as cutter:
+        rig = Rig(broker, tmp_path)
+        rig.endpoint = cutter.endpoint
+        async with publishing(rig.publisher):
+            while cutter.cuts < 10:
+                rig.decide(8)
+                await asyncio.sleep(0.005)
+            cutter.calm = True
+            await rig.delivered()
+        check_complete(await rig.read(), rig.put)
+        rig.outbox.close()
+
+
+async def test_a_chatty_foreign_writer_does_not_stop_us(rig: Rig) -> None:
+    enough = asyncio.Event()
+
+    async def chatter() -> None:
+        async with rig.broker.endpoint.client() as client:
+            while not enough.is_set():
+                await client.xadd(KEYS.events, {"foreign": "1"})
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(chatter())
+        group.create_task(chatter())
+        rig.decide(300)
+        try:
+            await rig.delivered()
+        finally:
+            enough.set()
+    check_complete(await rig.read(), rig.put)
+
+
+async def test_a_broker_that_is_away_at_the_start_is_not_fatal(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    broker = EmbeddedBroker(tmp_path / "broker")
+    broker.endpoint = Endpoint("redis://127.0.0.1:1/0")
+    publisher = Publisher(outbox, lambda: broker.endpoint.client(TIMEOUT_S), KEYS, maxlen=1000)
+    put = outbox.put(facts(10))
+    async with publishing(publisher):
+        await until(lambda: "can't be reached" in (publisher.state.error or ""))
+        await broker.start()
+        await published(publisher, outbox)
+        async with broker.endpoint.client() as client:
+            check_complete(await stored(client), put)
+    await broker.stop()
+    outbox.close()
