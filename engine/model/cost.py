@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .dmdd import SIZES, build_network
-from .teacher import TEACHERS, build_trunk
+from .dmdd import MAPS, SIZES, build_network
+from .teacher import build_trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,15 @@ def costs(size: str, input_px: int = 256) -> dict[str, Cost]:
     with torch.device("meta"):
         network, trunk = build_network(size).eval(), build_trunk(spec.teacher).eval()
         images = torch.empty(1, 3, input_px, input_px)
-        features = tuple(
-            torch.empty(1, c, input_px // s, input_px // s)
-            for c, s in zip(TEACHERS[spec.teacher].channels, (4, 8, 16), strict=True)
-        )
         with _Counter({"teacher": trunk, "student": network.student, "head": network.head}) as counter:
             trunk(images)
-            network(images, features)
+            normal, abnormal = network.student(images)
+            # The head's convolutions alone: autocast, which the network steps out of, knows no meta device.
+            for embed, product in zip(network.head.embed, (*normal, *abnormal), strict=True):
+                embed(product)
+            finest = (input_px // 4, input_px // 4)
+            fused = network.head.fuse(torch.empty(1, MAPS * (spec.head.embed + 1), *finest))
+            network.head.logit(fused)
     return counter.costs()
 
 

@@ -39,7 +39,7 @@ class SizeSpec:
 
 
 _R18 = StudentSpec(stem=64, encoder=(64, 128, 256, 512), blocks=2, pyramid=128)
-_WIDE = StudentSpec(stem=64, encoder=(256, 512, 1024, 1536), blocks=2, pyramid=256)
+_WIDE = StudentSpec(stem=64, encoder=(128, 256, 512, 1024), blocks=2, pyramid=256)
 
 SIZES: dict[str, SizeSpec] = {
     "lite": SizeSpec(
