@@ -38,7 +38,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def wish(good: Path) -> Wish:
-    return Wish("top", good, steps=2, input_px=SIDE, device="cpu")
+    return Wish("top", good, steps=2, input_px=SIDE, device="cpu", foreground="off")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def quiet(*_: object) -> None: ...
 @pytest.fixture(scope="module")
 def made(good: Path) -> tuple[Artifact, list[tuple[str, int, int]]]:
     told: list[tuple[str, int, int]] = []
-    wish = Wish("top", good, steps=2, input_px=SIDE, device="cpu")
+    wish = Wish("top", good, steps=2, input_px=SIDE, device="cpu", foreground="off")
     return make_model(wish, lambda stage, done, total, _: told.append((stage, done, total)), quiet), told
 
 
@@ -125,7 +125,7 @@ def test_a_wish_that_can_not_be_met_is_refused(wish: Wish, change: dict[str, obj
 def test_the_command_saves_a_version_and_prints_the_agreed_keys(
     good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--device", "cpu"]
+    words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--foreground", "off"]
     assert linewatch([*words, "--models", str(tmp_path), "--json"]) == 0
     out, err = capsys.readouterr()
     report = json.loads(out.splitlines()[-1])
@@ -139,7 +139,7 @@ def test_the_command_saves_a_version_and_prints_the_agreed_keys(
 def test_an_interrupted_training_leaves_the_last_model(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--device", "cpu"]
+    words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--foreground", "off"]
     words += ["--models", str(tmp_path)]
     assert linewatch(words) == 0
     before = artifact.resolve(tmp_path, "top")
