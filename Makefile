@@ -32,10 +32,10 @@ check: $(VENV)/.ok-dev
 test: check
 	$(BIN)/pytest
 
-# What `make test` deselects because it needs Debian packages.
+# What `make test` deselects because it needs Debian packages or takes minutes.
 test-all: $(VENV)/.ok-browser
 	deploy/debian.sh
-	$(BIN)/pytest -m debian
+	$(BIN)/pytest -m 'debian or slow'
 
 bench: $(VENV)/.ok-dev
 	$(BIN)/linewatch bench
