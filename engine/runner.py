@@ -1,6 +1,5 @@
 """The device: one batch of frames in, one inspection for each out."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from . import maps as mapping
 from . import regions
 from .backend import Backend
+from .choose import open_backend
 from .core import Batch, Defect, Frame, Inspection
 from .errors import ArtifactError, DeviceError
 from .images import to_square
 from .library import Entry, Library
-from .torch_backend import TorchBackend
 from .xp import library_for
 
 Entries = Mapping[str, Entry]
@@ -52,8 +51,10 @@ class _Group:
 class Runner:
     """Runs batches on one device. `run` and `warm_up` belong to the device thread.
 
-    device: "auto" (CUDA where torch sees one), "cpu", "cuda" or "cuda:n". Raises DeviceError for one that
-    isn't there, and what the library's models raise if one of them can't run.
+    `device`, `precision`, `threads`, `cache_dir`, `teacher_weights` and a back end by name are what
+    `open_backend` takes.
+    Raises DeviceError for a wish that can't be met, and what the library's models raise if one of them
+    can't run.
     """
 
     def __init__(
@@ -61,17 +62,29 @@ class Runner:
         library: Library,
         device: str = "auto",
         *,
+        backend: Backend | str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        cache_dir: Path | None = None,
         teacher_weights: Mapping[str, Path] | None = None,
-        backend: Backend | None = None,
     ) -> None:
         self.library = library
-        self.backend = backend or TorchBackend(choose_device(device), teacher_weights=teacher_weights)
-        self.device = self.backend.device
-        self._arrays = library_for(self.device)
-        self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        if self.device.type == "cpu":
-            torch.set_num_threads(usable_cores())
         with _device_errors():
+            self.backend = (
+                backend
+                if not isinstance(backend, str)
+                else open_backend(
+                    device,
+                    backend=backend,
+                    precision=precision,
+                    threads=threads,
+                    cache_dir=cache_dir,
+                    teacher_weights=teacher_weights,
+                )
+            )
+            self.device = self.backend.device
+            self._arrays = library_for(self.device)
+            self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
             library.serve(self.backend.prepare)
 
     def warm_up(self, max_batch: int = 1) -> None:
@@ -145,32 +158,6 @@ class Runner:
         height, width = calibrated.shape[1:]
         views = [_view(f, e, height * width) for f, e in zip(group.frames, group.entries, strict=True)]
         return regions.find(self._arrays.from_torch(calibrated), views, self._arrays)
-
-
-def choose_device(wish: str) -> torch.device:
-    """ "auto", "cpu", "cuda" or "cuda:n" to a device that exists. Raises DeviceError."""
-    if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wish)
-    except RuntimeError as error:
-        raise DeviceError(f"There is no device {wish!r}; choose auto, cpu, cuda or cuda:0.") from error
-    if device.type == "cpu":
-        return device
-    if device.type != "cuda" or not torch.cuda.is_available():
-        raise DeviceError(
-            f"The device {wish!r} was asked for, but torch sees no CUDA device; choose auto or cpu."
-        )
-    index = device.index or 0
-    if index >= torch.cuda.device_count():
-        raise DeviceError(f"There is no {wish}: torch sees {torch.cuda.device_count()} CUDA devices.")
-    return torch.device("cuda", index)
-
-
-def usable_cores() -> int:
-    """Cores for the network: all of two; of more, one is left to decoding and the event loop."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if cores <= 2 else cores - 1
 
 
 def _groups(frames: Sequence[Frame], entries: Entries) -> list[_Group]:

@@ -61,16 +61,21 @@ class TorchBackend:
     def network(self, artifact: Artifact) -> nn.Module:
         """The camera's network on the device, batch norms folded. Raises ArtifactError, TeacherError."""
         _check_teacher(artifact, self.teacher(artifact.teacher))
-        network = self._make_network(artifact.size)
+        network = self._make_network(artifact.size).requires_grad_(False).eval()
         try:
             network.load_state_dict(dict(artifact.state))
         except RuntimeError as error:
             raise ArtifactError(
                 f"The weights of {artifact.name}@{artifact.version} don't fit the size {artifact.size}."
             ) from error
-        network.requires_grad_(False).eval()
         fold_batch_norms(network)
         return _placed(network, self.device)
+
+    def unfilled_network(self, size: str) -> nn.Module:
+        """A network of that size in the form of `network`, with weights of no meaning."""
+        network = self._make_network(size).requires_grad_(False).eval()
+        fold_batch_norms(network)
+        return network
 
     def prepare(self, artifact: Artifact) -> Prepared:
         """A model that disagrees with itself in bfloat16 runs in float32, with a teacher forward of its
@@ -101,19 +106,18 @@ class TorchBackend:
             maps = [p.network(images[part], tuple(f[part] for f in features)) for p, part in networks]
         return torch.cat(maps).float()
 
-    def reference(self, artifact: Artifact, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """Float32 raw maps (N, P, P) on the host: what every faster way must agree with."""
-        return self._answer(artifact, network, images, _IN_FLOAT32)
+    def reference(self, artifact: Artifact, network: nn.Module) -> torch.Tensor:
+        """Float32 raw maps (4, P, P) of the probe pictures, on the host: what every faster way must agree
+        with.
+        """
+        return self._answer(artifact, network, _IN_FLOAT32)
 
     def _gap(self, artifact: Artifact, network: nn.Module) -> Gap:
-        images = probe_pictures(artifact.input_px).to(self.device)
-        exact = self.reference(artifact, network, images)
-        return Gap.between(exact, self._answer(artifact, network, images, _IN_BF16), artifact)
+        exact = self.reference(artifact, network)
+        return Gap.between(exact, self._answer(artifact, network, _IN_BF16), artifact)
 
-    def _answer(
-        self, artifact: Artifact, network: nn.Module, images: torch.Tensor, precision: str
-    ) -> torch.Tensor:
-        teacher = self.teacher(artifact.teacher)
+    def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
+        teacher, images = self.teacher(artifact.teacher), self.upload(probe_pictures(artifact.input_px))
         with torch.inference_mode(), self._autocast(precision):
             raw: torch.Tensor = network(images, tuple(teacher(images)))
         return raw.float().cpu()

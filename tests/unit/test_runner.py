@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.choose import choose_device
 from engine.core import Batch, Frame
 from engine.errors import ArtifactError, DeviceError, EngineError
 from engine.library import CameraTuning, Library
-from engine.runner import Runner, choose_device
+from engine.runner import Runner
 from engine.torch_backend import TorchBackend
 from tests.models import SIDE, TinyTeacher, bright_spot, tiny_artifact, tiny_backend
 
@@ -206,6 +207,6 @@ def test_the_real_network_runs_through_the_runner() -> None:
     library = Library()
     library.put("top", tiny_artifact(real="lite", version=1))
     library.put("side", tiny_artifact(real="lite", version=2))
-    seen = Runner(library, "cpu").run(Batch((frame("top"), frame("side"))))
+    seen = Runner(library, "cpu", backend="torch").run(Batch((frame("top"), frame("side"))))
     assert [i.frame.camera for i in seen] == ["top", "side"]
     assert seen[0].score != seen[1].score

@@ -1,0 +1,90 @@
+"""Which device, which back end, how many threads."""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from .backend import Backend
+from .errors import DeviceError
+from .torch_backend import TorchBackend
+
+BackendName = Literal["auto", "torch", "openvino"]
+
+
+def choose_device(wish: str) -> torch.device:
+    """auto, cpu, cuda or cuda:n to a device that exists. Raises DeviceError."""
+    if wish == "auto":
+        wish = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wish)
+    except RuntimeError as error:
+        raise DeviceError(f"There is no device {wish!r}; choose auto, cpu, cuda or cuda:0.") from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise DeviceError(f"Torch sees no CUDA device, but {wish!r} was asked for; choose auto or cpu.")
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
+        raise DeviceError(f"There is no {wish}: torch sees {torch.cuda.device_count()} CUDA devices.")
+    return torch.device("cuda", index)
+
+
+def usable_cores() -> int:
+    """Cores for the network: all of two; of more, one is left to decoding and the event loop."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if cores <= 2 else cores - 1
+
+
+def open_backend(
+    device: str = "auto",
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+    teacher_weights: Mapping[str, Path] | None = None,
+) -> Backend:
+    """CUDA: torch. CPU: OpenVINO where it is installed, else torch.
+
+    A reduced `precision` ("bf16") is used for a model only if it agrees with float32; "auto" means so too.
+    `cache_dir` keeps what OpenVINO made, for a faster next start. Raises DeviceError for a wish that can't be met.
+    """
+    if precision not in ("auto", "float32", "bf16"):
+        raise DeviceError(
+            f"There is no precision {precision!r} in this version; choose auto, float32 or bf16."
+        )
+    place = choose_device(device)
+    bf16 = False if precision == "float32" else None
+    if place.type == "cuda" and backend in ("auto", "torch"):
+        return TorchBackend(place, teacher_weights=teacher_weights, bf16=bf16)
+    cores = threads or usable_cores()
+    torch.set_num_threads(cores)
+    if backend == "torch" or (backend == "auto" and not _has_openvino()):
+        return TorchBackend(place, teacher_weights=teacher_weights, bf16=bf16)
+    if backend not in ("auto", "openvino") or place.type != "cpu" or not _has_openvino():
+        raise DeviceError(f"The back end {backend!r} can't run here on {place}; choose auto.")
+    # Only here: torch alone must do on a machine without OpenVINO.
+    from .openvino_backend import OpenVinoBackend
+
+    cache_dir = cache_dir or _default_cache_dir()
+    return OpenVinoBackend(
+        threads=cores, precision=precision, cache_dir=cache_dir, teacher_weights=teacher_weights
+    )
+
+
+def _default_cache_dir() -> Path | None:
+    """~/.cache/linewatch or its like; None for a user without a home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "linewatch"
+    try:
+        return Path.home() / ".cache" / "linewatch"
+    except RuntimeError:
+        return None
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None

@@ -1,0 +1,255 @@
+"""Teacher and camera networks in OpenVINO: on a CPU several times faster than torch, behind the same parity
+gate.
+
+Networks of several cameras run side by side with one thread each, which wastes no time on waiting at
+barriers; a
+lone one takes all threads.
+"""
+
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .artifact import Artifact
+from .backend import Prepared
+from .images import Pixels
+from .model.dmdd import CameraNetwork, build_network
+from .model.precision import cpu_has_bf16
+from .model.teacher import build_teacher
+from .openvino_graph import GraphCache, GraphError, export, fill, key_of, state_digest
+from .openvino_pieces import TeacherPiece, pieces_of
+from .parity import Gap, probe_pictures
+from .torch_backend import BuildNetwork, BuildTeacher, TorchBackend
+
+_HINTS = {"bf16": "bf16", "float32": "f32"}
+_TORCH = "torch"
+# Networks that run side by side, at most; on fewer cores as many as there are.
+_SIDE_BY_SIDE = 4
+_PIECES = ("student", "evidence", "head", "join")
+_BEARS_BF16 = ("student", "head")
+
+
+Arrays = list[NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chain:
+    """The requests of one camera's four pieces; for one thread at a time."""
+
+    student: Any
+    evidence: Any
+    head: Any
+    join: Any
+
+    def raw_maps(self, pictures: NDArray[np.uint8], features: Arrays) -> NDArray[np.float32]:
+        """(n, P, P), valid until the next call."""
+        student = _infer(self.student, [pictures])
+        evidence = _infer(self.evidence, [*features, *student])
+        fused = _infer(self.head, evidence)
+        [maps] = _infer(self.join, [evidence[0], fused[0]])
+        return maps
+
+
+def _infer(request: Any, arrays: Arrays) -> Arrays:
+    """Outputs are the request's own memory, valid until its next run."""
+    for index, array in enumerate(arrays):
+        request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
+    request.infer()
+    return [request.get_output_tensor(index).data for index in range(len(request.model_outputs))]
+
+
+class OpenVinoBackend:
+    """`precision`: "auto" or "bf16" (bfloat16 where the CPU computes in it and the model agrees), or
+    "float32".
+
+    A model that agrees in neither, or can't be exported, is run by torch; its note says so. `cache_dir` keeps
+    exported graphs and verdicts for the next start.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        precision: str = "auto",
+        cache_dir: Path | None = None,
+        teacher_weights: Mapping[str, Path] | None = None,
+        make_teacher: BuildTeacher = build_teacher,
+        make_network: BuildNetwork = build_network,
+    ) -> None:
+        self.device = torch.device("cpu")
+        self._threads = threads
+        self._threads_each = max(1, threads // _SIDE_BY_SIDE)
+        self._lanes = ThreadPoolExecutor(threads // self._threads_each, "ThreadPoolExecutor-linewatch")
+        wants_bf16 = precision != "float32" and cpu_has_bf16()
+        self._precisions = ("bf16", "float32") if wants_bf16 else ("float32",)
+        self._torch = TorchBackend(
+            self.device,
+            teacher_weights=teacher_weights,
+            bf16=False,
+            make_teacher=make_teacher,
+            make_network=make_network,
+        )
+        self._core = ov.Core()
+        self._cache = GraphCache(cache_dir)
+        self._teachers: dict[str, Any] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return f"openvino cpu {self._precisions[0]}"
+
+    def prepare(self, artifact: Artifact) -> Prepared:
+        """Raises ArtifactError and TeacherError as torch would."""
+        with self._loading:
+            network = self._torch.network(artifact)
+            model = artifact.sha256 or state_digest(artifact.state)
+            key = key_of(
+                "verdict", model, artifact.size, artifact.input_px, artifact.teacher_sha256, self._precisions
+            )
+            verdict = self._cache.verdict(key)
+            if verdict is None:
+                verdict = self._judge(artifact, network)
+                self._cache.keep_verdict(key, verdict)
+            return self._runnable(artifact, network, verdict["precision"], verdict["note"])
+
+    def upload(self, squares: Sequence[Pixels]) -> NDArray[np.uint8]:
+        return np.stack(squares)
+
+    def features(self, teacher: str, images: NDArray[np.uint8]) -> Any:
+        """Arrays that stay valid until the next call, or torch's tensors for torch's networks."""
+        if teacher not in self._teachers:
+            return self._torch.features(teacher, self._torch.upload(list(images)))
+        return _infer(self._teachers[teacher], [images])
+
+    def raw_maps(
+        self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], features: Any
+    ) -> torch.Tensor:
+        if not isinstance(networks[0][0].network, dict):
+            return self._torch.raw_maps(networks, self._torch.upload(list(images)), features)
+        maps = np.empty(images.shape[:3], dtype=np.float32)
+        threads = self._threads if len(networks) == 1 else self._threads_each
+
+        def look(prepared: Prepared, part: slice) -> None:
+            chain: _Chain = prepared.network[threads]
+            maps[part] = chain.raw_maps(images[part], [level[part] for level in features])
+
+        if len(networks) == 1:
+            look(*networks[0])
+        else:
+            # list() waits for all and raises what one of them raised.
+            list(self._lanes.map(look, *zip(*networks, strict=True)))
+        return torch.from_numpy(maps)
+
+    def _judge(self, artifact: Artifact, network: nn.Module) -> dict[str, str]:
+        """The fastest precision that agrees with torch's float32, and how well it does."""
+        exact = self._torch.reference(artifact, network)
+        why = "it was never tried"
+        for precision in self._precisions:
+            try:
+                gap = Gap.between(exact, self._answer(artifact, network, precision), artifact)
+            except GraphError as error:
+                return {"precision": _TORCH, "note": f"torch cpu float32: {error}"}
+            if not gap.is_wide:
+                return {"precision": precision, "note": f"openvino cpu {precision} ({gap})"}
+            why = f"OpenVINO answers differently, {gap}"
+        return {"precision": _TORCH, "note": f"torch cpu float32: {why}"}
+
+    def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
+        """Raw maps of the probe pictures, by requests of its own: the device thread may be running the
+        others.
+        """
+        images = self.upload(probe_pictures(artifact.input_px))
+        looked = _infer(self._request(self._teacher_graph(artifact), precision, self._threads), [images])
+        chain = self._chains(artifact, network, precision, self._threads)[self._threads]
+        return torch.from_numpy(chain.raw_maps(images, looked).copy())
+
+    def _runnable(self, artifact: Artifact, network: nn.Module, precision: str, note: str) -> Prepared:
+        if precision == _TORCH:
+            return Prepared(f"{artifact.teacher}/float32", network, note)
+        teacher = f"{artifact.teacher}/{artifact.input_px}/{precision}"
+        if teacher not in self._teachers:
+            self._teachers[teacher] = self._request(self._teacher_graph(artifact), precision, self._threads)
+        chains = self._chains(artifact, network, precision, self._threads, self._threads_each)
+        return Prepared(teacher, chains, note)
+
+    def _chains(
+        self, artifact: Artifact, network: nn.Module, precision: str, *threads: int
+    ) -> dict[int, _Chain]:
+        """One chain for each number of threads."""
+        graphs = self._network_graphs(artifact, network)
+        return {
+            number: _Chain(
+                **{
+                    piece: self._request(graph, precision if piece in _BEARS_BF16 else "float32", number)
+                    for piece, graph in graphs.items()
+                }
+            )
+            for number in {*threads}
+        }
+
+    def _request(self, graph: ov.Model, precision: str, threads: int) -> Any:
+        wishes = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Decoders and the event loop share these cores: a pinned thread would wait behind them.
+            "ENABLE_CPU_PINNING": False,
+        }
+        return self._core.compile_model(graph, "CPU", wishes).create_infer_request()
+
+    def _teacher_graph(self, artifact: Artifact) -> ov.Model:
+        teacher = self._torch.teacher(artifact.teacher)
+        key = key_of("teacher", artifact.teacher, artifact.input_px)
+        if (graph := self._cache.graph(self._core, key)) is None:
+            pictures = torch.from_numpy(self.upload(probe_pictures(artifact.input_px)[:2]))
+            graph = export(TeacherPiece(copy.deepcopy(teacher)).eval(), (pictures,))
+            self._cache.keep_graph(key, graph)
+        fill(graph, TeacherPiece(teacher).state_dict())
+        return graph
+
+    def _network_graphs(self, artifact: Artifact, network: nn.Module) -> dict[str, ov.Model]:
+        """The graphs of the four pieces, with this camera's weights. Raises GraphError."""
+        if not isinstance(network, CameraNetwork):
+            raise GraphError(f"A network of size {artifact.size} can't be cut in pieces.")
+        keys = {name: key_of(name, artifact.size, artifact.input_px) for name in _PIECES}
+        found = {name: self._cache.graph(self._core, key) for name, key in keys.items()}
+        graphs = {name: graph for name, graph in found.items() if graph is not None}
+        if len(graphs) < len(_PIECES):
+            graphs = self._exported(artifact)
+            for name, graph in graphs.items():
+                self._cache.keep_graph(keys[name], graph)
+        for name, piece in pieces_of(network, artifact.input_px).items():
+            fill(graphs[name], piece.state_dict())
+        return graphs
+
+    def _exported(self, artifact: Artifact) -> dict[str, ov.Model]:
+        """Export all pieces of a size, each with what the one before gives as its example."""
+        fresh = self._torch.unfilled_network(artifact.size)
+        assert isinstance(fresh, CameraNetwork)
+        pictures = probe_pictures(artifact.input_px)[:2]
+        pieces = pieces_of(fresh, artifact.input_px)
+        with torch.no_grad():
+            images = torch.from_numpy(self.upload(pictures))
+            looked = self._torch.teacher(artifact.teacher)(self._torch.upload(pictures))
+            evidence = pieces["evidence"](*looked, *(student := pieces["student"](images)))
+            fused = pieces["head"](*evidence)
+        examples = {
+            "student": (images,),
+            "evidence": (*looked, *student),
+            "head": evidence,
+            "join": (evidence[0], fused),
+        }
+        return {
+            name: export(piece, tuple(tensor.contiguous() for tensor in examples[name]))
+            for name, piece in pieces.items()
+        }

@@ -1,0 +1,133 @@
+"""OpenVINO answers as torch does, or torch answers."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from engine.core import Batch, Frame
+from engine.library import CameraTuning, Library
+from engine.model.dmdd import CameraNetwork
+from engine.openvino_backend import OpenVinoBackend
+from engine.openvino_graph import GraphCache, GraphError, export, fill
+from engine.openvino_pieces import pieces_of
+from engine.parity import Gap, probe_pictures
+from engine.runner import Runner
+from engine.torch_backend import TorchBackend
+from tests.models import TinyNetwork, TinyTeacher, bright_spot, tiny_artifact
+
+
+class Scale(nn.Module):
+    """A small thing to export."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1).requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+def run(graph: object, x: torch.Tensor) -> torch.Tensor:
+    import openvino as ov
+
+    return torch.from_numpy(
+        ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x.numpy()])[0]
+    )
+
+
+def test_one_exported_graph_serves_any_weights_and_any_number_of_pictures(tmp_path: Path) -> None:
+    import openvino as ov
+
+    cache = GraphCache(tmp_path)
+    cache.keep_graph("scale", export(Scale().eval(), (torch.zeros(2, 3, 4, 4),)))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        module, x = Scale().eval(), torch.rand(seed, 3, 4, 4)
+        graph = cache.graph(ov.Core(), "scale")
+        fill(graph, module.state_dict())
+        assert torch.allclose(run(graph, x), module(x), atol=1e-5)
+
+
+def test_weights_that_do_not_fit_a_graph_are_refused() -> None:
+    graph = export(Scale().eval(), (torch.zeros(2, 3, 4, 4),))
+    with pytest.raises(GraphError, match="no place"):
+        fill(graph, {"other": torch.zeros(1)})
+    with pytest.raises(GraphError, match="has shape"):
+        fill(graph, {"conv.bias": torch.zeros(5)})
+
+
+def test_a_broken_cache_entry_reads_as_none(tmp_path: Path) -> None:
+    import openvino as ov
+
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "graph.xml").write_text("<net", encoding="ascii")
+    (tmp_path / "verdict.json").write_text("[", encoding="ascii")
+    cache = GraphCache(tmp_path)
+    assert cache.graph(ov.Core(), "graph") is None and cache.verdict("verdict") is None
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="ascii")
+    cache = GraphCache(tmp_path / "file" / "below")
+    cache.keep_verdict("v", {"precision": "bf16"})
+    assert cache.verdict("v") is None
+
+
+def test_the_four_pieces_in_a_row_are_the_network() -> None:
+    backend = TorchBackend(torch.device("cpu"), bf16=False)
+    artifact = tiny_artifact(real="lite")
+    network, pictures = backend.network(artifact), probe_pictures(256)[1:3]
+    assert isinstance(network, CameraNetwork)
+    pieces, images = pieces_of(network, 256), torch.stack([torch.from_numpy(p) for p in pictures])
+    with torch.inference_mode():
+        looked = backend.teacher(artifact.teacher)(backend.upload(pictures))
+        evidence = pieces["evidence"](*looked, *pieces["student"](images))
+        raw = pieces["join"](evidence[0], pieces["head"](*evidence))
+        assert torch.allclose(raw, network(backend.upload(pictures), looked), atol=1e-4)
+
+
+def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
+    backend = OpenVinoBackend(
+        threads=2, make_teacher=lambda name, weights: TinyTeacher(), make_network=lambda size: TinyNetwork()
+    )
+    library = Library()
+    library.put("top", tiny_artifact(), CameraTuning(min_area_px=1.0))
+    runner = Runner(library, backend=backend)
+    entry = library.get("top")
+    assert entry is not None and "torch cpu float32" in entry.network.note
+    [seen] = runner.run(Batch((Frame("top", 1, 0.0, time.monotonic(), bright_spot()),)))
+    assert [d.box for d in seen.defects] == [(12, 8, 24, 20)]
+
+
+def test_maps_that_differ_only_where_nothing_is_decided_agree() -> None:
+    artifact = tiny_artifact()
+    median = artifact.calibration.median
+    span = artifact.calibration.threshold(1.0, 10.0, 2) - median
+    deep, deeper = torch.full((1, 2, 2), median - 5 * span), torch.full((1, 2, 2), median - 50 * span)
+    near = torch.full((1, 2, 2), median + 0.9 * span)
+    assert not Gap.between(deep, deeper, artifact).is_wide
+    assert Gap.between(near, near + 0.2 * span, artifact).is_wide
+    assert Gap.between(near, torch.full_like(near, torch.nan), artifact).is_wide
+
+
+def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(tmp_path: Path) -> None:
+    frames = tuple(Frame(c, 1, 0.0, time.monotonic(), bright_spot(256, 256)) for c in ("top", "side"))
+    answers, seconds = [], []
+    for backend in (
+        TorchBackend(torch.device("cpu"), bf16=False),
+        OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path),
+        OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path),
+    ):
+        library = Library()
+        library.put("top", tiny_artifact(real="lite", version=1))
+        library.put("side", tiny_artifact(real="lite", version=2))
+        started = time.process_time()
+        runner = Runner(library, backend=backend)
+        seconds.append(time.process_time() - started)
+        answers.append([i.score_ratio for i in runner.run(Batch(frames))])
+        answers.append([runner.run(Batch((frame,)))[0].score_ratio for frame in frames])
+    assert all(answer == pytest.approx(answers[0], rel=1e-3) for answer in answers)
+    assert seconds[2] < seconds[1]
