@@ -24,7 +24,7 @@ class Answer:
     text: str
 
 
-async def probe_camera(name: str, make_source: Callable[[], Source], within_s: float = 30.0) -> Answer:
+async def probe_camera(name: str, make_source: Callable[[], Source], within_s: float = 10.0) -> Answer:
     """One attempt: the first picture, or the first failure. Nothing runs on afterwards."""
     sizes: list[tuple[int, int]] = []
 
