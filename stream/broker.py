@@ -203,12 +203,13 @@ class EmbeddedBroker:
             await self._process.stdin.drain()
         self._process.stdin.close()
         try:
-            await self._ready()
+            await self.wait_ready()
         except BaseException:
             await self._end()
             raise
 
-    async def _ready(self) -> None:
+    async def wait_ready(self) -> None:
+        """Until the server answers; raises BrokerError when it does not in time, or ends."""
         assert self._process is not None
         client = self.endpoint.client(timeout_s=1.0)
         try:
@@ -231,7 +232,8 @@ class EmbeddedBroker:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

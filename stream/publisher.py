@@ -126,7 +126,9 @@ class Publisher:
                     pass
             self._succeeded()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), IDLE_CHECK_S)
+                # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with news.
+                async with asyncio.timeout(IDLE_CHECK_S):
+                    await self._news.wait()
 
     async def _housekeep(self) -> None:
         while True:

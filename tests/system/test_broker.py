@@ -1,0 +1,120 @@
+"""The embedded broker is ours: private, persistent, and never left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream.broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, free_port
+from tests.brokers import until, valkey
+
+
+async def test_it_asks_for_a_password_and_listens_on_loopback_only(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker:
+        async with Endpoint(broker.endpoint.url).client() as stranger:
+            with pytest.raises(Exception, match=r"(?i)auth"):
+                await stranger.ping()
+        async with broker.endpoint.client() as client:
+            assert (await client.config_get("bind"))["bind"] == "127.0.0.1"
+
+
+async def test_its_password_is_in_no_process_list_and_no_open_file(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker:
+        password = broker.endpoint.password
+        assert password
+        assert password not in repr(broker.endpoint)
+        assert not told_to_everybody(password, tmp_path)
+
+
+def told_to_everybody(password: str, folder: Path) -> list[Path]:
+    """Command lines of processes, and files that others may read, in which the password stands."""
+    told = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            told += [line] if password.encode() in line.read_bytes() else []
+    for file in folder.rglob("*"):
+        if file.is_file() and stat.S_IMODE(file.stat().st_mode) != 0o600:
+            told += [file] if password.encode() in file.read_bytes() else []
+    return told
+
+
+async def test_data_address_and_password_outlive_a_restart(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        before = broker.endpoint
+        await client.set("key", "value")
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        assert broker.endpoint == before
+        assert await client.get("key") == b"value"
+
+
+async def test_a_broker_that_dies_is_started_again(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker:
+        async with broker.endpoint.client() as client:
+            await client.set("key", "value")
+        first = broker.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: broker.restarts == 1 and broker.pid != first)
+        await broker.wait_ready()
+        async with broker.endpoint.client() as client:
+            assert await client.get("key") == b"value"
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from stream.broker import EmbeddedBroker
+
+async def main():
+    broker = EmbeddedBroker(Path(sys.argv[1]))
+    await broker.start()
+    print(broker.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PARENT, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(await parent.stdout.readline())
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not _runs(child))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_server_that_can_not_start_is_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        broker = EmbeddedBroker(tmp_path, port=taken.getsockname()[1])
+        with pytest.raises(BrokerError, match="did not start"):
+            await broker.start()
+
+
+def test_the_run_file_is_for_its_owner_only_and_comes_back(tmp_path: Path) -> None:
+    told = RunFile(
+        Endpoint(f"redis://127.0.0.1:{free_port()}/0", password="p@:/%#"), "linewatch:a:b:events", 1
+    )
+    told.write(tmp_path / "run.json")
+    assert stat.S_IMODE((tmp_path / "run.json").stat().st_mode) == 0o600
+    assert RunFile.read(tmp_path / "run.json") == told
+
+
+def test_a_run_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="no Linewatch runs here"):
+        RunFile.read(tmp_path / "run.json")
