@@ -51,7 +51,8 @@ def open_backend(
     """CUDA: torch. CPU: OpenVINO where it is installed, else torch.
 
     A reduced `precision` ("bf16") is used for a model only if it agrees with float32; "auto" means so too.
-    `cache_dir` keeps what OpenVINO made, for a faster next start. Raises DeviceError for a wish that can't be met.
+    `cache_dir`, by default the user's cache folder, keeps what OpenVINO made for a faster next start.
+    Raises DeviceError for a wish that can't be met.
     """
     if precision not in ("auto", "float32", "bf16"):
         raise DeviceError(

@@ -1,7 +1,7 @@
 """The device: one batch of frames in, one inspection for each out."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -113,6 +113,26 @@ class Runner:
         if len(done) != len(batch.frames):
             raise RuntimeError(f"{len(batch.frames)} frames went in and {len(done)} inspections came out")
         return [done[place] for place in range(len(batch.frames))]
+
+    def bare(self, batch: Batch) -> tuple[Callable[[], None], int]:
+        """The networks alone on a batch whose pictures are on the device: what a benchmark compares with.
+
+        Returns a call that waits for the device, and how many frames it looks at.
+        """
+        prepared = []
+        for group in _groups(batch.frames, self.library.snapshot()):
+            input_px = group.entries[0].artifact.input_px
+            images = self.backend.upload([to_square(frame.pixels, input_px) for frame in group.frames])
+            networks = [(entry.network, part) for entry, part in group.slices()]
+            prepared.append((group.teacher, networks, images))
+
+        def look() -> None:
+            for teacher, networks, images in prepared:
+                self.backend.raw_maps(networks, images, self.backend.features(teacher, images))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        return look, len(batch.frames)
 
     def _run_group(self, group: _Group, started: float) -> list[Inspection]:
         watch = _Stopwatch(self.device)
