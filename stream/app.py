@@ -24,14 +24,14 @@ from .delivery import Delivery
 from .events import Event
 from .evidence import Evidence
 from .handover import Handover
-from .health import HealthLimits
 from .models import Models
-from .outages import Outage
+from .outages import HealthChange, Outage
 from .overview import Overview
 from .recorder import Recorder, policy_of
 from .snapshot import line_stats, plc_status
 from .sources import base
 from .status import Fields, StatusBoard
+from .view import trained_view
 from .web.page import LivePage
 from .web.rtc import RtcOptions
 from .web.view import CameraView, LineActions, LineStats, LineView, ModelView
@@ -132,7 +132,8 @@ class App:
         await self._models.look()
         await self._start_engine()
         self._cameras = {name: self._camera(name, camera) for name, camera in self._cameras_on.items()}
-        for camera_ in self._cameras.values():
+        for name, camera_ in self._cameras.items():
+            await self._take_view(name)
             await camera_.start()
         self._tasks = [
             asyncio.create_task(self._keep_ticking(), name="ticks"),
@@ -200,9 +201,10 @@ class App:
             name,
             lambda: base.build(name, settings.source),
             offer=self._offer,
-            policy=camera_policy(settings),
+            policy=CameraPolicy.of(settings),
             on_state=self._camera_changed,
             on_outage=self._outage,
+            on_health=self._health,
         )
 
     # -- frames: the cameras' threads and the device thread -----------------------------------------
@@ -254,13 +256,27 @@ class App:
         else:
             self._recorder.camera_up(outage.camera)
 
-    def _model_changed(self, camera: str, info: ModelInfo) -> None:
+    def _health(self, change: HealthChange) -> None:
+        kind, text = change.finding.kind, change.finding.text
+        if change.began:
+            self._recorder.finding(change.camera, kind, text, {"count": change.count})
+        else:
+            self._recorder.finding_over(change.camera, kind)
+
+    async def _model_changed(self, camera: str, info: ModelInfo) -> None:
         log.info("camera %s is inspected with %s@%d", camera, info.name, info.version)
         self._overview.model(camera, ModelView(info.name, info.version, info.threshold))
         self.page.camera_changed()
+        await self._take_view(camera)
+
+    async def _take_view(self, name: str) -> None:
+        """What the camera saw in its good pictures: blurred and moved are told against it."""
+        if name in self._cameras:
+            good = self.settings.pictures.dir / name / "good"
+            self._cameras[name].set_view(await asyncio.to_thread(trained_view, good))
 
     async def _set_threshold(self, camera: str, level: float | None) -> None:
-        self._model_changed(camera, await self._models.set_threshold(camera, level))
+        await self._model_changed(camera, await self._models.set_threshold(camera, level))
 
     def _engine_troubled(self, errors: Iterable[EngineError]) -> None:
         for error in errors:
@@ -276,6 +292,9 @@ class App:
                 raise LineFailed(f"The device thread died: {engine.failed}") from engine.failed
             if (bug := self.delivery.died) is not None:
                 raise LineFailed(f"The publisher died: {bug}") from bug
+            for name, camera in self._cameras.items():
+                if (bug := camera.died) is not None:
+                    raise LineFailed(f"The supervision of camera {name} died: {bug}") from bug
 
     # -- what the page asks -------------------------------------------------------------------------
 
@@ -313,22 +332,3 @@ class App:
 
     def _is_alive(self) -> bool:
         return self._started and not self._is_stuck()
-
-
-def camera_policy(camera: CameraSettings) -> CameraPolicy:
-    """The config file's words in those of camera.py."""
-    health = camera.health
-    return CameraPolicy(
-        fps=camera.fps,
-        down_after_s=camera.down_after_s,
-        frozen_after_s=health.frozen_after_s,
-        limits=HealthLimits(
-            dark_below=health.dark_below,
-            bright_above=health.bright_above,
-            blur_below=health.blur_below,
-            moved_above_px=health.moved_above_px,
-            rate_below_share=health.rate_below_share,
-            clock_drift_above_s=health.clock_drift_above_s,
-            min_duration_s=health.min_duration_s,
-        ),
-    )

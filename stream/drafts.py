@@ -22,6 +22,9 @@ from .events import (
 from .ids import Uuid7
 from .incidents import Decision, clock_name
 
+# What a fact is called when it is over; a camera's finding ("camera.dark") keeps its name.
+_CLOSED = {"camera.down": "camera.up", "defect.open": "defect.close"}
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -77,7 +80,7 @@ class Drafts:
             update={
                 "id": self.new_id(),
                 "phase": "close",
-                "type": "camera.up" if opened.kind == "camera" else f"{opened.kind}.close",
+                "type": _CLOSED.get(opened.type, opened.type),
                 "verdict": "unknown",
                 "reason": reason,
                 "captured_at": now,

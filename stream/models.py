@@ -5,7 +5,7 @@ A model that can't be loaded is said once, in words, and the old one goes on.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Models:
         library: Library,
         folder: Path,
         cameras: Mapping[str, CameraSettings],
-        on_model: Callable[[str, ModelInfo], None],
+        on_model: Callable[[str, ModelInfo], Awaitable[None]],
     ) -> None:
         self._library = library
         self._folder = folder
@@ -81,7 +81,7 @@ class Models:
             else:
                 if info is not None:
                     self._said.pop(name, None)
-                    self._on_model(name, info)
+                    await self._on_model(name, info)
 
     async def keep_looking(self) -> None:
         """Until cancelled."""

@@ -25,6 +25,7 @@ Evidence = Callable[[Inspection], tuple[str | None, str | None]]
 EVENTS = ("events",)
 VERDICTS = ("events", "verdicts")
 MAX_HELD = 10_000
+DOWN = "down"
 
 
 class Recorder:
@@ -55,7 +56,7 @@ class Recorder:
         self._evidence = evidence
         self._tick_s = tick_s
         self._incidents: dict[str, Incidents] = {}
-        self._down: dict[str, Event] = {}
+        self._troubles: dict[tuple[str, str], Event] = {}
         self._held: deque[tuple[list[Event], tuple[str, ...]]] = deque()
         self._unstored = 0
 
@@ -67,8 +68,8 @@ class Recorder:
     def stop(self) -> list[Event]:
         """Closes whatever is open; call it after the last inspection and before the publisher drains."""
         ended = [event for camera in self._incidents for event in self._ended(camera, "stopped")]
-        up = [self.drafts.closed(down, "stopped") for down in self._down.values()]
-        self._down.clear()
+        up = [self.drafts.closed(trouble, "stopped") for trouble in self._troubles.values()]
+        self._troubles.clear()
         return self._record([*ended, *up, self.drafts.fact("system", "stopped")])
 
     def tick(self) -> list[Event]:
@@ -89,8 +90,8 @@ class Recorder:
         """A camera is gone for good."""
         events = self._ended(camera, reason)
         self._incidents.pop(camera, None)
-        if down := self._down.pop(camera, None):
-            events.append(self.drafts.closed(down, reason))
+        for key in [key for key in self._troubles if key[0] == camera]:
+            events.append(self.drafts.closed(self._troubles.pop(key), reason))
         return self._record(events)
 
     def observe(self, inspection: Inspection) -> list[Event]:
@@ -103,16 +104,30 @@ class Recorder:
 
     def camera_down(self, camera: str, reason: str) -> list[Event]:
         """`reason` is for people and without credentials. A second one while it is down does nothing."""
-        if camera in self._down:
+        if (camera, DOWN) in self._troubles:
             return []
-        down = self.drafts.fact("camera", "down", camera, phase="open", reason=reason, severity="major")
-        self._down[camera] = down
+        down = self.drafts.fact("camera", DOWN, camera, phase="open", reason=reason, severity="major")
+        self._troubles[camera, DOWN] = down
         return self._record([*self._ended(camera, f"camera down: {reason}"), down])
 
     def camera_up(self, camera: str) -> list[Event]:
         """Does nothing for a camera that was not down."""
-        down = self._down.pop(camera, None)
-        return [] if down is None else self._record([self.drafts.closed(down, "back")])
+        return self.finding_over(camera, DOWN, "back")
+
+    def finding(
+        self, camera: str, kind: str, reason: str, detail: Mapping[str, int | float | str] | None = None
+    ) -> list[Event]:
+        """`camera.KIND`, such as dark or moved, holds from now on; incidents go on. Said once."""
+        if (camera, kind) in self._troubles:
+            return []
+        fact = self.drafts.fact("camera", kind, camera, phase="open", reason=reason, detail=detail)
+        self._troubles[camera, kind] = fact
+        return self._record([fact])
+
+    def finding_over(self, camera: str, kind: str, reason: str = "over") -> list[Event]:
+        """Does nothing for one that was not told."""
+        told = self._troubles.pop((camera, kind), None)
+        return [] if told is None else self._record([self.drafts.closed(told, reason)])
 
     def verdict(
         self,
