@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import cv2
+
 from engine.core import Inspection
 
 from . import overlay
@@ -106,7 +108,7 @@ class Evidence:
             raise EvidenceError(f"evidence.dir {self._folder}: {error.strerror}; choose another.") from error
         with self._lock:
             self._items = found
-        self._thread = threading.Thread(target=self._write_all, name="evidence")
+        self._thread = threading.Thread(target=self._write_all, name="evidence", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -188,9 +190,9 @@ class Evidence:
             try:
                 self._write_item(item, inspection)
                 self._make_room(inspection.frame.taken_at)
-            except OSError as error:
+            except (OSError, ValueError, cv2.error) as error:
                 self.dropped += 1
-                log.error("a picture of camera %s could not be kept: %s", item.camera, error.strerror)
+                log.error("a picture of camera %s could not be kept: %s", item.camera, error)
                 with self._lock:
                     self._items.pop((item.camera, item.stem), None)
 

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from fastapi import APIRouter
+
 from engine.core import Frame, Inspection
 
 from .. import metrics
@@ -50,10 +52,11 @@ def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -
 
 class LivePage:
     """See the module's head. Raises ListenError when made for, or started on, an address that can't be, and
-    UsersError when the users file can't be used. `tls` is (certificate chain, key), PEM.
+    UsersError when the users file can't be used. `tls` is (certificate chain, key), PEM; `routers` are
+    other rooms' routes.
 
-    `evidence` fills the gallery (its owner starts and stops it), `pictures` is where CAMERA/good is for false
-    alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate.
+    `evidence` fills the gallery (its owner starts and stops it), `pictures` is where CAMERA/good is for
+    false alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class LivePage:
         max_fps: float = 10.0,
         jpeg_quality: int = 80,
         rtc: RtcOptions | None = None,
+        routers: tuple[APIRouter, ...] = (),
     ) -> None:
         check_listen(listen, users_file, insecure)
         host, port = parse_listen(listen)
@@ -84,13 +88,11 @@ class LivePage:
         self._seats = Seats(max_viewers)
         self._hub = Hub(view.cameras, seats=self._seats, quality=jpeg_quality, max_fps=max_fps)
         self._feed = Feed(self._message, seats=self._seats)
-        routers = [
-            tuning.build(self._scores_of, hysteresis or {}, actions or LineActions(), self._feed.changed)
-        ]
+        ours = [tuning.build(self._scores_of, hysteresis or {}, actions or LineActions(), self._feed.changed)]
         self._whep = Whep(self._hub, rtc or RtcOptions())
-        routers.append(whep.build(self._whep, partial(known, view)))
+        ours.append(whep.build(self._whep, partial(known, view)))
         if evidence is not None:
-            routers.append(gallery.build(evidence, pictures))
+            ours.append(gallery.build(evidence, pictures))
         app = create_app(
             view,
             self._hub,
@@ -99,7 +101,7 @@ class LivePage:
             loopback_only=is_loopback(host),
             host_names=host_names,
             access=Access(users, session_hours=session_hours, secure=tls is not None),
-            routers=tuple(routers),
+            routers=(*ours, *routers),
         )
         self._server = WebServer(app, host, port, self._close_streams, tls)
 

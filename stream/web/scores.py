@@ -70,7 +70,9 @@ class Scores:
         order = order[self._at[order] >= start]
         if self.model is None:
             return self._at[:0], self._raw[:0], self._ng[:0]
-        ratio = (self._raw[order] - self.model.median) / (self.model.threshold - self.model.median)
+        # An alarm level at the median of good would divide by nothing; whatever is above it is far above.
+        span = max(self.model.threshold - self.model.median, 1e-6)
+        ratio = (self._raw[order] - self.model.median) / span
         return self._at[order], ratio.astype(np.float32), self._ng[order]
 
 

@@ -43,6 +43,7 @@ class Shop:
     bad: bool = True
     levels: list[float | None] = field(default_factory=list)
     users_file: Path | None = None
+    showing: asyncio.Task[None] = field(init=False)
     page: LivePage = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +78,9 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     shop = Shop(FakeLine.of("top", "side"), Evidence(tmp_path / "evidence"), tmp_path)
     shop.evidence.start()
     await shop.page.start()
-    showing = asyncio.create_task(shop.keep_showing())
+    shop.showing = asyncio.create_task(shop.keep_showing())
     yield shop
-    showing.cancel()
+    shop.showing.cancel()
     await shop.page.stop()
     shop.evidence.stop()
 
@@ -251,6 +252,25 @@ async def test_video_plays_by_webrtc_with_the_overlay_on_the_defect(tab: Page) -
         [BOX[0] + 8, BOX[1] + 8, BOX[2] - 8, BOX[3] - 8],
     )
     assert red > green + 50 and red > blue + 50
+
+
+async def test_a_plain_image_element_plays_mjpeg_and_is_not_a_picture_late(tab: Page, shop: Shop) -> None:
+    await tab.evaluate("""() => {
+      document.body.innerHTML = '<img src="/api/v1/cameras/top/mjpeg">';
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [640, 480];
+      window.red = () => {
+        canvas.getContext("2d").drawImage(document.querySelector("img"), 0, 0);
+        const [r, g] = canvas.getContext("2d").getImageData(480, 260, 1, 1).data;
+        return r > g + 60;
+      };
+    }""")
+    await tab.wait_for_function("window.red()")
+    shop.bad = False
+    await tab.wait_for_function("!window.red()")
+    shop.showing.cancel()
+    shop.page.show(inspection("top", 1000, box=BOX, size=(640, 480)))
+    await tab.wait_for_function("window.red()")
 
 
 async def without_webrtc(tab: Page) -> None:

@@ -106,6 +106,7 @@ def test_weak_passwords_and_strange_names_are_refused(name: str, password: str) 
         ("GET", "/static/app.js", None),
         ("GET", "/ready", None),
         ("POST", "/api/v1/login", None),
+        ("POST", "/whip/top", None),
         ("GET", "/metrics", "viewer"),
         ("GET", "/api/v1/cameras", "viewer"),
         ("GET", "/evidence/top/x.png", "viewer"),
