@@ -172,7 +172,15 @@ class App:
     async def _start_engine(self) -> None:
         """Models are on the device and warm when this returns. Raises EngineError."""
         wish = self.settings.engine
-        runner = await asyncio.to_thread(Runner, self._library, wish.device)
+        runner = await asyncio.to_thread(
+            Runner,
+            self._library,
+            wish.device,
+            backend=wish.backend,
+            precision=wish.precision,
+            threads=wish.threads,
+            cache_dir=wish.cache_dir,
+        )
         await asyncio.to_thread(runner.warm_up, wish.max_batch)
         engine = Engine(
             runner,
