@@ -26,10 +26,6 @@ from .incidents import Decision, clock_name
 _CLOSED = {"camera.down": "camera.up", "defect.open": "defect.close"}
 
 
-# What the end of something is called; other findings about a camera end under their own name, as a close.
-_CLOSED_TYPE = {"defect.open": "defect.close", "camera.down": "camera.up"}
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """A triggered part: ids are the gateway's, `recipe` may be unknown."""

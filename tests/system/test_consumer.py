@@ -101,3 +101,23 @@ async def test_the_lag_of_a_group_is_known(client: Redis, tmp_path: Path) -> Non
     await client.xgroup_create(KEYS.events, "mes", id="0", mkstream=True)
     await publish(client, tmp_path, 7)
     assert [(g.group, g.lag, g.pending) for g in await group_lags(client, KEYS.events)] == [("mes", 7, 0)]
+
+
+async def test_a_reader_goes_on_when_the_broker_comes_back(tmp_path: Path) -> None:
+    async with valkey(tmp_path / "broker") as broker:
+        client = broker.endpoint.client()
+        await publish(client, tmp_path, 2)
+        consumer = Consumer(client, KEYS.events, "mes", name="one", block_ms=100)
+        numbers = []
+        async for event in consumer:
+            numbers.append(event.seq)
+            if event.seq == 2:
+                await broker.stop()
+                await broker.start()
+                async with broker.endpoint.client() as other:
+                    await publish(other, tmp_path, 1)
+            if len(numbers) == 3:
+                break
+        await client.aclose()
+    assert numbers == [1, 2, 3]
+    assert consumer.counts.lost == 0
