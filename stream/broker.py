@@ -140,8 +140,11 @@ class EmbeddedBroker:
     Port and password stay the same over restarts (they are kept beside the data), so subscribers come back.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, max_memory_mb: int = 512) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, max_memory_mb: int = 512, binary: Path | None = None
+    ) -> None:
         self.folder = folder
+        self._binary = binary
         self._wanted_port = port
         self._max_memory_mb = max_memory_mb
         self._process: asyncio.subprocess.Process | None = None
@@ -155,7 +158,7 @@ class EmbeddedBroker:
 
     async def start(self) -> Endpoint:
         """Starts the server and waits until it answers (about 0.1 s)."""
-        binary = server_binary()
+        binary = self._binary or server_binary()
         self.endpoint = self._settle_endpoint()
         await self._launch(binary)
         self._keeper = asyncio.create_task(self._keep(binary), name="broker-keeper")
