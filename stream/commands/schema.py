@@ -12,6 +12,7 @@ HELP = "print a JSON Schema: the config file's, the events'"
 SCHEMAS: dict[str, tuple[str, str]] = {
     "config": ("config.settings", "json_schema"),
     "event": ("stream.events", "json_schema"),
+    "asyncapi": ("stream.contract", "asyncapi"),
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stream.contract import asyncapi
 from stream.drafts import Drafts, region
 from stream.events import (
     Event,
@@ -105,3 +106,22 @@ def test_the_close_after_a_restart_is_unknown_and_keeps_the_incident() -> None:
     assert (closed.phase, closed.verdict, closed.reason) == ("close", "unknown", "restarted")
     assert closed.defect_id == opened.defect_id
     assert closed.id != opened.id
+
+
+def test_the_asyncapi_file_in_the_package_is_the_contract() -> None:
+    written = json.loads((Path(__file__).parents[2] / "stream" / "asyncapi.json").read_text())
+    assert written == asyncapi()
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
+    document = asyncapi()
+
+    def references(value: object) -> list[str]:
+        if isinstance(value, dict):
+            return [r for k, v in value.items() for r in ([v] if k == "$ref" else references(v))]
+        return [r for item in value for r in references(item)] if isinstance(value, list) else []
+
+    for reference in references(document):
+        place = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
