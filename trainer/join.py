@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.images import Pixels, to_device
 from engine.model.blocks import resize
-from engine.model.dmdd import LEVELS, CameraNetwork
+from engine.model.dmdd import CameraNetwork
 from engine.model.precision import autocast
 from engine.model.teacher import Teacher
 
@@ -26,6 +26,8 @@ from .synthesis import Synthesis
 _CHUNK = 8
 _VALIDATION_PICTURES = 48
 _STREAM = 3
+# Of strides 4, 8, 16: the finest level is the noisiest on plain surfaces; what it sees, the head sees too.
+_LEVEL_SHARES = (1 / 6, 2 / 6, 3 / 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class Mix:
     head: float
 
     def weights(self) -> Tensor:
-        """One weight a part (7,), the three levels of a branch alike."""
-        each = [self.normality / LEVELS] * LEVELS + [self.abnormality / LEVELS] * LEVELS + [self.head]
-        return torch.tensor(each, dtype=torch.float32)
+        """One weight a part (7,)."""
+        normal = [self.normality * share for share in _LEVEL_SHARES]
+        abnormal = [self.abnormality * share for share in _LEVEL_SHARES]
+        return torch.tensor([*normal, *abnormal, self.head], dtype=torch.float32)
 
 
 MIXES = (Mix(1, 1, 1), Mix(1, 1, 3), Mix(2, 2, 1), Mix(0, 1, 1))
