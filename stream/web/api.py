@@ -12,7 +12,7 @@ from starlette.responses import Response
 from .. import overlay
 from .feed import Feed
 from .hub import Hub
-from .mjpeg import EVENTS_TYPE, MJPEG_START, MJPEG_TYPE, LiveResponse, event, part
+from .mjpeg import EVENTS_TYPE, IMAGE_START, MJPEG_START, MJPEG_TYPE, LiveResponse, event, image_part, part
 from .scene import FULL, FULL_PLAIN, LIVE, PLAIN
 from .schemas import (
     CameraOut,
@@ -101,7 +101,9 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
     async def mjpeg(name: str, overlay: Overlay = True) -> Response:
         """Pictures of one camera, newest first; for an <img>, VLC or curl."""
         known(view, name)
-        return LiveResponse(hub.watch([name], LIVE if overlay else PLAIN), part, MJPEG_TYPE, MJPEG_START)
+        return LiveResponse(
+            hub.watch([name], LIVE if overlay else PLAIN), image_part, MJPEG_TYPE, IMAGE_START
+        )
 
     @router.get("/mjpeg", tags=["pictures"], responses=_MJPEG | _NO_CAMERA | _FULL)
     async def mjpeg_of_many(

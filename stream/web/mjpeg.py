@@ -21,8 +21,19 @@ MJPEG_START = f"--{BOUNDARY}\r\n".encode()
 EVENTS_TYPE = "text/event-stream"
 
 
+# An <img> shows a part when it has read the head of the next one. So that nobody sees the picture before
+# the newest,
+# that head is sent at once, and can't say how long the part will be.
+IMAGE_START = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
+
+
+def image_part(picture: Picture) -> bytes:
+    """One picture for an <img>, and the head of the next; comes after IMAGE_START."""
+    return picture.jpeg + b"\r\n" + IMAGE_START
+
+
 def part(picture: Picture) -> bytes:
-    """One part *and the next boundary*: a browser shows a part when it has seen the boundary after it."""
+    """One part with its camera, time and length, and the next boundary; comes after MJPEG_START."""
     head = (
         f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\nX-Camera: {picture.camera}\r\n"
         f"X-Taken-At: {picture.taken_at:.6f}\r\nX-Live: {int(picture.live)}\r\n\r\n"

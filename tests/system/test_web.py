@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
+import av
 import cv2
 import httpx
 import numpy as np
@@ -72,7 +73,7 @@ async def events(answer: httpx.Response) -> AsyncIterator[dict[str, object]]:
 
 async def test_mjpeg_parts_are_jpegs_of_what_was_shown(page: LivePage, http: httpx.AsyncClient) -> None:
     page.show(inspection(box=(100, 80, 180, 140)))
-    async with http.stream("GET", f"{API}/cameras/top/mjpeg") as answer:
+    async with http.stream("GET", f"{API}/mjpeg?camera=top") as answer:
         assert answer.headers["content-type"].startswith("multipart/x-mixed-replace; boundary=")
         headers, jpeg = await anext(parts(answer))
         assert headers["X-Camera"] == "top"
@@ -82,11 +83,26 @@ async def test_mjpeg_parts_are_jpegs_of_what_was_shown(page: LivePage, http: htt
         assert red > green + 60
 
 
+async def test_the_stream_for_an_image_element_plays_in_ffmpeg_too(page: LivePage) -> None:
+    page.show(inspection(box=(100, 80, 180, 140)))
+
+    def first_picture() -> np.ndarray:
+        with av.open(f"{page.url}api/v1/cameras/top/mjpeg", format="mpjpeg", timeout=5) as stream:
+            return next(stream.decode(video=0)).to_ndarray(format="rgb24")
+
+    reading = asyncio.create_task(asyncio.to_thread(first_picture))
+    while not reading.done():
+        page.show(inspection(box=(100, 80, 180, 140)))
+        await asyncio.wait([reading], timeout=0.05)
+    red, green, _ = reading.result()[100:120, 120:160].mean((0, 1))
+    assert red > green + 60
+
+
 async def test_two_viewers_share_one_encoding(page: LivePage, http: httpx.AsyncClient) -> None:
     page.show(inspection())
     async with (
-        http.stream("GET", f"{API}/cameras/top/mjpeg") as one,
-        http.stream("GET", f"{API}/cameras/top/mjpeg") as two,
+        http.stream("GET", f"{API}/mjpeg?camera=top") as one,
+        http.stream("GET", f"{API}/mjpeg?camera=top") as two,
     ):
         a, b = parts(one), parts(two)
         await anext(a), await anext(b)
@@ -113,7 +129,7 @@ async def test_a_viewer_that_stops_reading_slows_nobody_and_comes_back_to_the_ne
     stuck_in, stuck_out = await asyncio.open_connection("127.0.0.1", port_of(page), limit=4096)
     stuck_out.write(f"GET {API}/cameras/top/mjpeg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     await stuck_in.readuntil(b"\r\n\r\n")
-    async with http.stream("GET", f"{API}/cameras/top/mjpeg") as answer:
+    async with http.stream("GET", f"{API}/mjpeg?camera=top") as answer:
         reader = parts(answer)
         await anext(reader)
         slowest_s = 0.0
@@ -128,7 +144,7 @@ async def test_a_viewer_that_stops_reading_slows_nobody_and_comes_back_to_the_ne
 
 
 async def test_a_viewer_who_leaves_gives_the_seat_back(page: LivePage, http: httpx.AsyncClient) -> None:
-    async with http.stream("GET", f"{API}/cameras/top/mjpeg") as answer:
+    async with http.stream("GET", f"{API}/mjpeg?camera=top") as answer:
         await anext(parts(answer))
         assert page.stats().viewers == 1
     async with asyncio.timeout(3):
@@ -142,7 +158,7 @@ async def test_stopping_with_open_streams_takes_no_time(line: FakeLine) -> None:
     page.show(inspection())
     async with (
         httpx.AsyncClient(base_url=page.url) as client,
-        client.stream("GET", f"{API}/cameras/top/mjpeg") as pictures,
+        client.stream("GET", f"{API}/mjpeg?camera=top") as pictures,
         client.stream("GET", f"{API}/live") as told,
     ):
         reader, listener = parts(pictures), events(told)
@@ -303,7 +319,7 @@ async def test_seats_are_bounded_with_a_sentence(line: FakeLine) -> None:
     try:
         async with (
             httpx.AsyncClient(base_url=page.url) as client,
-            client.stream("GET", f"{API}/cameras/top/mjpeg"),
+            client.stream("GET", f"{API}/mjpeg?camera=top"),
         ):
             refused = await client.get(f"{API}/live")
             assert refused.status_code == 503
