@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from .events import Event, EventError, parse_entry
+from .heed import heed_cancellation
 from .keys import Keys
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class Consumer:
         """Gets at least one entry; False when the iteration is to end."""
         failures = 0
         while not self._here:
+            heed_cancellation()
             try:
                 if not self._ready:
                     await self._begin()

@@ -27,6 +27,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
 from .events import entry_fields
+from .heed import heed_cancellation
 from .keys import Keys
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import checkpoint
@@ -107,6 +108,7 @@ class Publisher:
             finally:
                 with contextlib.suppress(RedisError, OSError):
                     await client.aclose()
+            heed_cancellation()
             await asyncio.sleep(self._delay_s())
 
     async def drained(self, timeout_s: float) -> bool:
@@ -125,6 +127,7 @@ class Publisher:
                 while await self._send_batch(client, stream):
                     pass
             self._succeeded()
+            heed_cancellation()
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with news.
                 async with asyncio.timeout(IDLE_CHECK_S):
@@ -137,6 +140,7 @@ class Publisher:
 
     async def _send_batch(self, client: Redis, stream: str) -> bool:
         """One batch of one stream; True when there may be more."""
+        heed_cancellation()
         key = self._keys.of(stream)
         crowded = self._undone >= MOST_UNDONE
         try:

@@ -13,6 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from .heed import heed_cancellation
 from .keys import Keys
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class StatusBoard:
             while True:
                 with contextlib.suppress(RedisError, OSError):
                     await self.write(client)
+                heed_cancellation()
                 await asyncio.sleep(self._every_s)
 
     async def write(self, client: Redis) -> None:

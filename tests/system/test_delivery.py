@@ -1,5 +1,6 @@
 """Every decided event is in the stream, once, in order, whatever happens to the broker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,4 +50,15 @@ async def test_a_broker_that_lost_everything_gets_it_again_under_the_same_ids(
     check_complete(read, put)
     assert [e.seq for e in read] == list(range(1, 611))
     assert after[:600] == before
+    outbox.close()
+
+
+async def test_a_publisher_ends_when_it_is_cancelled_whatever_it_does(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    for turn in range(40):
+        outbox.put(facts(30))
+        async with publishing(make(broker, outbox)):
+            await asyncio.sleep(turn * 0.0007)
     outbox.close()
