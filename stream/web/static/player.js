@@ -12,18 +12,21 @@ export function player(name) {
   const frame = el("div", { class: "screen" }, video, canvas);
   let overlay = true, paused = false, stop = () => {}, turn = 0;
 
+  // Single pictures are there at once; video takes over when it plays, which takes a second.
   async function start() {
     stop();
     stop = () => {};
     const mine = ++turn;
     if (paused) return;
+    pictures("");
     try {
       const end = await watchVideo(name, overlay, video, () => { if (mine === turn) pictures("the connection was lost"); });
       if (mine !== turn) return end();
+      stop();
       stop = end;
       show(video, canvas, "Video by WebRTC.");
     } catch (error) {
-      if (mine === turn) pictures(error.message);
+      if (mine === turn) say(error.message);
     }
   }
 
@@ -31,8 +34,11 @@ export function player(name) {
     const paint = painter(canvas);
     stop();
     stop = watchPictures([name], (_, part) => paint(part.jpeg), overlay);
-    show(canvas, video, `Single pictures, because ${reason}.`);
+    show(canvas, video, "");
+    say(reason);
   }
+
+  const say = (reason) => text(how, reason ? `Single pictures, because ${reason}.` : "");
 
   function show(one, other, words) {
     one.hidden = false;

@@ -41,7 +41,10 @@ function firstPicture(peer, video, transceiver) {
       video.srcObject = new MediaStream([event.track]);
       video.play().catch(() => {});
     };
-    video.requestVideoFrameCallback(() => { clearTimeout(timer); done(); });
+    // Not every browser calls back for a video that is still hidden, nor has that call.
+    const shown = () => { clearTimeout(timer); done(); };
+    video.addEventListener("loadeddata", shown, { once: true });
+    video.requestVideoFrameCallback?.(shown);
     peer.onconnectionstatechange = () => {
       if (peer.connectionState === "failed") { clearTimeout(timer); failed(new Error("the network lets no video pass")); }
     };
