@@ -21,6 +21,7 @@ from engine.runner import Runner
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
 from .delivery import Delivery
+from .endings import end
 from .events import Event
 from .evidence import Evidence
 from .handover import Handover
@@ -156,9 +157,7 @@ class App:
 
     async def shutdown(self) -> None:
         """Nothing that was decided is lost, and nothing is left running. Also after a startup that failed."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await asyncio.gather(*(camera.stop() for camera in self._cameras.values()))
         if self._engine is not None and not await asyncio.to_thread(self._engine.stop, DEVICE_ENDS_WITHIN_S):
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)

@@ -5,7 +5,6 @@ stop      what waits is sent, for as long as it may take · publisher · run fil
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from config.settings import Settings
 
 from .broker import EmbeddedBroker, Endpoint, RunFile
+from .endings import end
 from .keys import Keys
 from .outbox import Outbox
 from .publisher import Publisher, PublisherState
@@ -108,9 +108,7 @@ class Delivery:
         if self._publisher is not None and self._sending is not None:
             if not self._sending.done() and not await self._publisher.drained(within_s):
                 log.warning("%d events stay in the outbox for the next start", self.outbox.pending)
-            self._sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sending
+            await end([self._sending])
         if self.endpoint is not None:
             run_file(self._settings).unlink(missing_ok=True)
         if self._broker is not None:
