@@ -31,8 +31,10 @@ from .overview import Overview
 from .recorder import Recorder, policy_of
 from .snapshot import line_stats, plc_status
 from .sources import base
+from .sources.desk import DESK
 from .status import Fields, StatusBoard
 from .view import trained_view
+from .web import whip
 from .web.page import LivePage
 from .web.rtc import RtcOptions
 from .web.view import CameraView, LineActions, LineStats, LineView, ModelView
@@ -113,6 +115,9 @@ class App:
             listen=web.listen,
             users_file=web.users_file,
             insecure=web.insecure,
+            session_hours=web.session_hours,
+            tls=(web.tls.cert_file, web.tls.key_file) if web.tls else None,
+            routers=(whip.build(DESK),),
             host_names=web.allowed_hosts,
             max_fps=web.mjpeg_fps,
             jpeg_quality=web.jpeg_quality,
