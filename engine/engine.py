@@ -13,6 +13,8 @@ from .meter import Meter
 
 # How much a new measurement of the device's speed counts against the older ones.
 _COST_MEMORY = 0.8
+# Single frames that fail one after the other before the device counts as lost.
+_LOST_AFTER = 3
 
 
 class RunsBatches(Protocol):
@@ -44,6 +46,7 @@ class Engine:
         on_inspections: Callable[[list[Inspection]], None],
         on_dropped: Callable[[Frame, str], None] = lambda frame, reason: None,
         on_error: Callable[[EngineError], None] = lambda error: None,
+        fallback: Callable[[], RunsBatches] | None = None,
         meter: Meter | None = None,
     ) -> None:
         self.meter = meter or Meter()
@@ -61,6 +64,8 @@ class Engine:
         self._stopping = False
         self._busy_since: float | None = None
         self._frame_cost_s = 0.0
+        self._fallback = fallback
+        self._device_errors_in_a_row = 0
         # A daemon, so that a device that hangs for ever can't keep the process alive after `stop` gave up on
         # it.
         self._thread = threading.Thread(target=self._main, name="linewatch-device", daemon=True)
@@ -125,13 +130,22 @@ class Engine:
         try:
             while (batch := self._next()) is not None:
                 self._inspect(batch)
+        except EngineError as lost:
+            self._end(lost, lost)
         except Exception as bug:  # noqa: BLE001 (the outermost line of this thread)
-            self.failed = bug
-            self._busy_since = None
-            self.meter.error("bug")
             error = EngineError(f"The engine stopped because of a bug: {type(bug).__name__}: {bug}")
             error.__cause__ = bug
-            self._on_error(error)
+            self._end(bug, error)
+
+    def _end(self, failed: BaseException, error: EngineError) -> None:
+        """The device thread's last words: who waits is told, and nothing is taken any more."""
+        with self._changed:
+            self.failed = failed
+            left = [Dropped(dropped.frame, "failed") for dropped in self._batcher.clear()]
+        self._busy_since = None
+        self.meter.error("ended")
+        self._drop(left)
+        self._on_error(error)
 
     def _next(self) -> Batch | None:
         """Wait for the batch that is due; None when stopping."""
@@ -171,6 +185,7 @@ class Engine:
         cost = seconds / len(inspections)
         kept = _COST_MEMORY if self._frame_cost_s else 0.0
         self._frame_cost_s = kept * self._frame_cost_s + (1.0 - kept) * cost
+        self._device_errors_in_a_row = 0
         self.meter.batch(len(inspections))
         self.meter.stages({k: v for k, v in inspections[0].timings_s.items() if k != "queue"})
         for inspection in inspections:
@@ -185,12 +200,28 @@ class Engine:
         count = len(batch.frames)
         if count == 1:
             self._drop_one(batch.frames[0], "failed")
+            self._count_device_error(error)
             return
         if isinstance(error, DeviceError):
             with self._changed:
                 self._batcher.max_batch = min(self._batcher.max_batch, max(1, count // 2))
         for half in (batch.frames[: count // 2], batch.frames[count // 2 :]):
             self._inspect(Batch(half))
+
+    def _count_device_error(self, error: EngineError) -> None:
+        """Single frames that keep failing mean that the device is lost: go on elsewhere, or end loudly."""
+        self._device_errors_in_a_row += isinstance(error, DeviceError)
+        if self._device_errors_in_a_row < _LOST_AFTER:
+            return
+        if self._fallback is None:
+            raise error
+        fallback, self._fallback = self._fallback, None
+        self._runner = fallback()
+        self._device_errors_in_a_row, self._frame_cost_s = 0, 0.0
+        self.meter.error("failover")
+        self._on_error(
+            DeviceError(f"The device is lost; inspection goes on elsewhere, slower. Last error: {error}")
+        )
 
     def _drop(self, dropped: list[Dropped]) -> None:
         for one in dropped:

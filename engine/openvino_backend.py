@@ -102,6 +102,7 @@ class OpenVinoBackend:
         self._core = ov.Core()
         self._cache = GraphCache(cache_dir)
         self._teachers: dict[str, Any] = {}
+        self._served = False
         self._loading = threading.Lock()
 
     @property
@@ -140,7 +141,8 @@ class OpenVinoBackend:
         threads = self._threads if len(networks) == 1 else self._threads_each
 
         def look(prepared: Prepared, part: slice) -> None:
-            chain: _Chain = prepared.network[threads]
+            chains: dict[int, _Chain] = prepared.network
+            chain = chains.get(threads) or chains[self._threads_each]
             maps[part] = chain.raw_maps(images[part], [level[part] for level in features])
 
         if len(networks) == 1:
@@ -179,8 +181,11 @@ class OpenVinoBackend:
         teacher = f"{artifact.teacher}/{artifact.input_px}/{precision}"
         if teacher not in self._teachers:
             self._teachers[teacher] = self._request(self._teacher_graph(artifact), precision, self._threads)
-        chains = self._chains(artifact, network, precision, self._threads, self._threads_each)
-        return Prepared(teacher, chains, note)
+        # Only the first model is compiled a second time, to have all threads when it is alone: with more
+        # cameras that would double each one's memory for the rare batch of one frame.
+        threads = {self._threads_each} if self._served else {self._threads_each, self._threads}
+        self._served = True
+        return Prepared(teacher, self._chains(artifact, network, precision, *threads), note)
 
     def _chains(
         self, artifact: Artifact, network: nn.Module, precision: str, *threads: int
@@ -194,7 +199,7 @@ class OpenVinoBackend:
                     for piece, graph in graphs.items()
                 }
             )
-            for number in {*threads}
+            for number in threads
         }
 
     def _request(self, graph: ov.Model, precision: str, threads: int) -> Any:

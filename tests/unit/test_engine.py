@@ -214,3 +214,37 @@ def test_a_bug_ends_the_engine_loudly(line: Line, runner: FakeRunner) -> None:
     assert isinstance(line.engine.failed, ZeroDivisionError)
     assert "ZeroDivisionError" in str(line.errors[0])
     assert not line.engine.offer(frame(seq=2))
+
+
+def fails(batch: Batch) -> list[Inspection]:
+    raise DeviceError("The device failed.")
+
+
+def feed(line: Line, count: int) -> None:
+    """Frames one after the other, each only when the one before has failed."""
+    for seq in range(1, count + 1):
+        line.engine.offer(frame(seq=seq))
+        line.wait_for(lambda seq=seq: (seq, "failed") in line.dropped)
+
+
+def test_a_lost_device_is_replaced_by_the_fallback_and_the_line_goes_on() -> None:
+    lost, spare = FakeRunner(), FakeRunner()
+    lost.answer = fails
+    line = Line(lost, fallback=lambda: spare)
+    line.engine.start()
+    feed(line, 3)
+    line.engine.offer(frame(seq=4))
+    line.wait_for(lambda: [i.frame.seq for i in line.done] == [4])
+    assert "goes on elsewhere" in str(line.errors[-1])
+    assert line.engine.stop()
+
+
+def test_a_lost_device_without_a_fallback_ends_the_engine_loudly(runner: FakeRunner) -> None:
+    runner.answer = fails
+    line = Line(runner)
+    line.engine.start()
+    feed(line, 3)
+    line.wait_for(lambda: len(line.errors) == 4)
+    assert isinstance(line.engine.failed, DeviceError)
+    assert not line.engine.offer(frame(seq=4))
+    assert line.engine.stop()
