@@ -218,10 +218,12 @@ class Consumer:
         self, entries: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]], again: bool
     ) -> None:
         for entry_id, fields in entries:
-            if entry_id is None or not fields:
+            if entry_id is None:
+                # Claimed, but without its id: our own pending list has it, and it is settled from there.
+                self._history = True
+            elif not fields:
                 self.counts.trimmed += 1
-                if entry_id is not None:
-                    await self._ack(entry_id)
+                await self._ack(entry_id)
             elif again and await self._given_up(entry_id):
                 await self._bury(_Entry(entry_id, fields), "delivered too often without an acknowledgement")
             else:
