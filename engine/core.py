@@ -18,8 +18,8 @@ class Frame:
     """One picture of one camera.
 
     `pixels` is (H, W, 3) uint8 RGB and is never written to after the frame was made, so threads share it.
-    `taken_at` is UTC seconds by `clock` ("host", "camera" or "ntp"); `tick` is `time.monotonic()` seconds of the
-    moment the decoded picture was in memory, and is what ages and latencies are measured from.
+    `taken_at` is UTC seconds by `clock` ("host", "camera" or "ntp"); `tick` is `time.monotonic()` seconds of
+    the moment the decoded picture was in memory, and is what ages and latencies are measured from.
     `seq` counts the frames of one camera from 1, over reconnects.
     """
 
@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Frames that go through the device together, oldest turn first; never two of one camera in `latest` mode."""
+    """Frames that go through the device together, oldest turn first; in `latest` mode one of each camera."""
 
     frames: tuple[Frame, ...]
 
@@ -43,8 +43,8 @@ class Batch:
 class Defect:
     """One connected region above the alarm level.
 
-    `area_px` counts frame pixels; `peak` and `mean` are of the calibrated map (1.0 = alarm level); `centroid` is
-    (x, y) in frame pixels, weighted by nothing.
+    `area_px` counts frame pixels; `peak` and `mean` are of the calibrated map (1.0 = alarm level); `centroid`
+    is (x, y) in frame pixels, weighted by nothing.
     """
 
     box: Box
@@ -69,10 +69,10 @@ class ModelInfo:
 class Inspection:
     """What the engine says of one frame.
 
-    `score_ratio` is the calibrated image score, (score - median of good) / (threshold - median of good); `score`
-    is the raw one. `map_small` is a host copy of the calibrated map, (h, w) float32, over the whole frame.
-    `defects` are sorted by peak, highest first. `timings_s` has seconds per stage: queue, upload, teacher,
-    student, maps, regions.
+    `score_ratio` is the calibrated image score, (score - median of good) / (threshold - median of good);
+    `score` is the raw one. `map_small` is a host copy of the calibrated map, (h, w) float32, over the whole
+    frame. `defects` are sorted by peak, highest first. `timings_s` has seconds per stage: queue, upload,
+    teacher, student, maps, regions.
     """
 
     frame: Frame

@@ -20,6 +20,7 @@ from engine.runner import Runner
 
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
+from .consumer import GroupLag
 from .delivery import Delivery
 from .endings import end
 from .events import Event
@@ -78,7 +79,7 @@ class App:
             max_age_days=settings.evidence.max_age_days,
         )
         self.page = self._make_page()
-        self.delivery = Delivery(settings, self._delivered)
+        self.delivery = Delivery(settings, self._delivered, self._group_behind)
         self._recorder = Recorder(
             self.delivery.outbox,
             site=settings.site,
@@ -257,6 +258,12 @@ class App:
             self._overview.published(camera, now - tick)
         self._unpublished.clear()
 
+    def _group_behind(self, group: GroupLag) -> None:
+        behind = (group.lag or 0) + group.pending
+        reason = f"consumer group {group.group} is {behind} entries behind and will soon lose the oldest"
+        log.warning("%s", reason)
+        self._recorder.system("lag", reason, {"behind": behind}, "major")
+
     def _camera_changed(self, state: CameraState) -> None:
         log.info("camera %s is %s: %s", state.camera, state.state, state.reason)
         self._overview.state(state)
@@ -332,7 +339,7 @@ class App:
         return self._engine is not None and self._engine.is_stuck(time.monotonic(), limit_s)
 
     def _stats(self) -> LineStats:
-        return line_stats(self._engine, self._cameras, self._overview, self.delivery.outbox)
+        return line_stats(self._engine, self._cameras, self._overview, self.delivery)
 
     def _plc_status(self) -> dict[str, Fields]:
         return {view.name: self._plc_status_of(view) for view in self._camera_views()}

@@ -5,49 +5,37 @@ stop      what waits is sent, for as long as it may take · publisher · run fil
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
+
+from redis.exceptions import RedisError
 
 from config.settings import Settings
 
-from .broker import EmbeddedBroker, Endpoint, RunFile
+from .broker import EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
+from .consumer import GroupLag, group_lags
 from .endings import end
+from .heed import heed_cancellation
 from .keys import Keys
+from .lag import LagWatch
 from .outbox import Outbox
 from .publisher import Publisher, PublisherState
 
 log = logging.getLogger(__name__)
 
-
-def run_file(settings: Settings) -> Path:
-    """Where a running line leaves the broker's address for programs of the same user."""
-    return settings.events.embedded.dir / "run.json"
-
-
-def endpoint(settings: Settings) -> Endpoint:
-    """The broker that the config names."""
-    events, tls = settings.events, settings.events.tls
-    return Endpoint(
-        events.url,
-        events.username,
-        events.password.get_secret_value() if events.password else None,
-        ca_file=_text(tls.ca_file),
-        cert_file=_text(tls.cert_file),
-        key_file=_text(tls.key_file),
-        verify=tls.verify,
-    )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+_LAG_EVERY_S = 5.0
 
 
 class Delivery:
-    """`on_delivered` is called on the event loop when the broker took something."""
+    """`on_delivered` is called on the event loop when the broker took something, `on_behind` once for each
+    consumer group that is about to lose entries to MAXLEN. `lags` is entries behind by group, as last seen.
+    """
 
-    def __init__(self, settings: Settings, on_delivered: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, on_delivered: Callable[[], None], on_behind: Callable[[GroupLag], None]
+    ) -> None:
         """Raises OutboxError: a broken file, a full disk, or another Linewatch that owns it."""
         events = settings.events
         self.keys = Keys(events.stream_key(settings.site, settings.line))
@@ -55,9 +43,11 @@ class Delivery:
         self.endpoint: Endpoint | None = None
         self._settings = settings
         self._on_delivered = on_delivered
+        self._on_behind = on_behind
+        self.lags: dict[str, int] = {}
         self._broker: EmbeddedBroker | None = None
         self._publisher: Publisher | None = None
-        self._sending: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Raises BrokerError when our own broker can't be started; one of the config may come later."""
@@ -69,7 +59,7 @@ class Delivery:
             self.endpoint = await broker.start()
             self._broker = broker
         else:
-            self.endpoint = endpoint(self._settings)
+            self.endpoint = endpoint_of(events)
         self._publisher = Publisher(
             self.outbox,
             self.endpoint.client,
@@ -77,12 +67,15 @@ class Delivery:
             maxlen=events.maxlen,
             on_delivered=self._on_delivered,
         )
-        self._sending = asyncio.create_task(self._publisher.run(), name="publisher")
+        self._tasks = [
+            asyncio.create_task(self._publisher.run(), name="publisher"),
+            asyncio.create_task(self._watch_lag(self.endpoint), name="lag"),
+        ]
 
     def announce(self) -> None:
         """Leave the run file: from now on `linewatch events` finds us."""
         assert self.endpoint is not None
-        RunFile(self.endpoint, self.keys.events, os.getpid()).write(run_file(self._settings))
+        RunFile(self.endpoint, self.keys.events, os.getpid()).write(run_file_of(self._settings.events))
 
     def wake(self) -> None:
         """Something was recorded."""
@@ -95,22 +88,30 @@ class Delivery:
 
     @property
     def died(self) -> BaseException | None:
-        """The bug that ended the publisher's task, if one did."""
-        sending = self._sending
-        return (
-            sending.exception()
-            if sending is not None and sending.done() and not sending.cancelled()
-            else None
-        )
+        """The bug that ended one of our tasks, if one did."""
+        ended = (task for task in self._tasks if task.done() and not task.cancelled())
+        return next((bug for task in ended if (bug := task.exception()) is not None), None)
 
     async def stop(self, within_s: float) -> None:
         """Send what waits, then close everything. Safe to call after a start that failed."""
-        if self._publisher is not None and self._sending is not None:
-            if not self._sending.done() and not await self._publisher.drained(within_s):
+        if self._publisher is not None:
+            if self.died is None and not await self._publisher.drained(within_s):
                 log.warning("%d events stay in the outbox for the next start", self.outbox.pending)
-            await end([self._sending])
+            await end(self._tasks)
         if self.endpoint is not None:
-            run_file(self._settings).unlink(missing_ok=True)
+            run_file_of(self._settings.events).unlink(missing_ok=True)
         if self._broker is not None:
             await self._broker.stop()
         self.outbox.close()
+
+    async def _watch_lag(self, endpoint: Endpoint) -> None:
+        watch = LagWatch(self._settings.events.maxlen)
+        async with endpoint.client() as client:
+            while True:
+                with contextlib.suppress(RedisError, OSError):
+                    groups = await group_lags(client, self.keys.events)
+                    self.lags = {group.group: (group.lag or 0) + group.pending for group in groups}
+                    for group in watch.newly_behind(groups):
+                        self._on_behind(group)
+                heed_cancellation()
+                await asyncio.sleep(_LAG_EVERY_S)

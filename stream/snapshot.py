@@ -8,7 +8,7 @@ from engine.meter import Histogram as Measured
 
 from .camera import Camera
 from .condition import State
-from .outbox import Outbox
+from .delivery import Delivery
 from .overview import Overview
 from .status import Fields
 from .web.view import CameraView, Histogram, LineStats
@@ -19,9 +19,10 @@ NO_MODEL = 10
 
 
 def line_stats(
-    engine: Engine | None, cameras: Mapping[str, Camera], overview: Overview, outbox: Outbox
+    engine: Engine | None, cameras: Mapping[str, Camera], overview: Overview, delivery: Delivery
 ) -> LineStats:
     """Counters since start and depths now."""
+    outbox = delivery.outbox
     snapshot = engine.meter.snapshot() if engine else None
     frames = dict(snapshot.frames) if snapshot else {}
     reconnects: dict[tuple[str, str], int] = {}
@@ -42,6 +43,7 @@ def line_stats(
         outbox_pending=outbox.pending,
         outbox_oldest_s=outbox.oldest_s(time.time()),
         outbox_dropped=sum(outbox.dropped().values()),
+        stream_lag=dict(delivery.lags),
     )
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from config.load import load
 
-from ..broker import RunFile
-from ..delivery import run_file
+from ..broker import RunFile, run_file_of
 from ..outbox_file import last_seqs
 from ..sim import schedule
 from . import stage
@@ -116,9 +115,9 @@ async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, st
         first_seq = last_seqs(settings.events.outbox.path)
         async with _child("run", ["run", str(config), "--json"], log=plan.folder / "run.log") as line:
             ready = await line.json_line(_LINE_READY_S)
-            _welcome(ready, config, run_file(settings))
+            _welcome(ready, config, run_file_of(settings.events))
             api = LineApi(ready["page"])
-            async with Subscriber(RunFile.read(run_file(settings))) as subscriber:
+            async with Subscriber(RunFile.read(run_file_of(settings.events))) as subscriber:
                 started = time.time()
                 await _watch(plan, line, api, names, seen, stop)
                 ended = time.time()
