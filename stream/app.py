@@ -195,11 +195,15 @@ class App:
             line_frames=wish.every_max_waiting,
             on_inspections=self._hand_over,
             on_error=self._troubles.put,
+            fallback=self._on_cpu if wish.on_device_error == "cpu" else None,
         )
         for name, camera in self._cameras_on.items():
             engine.set_mode(name, camera.frames)
         engine.start()
         self._runner, self._engine = runner, engine
+
+    def _on_cpu(self) -> Runner:
+        return Runner(self._library, "cpu", cache_dir=self.settings.engine.cache_dir)
 
     def _board(self) -> StatusBoard:
         endpoint = self.delivery.endpoint
