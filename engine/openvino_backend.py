@@ -51,9 +51,9 @@ class _Chain:
     head: Any
     join: Any
 
-    def raw_maps(self, pictures: NDArray[np.uint8], features: Arrays) -> NDArray[np.float32]:
+    def raw_maps(self, features: Arrays) -> NDArray[np.float32]:
         """(n, P, P), valid until the next call."""
-        student = _infer(self.student, [pictures])
+        student = _infer(self.student, [features[0]])
         evidence = _infer(self.evidence, [*features, *student])
         fused = _infer(self.head, evidence)
         [maps] = _infer(self.join, [evidence[0], fused[0]])
@@ -143,7 +143,7 @@ class OpenVinoBackend:
         def look(prepared: Prepared, part: slice) -> None:
             chains: dict[int, _Chain] = prepared.network
             chain = chains.get(threads) or chains[self._threads_each]
-            maps[part] = chain.raw_maps(images[part], [level[part] for level in features])
+            maps[part] = chain.raw_maps([level[part] for level in features])
 
         if len(networks) == 1:
             look(*networks[0])
@@ -173,7 +173,7 @@ class OpenVinoBackend:
         images = self.upload(probe_pictures(artifact.input_px))
         looked = _infer(self._request(self._teacher_graph(artifact), precision, self._threads), [images])
         chain = self._chains(artifact, network, precision, self._threads)[self._threads]
-        return torch.from_numpy(chain.raw_maps(images, looked).copy())
+        return torch.from_numpy(chain.raw_maps(looked).copy())
 
     def _runnable(self, artifact: Artifact, network: nn.Module, precision: str, note: str) -> Prepared:
         if precision == _TORCH:
@@ -244,12 +244,11 @@ class OpenVinoBackend:
         pictures = probe_pictures(artifact.input_px)[:2]
         pieces = pieces_of(fresh, artifact.input_px)
         with torch.no_grad():
-            images = torch.from_numpy(self.upload(pictures))
             looked = self._torch.teacher(artifact.teacher)(self._torch.upload(pictures))
-            evidence = pieces["evidence"](*looked, *(student := pieces["student"](images)))
+            evidence = pieces["evidence"](*looked, *(student := pieces["student"](looked[0])))
             fused = pieces["head"](*evidence)
         examples = {
-            "student": (images,),
+            "student": (looked[0],),
             "evidence": (*looked, *student),
             "head": evidence,
             "join": (evidence[0], fused),

@@ -2,7 +2,7 @@
 
 Student and head do the work and bear bfloat16; distances and join take small differences of large numbers
 and don't.
-All pieces take and give contiguous float32 tensors with the picture first; the student takes bytes.
+All pieces take and give contiguous float32 tensors with the picture first; the teacher takes bytes.
 """
 
 import copy
@@ -26,14 +26,14 @@ class TeacherPiece(nn.Module):
 
 
 class StudentPiece(nn.Module):
-    """Pictures (N, P, P, 3) uint8 → N_1..N_3, A_1..A_3."""
+    """The teacher's first level → N_1..N_3, A_1..A_3."""
 
     def __init__(self, network: CameraNetwork) -> None:
         super().__init__()
         self.student = network.student
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        normal, abnormal = self.student(_images(pictures))
+    def forward(self, first: Tensor) -> tuple[Tensor, ...]:
+        normal, abnormal = self.student(first)
         return (*normal, *abnormal)
 
 

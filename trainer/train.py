@@ -134,13 +134,12 @@ def train_head(
 def student_loss(network: CameraNetwork, material: Material, schedule: Schedule, step: int) -> Tensor:
     """Both distillation losses on the pairs of one step."""
     pairs = material.pairs(_STUDENT, step, schedule.batch)
-    unchanged = to_device(list(material.bank.pixels[pairs.chosen]), material.device)
+    wanted = material.bank.features_of(pairs.chosen)
     with autocast(material.device):
         features = material.teacher(pairs.changed)
         # Two passes, so that batch norm meets pictures without defects, as it does on the line.
-        normal_c, abnormal_c = network.student(unchanged)
-        normal_d, abnormal_d = network.student(pairs.changed)
-    wanted = material.bank.features_of(pairs.chosen)
+        normal_c, abnormal_c = network.student(wanted[0])
+        normal_d, abnormal_d = network.student(features[0])
     guidance = losses.normality(normal_d, wanted) + losses.normality(normal_c, wanted)
     mimicking = losses.abnormality(abnormal_d, features, pairs.masks) + losses.clean_abnormality(
         abnormal_c, wanted
@@ -153,7 +152,7 @@ def head_loss(network: CameraNetwork, material: Material, schedule: Schedule, st
     pairs = material.pairs(_HEAD, step, schedule.batch, _CLEAN_SHARE)
     with torch.no_grad(), autocast(material.device):
         features = material.teacher(pairs.changed)
-        normal, abnormal = network.student(pairs.changed)
+        normal, abnormal = network.student(features[0])
     seen = network.evidence(features, normal, abnormal)
     with autocast(material.device):
         logits = network.head(seen.products, seen.maps)

@@ -27,8 +27,7 @@ def costs(size: str, input_px: int = 256) -> dict[str, Cost]:
         network, trunk = build_network(size).eval(), build_trunk(spec.teacher).eval()
         images = torch.empty(1, 3, input_px, input_px)
         with _Counter({"teacher": trunk, "student": network.student, "head": network.head}) as counter:
-            trunk(images)
-            normal, abnormal = network.student(images)
+            normal, abnormal = network.student(trunk(images)[0])
             # The head's convolutions alone: autocast, which the network steps out of, knows no meta device.
             for embed, product in zip(network.head.embed, (*normal, *abnormal), strict=True):
                 embed(product)

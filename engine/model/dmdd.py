@@ -38,14 +38,14 @@ class SizeSpec:
     head: HeadSpec
 
 
-_R18 = StudentSpec(stem=64, encoder=(64, 128, 256, 512), blocks=2, pyramid=128)
-_WIDE = StudentSpec(stem=64, encoder=(128, 256, 512, 1024), blocks=2, pyramid=256)
+_R18 = StudentSpec(encoder=(64, 128, 256, 512), blocks=2, pyramid=128)
+_WIDE = StudentSpec(encoder=(128, 256, 512, 1024), blocks=2, pyramid=256)
 
 SIZES: dict[str, SizeSpec] = {
     "lite": SizeSpec(
         "lite",
         "efficientnet_lite0",
-        StudentSpec(stem=32, encoder=(48, 64, 128, 192), blocks=1, pyramid=64),
+        StudentSpec(encoder=(48, 64, 128, 192), blocks=1, pyramid=64),
         HeadSpec(embed=16, width=48),
     ),
     "r18": SizeSpec("r18", "resnet18", _R18, HeadSpec(embed=48, width=128)),
@@ -100,7 +100,7 @@ class CameraNetwork(nn.Module):
     def parts(self, images: Tensor, features: tuple[Tensor, ...]) -> Tensor:
         """The seven raw parts (N, 7, h, w) float32 at stride 4: N and A distances by level, then the head's
         logits."""
-        normal, abnormal = self.student(images)
+        normal, abnormal = self.student(features[0])
         with torch.autocast(images.device.type, enabled=False):
             seen = self.evidence(features, normal, abnormal)
         return self.stack(seen.maps, self.head(seen.products, seen.maps))

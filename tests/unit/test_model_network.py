@@ -33,7 +33,7 @@ def test_every_size_gives_one_finite_map_at_the_pictures_size(size: str) -> None
 
 
 def test_branches_have_the_teachers_shapes_and_equal_capacity(lite: CameraNetwork) -> None:
-    normal, abnormal = lite.student(torch.rand(1, 3, 64, 64))
+    normal, abnormal = lite.student(features("lite", 1, 64)[0])
     wanted = [level.shape for level in features("lite", 1, 64)]
     assert [n.shape for n in normal] == wanted
     assert [a.shape for a in abnormal] == wanted

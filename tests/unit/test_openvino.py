@@ -81,10 +81,10 @@ def test_the_four_pieces_in_a_row_are_the_network() -> None:
     artifact = tiny_artifact(real="lite")
     network, pictures = backend.network(artifact), probe_pictures(256)[1:3]
     assert isinstance(network, CameraNetwork)
-    pieces, images = pieces_of(network, 256), torch.stack([torch.from_numpy(p) for p in pictures])
+    pieces = pieces_of(network, 256)
     with torch.inference_mode():
         looked = backend.teacher(artifact.teacher)(backend.upload(pictures))
-        evidence = pieces["evidence"](*looked, *pieces["student"](images))
+        evidence = pieces["evidence"](*looked, *pieces["student"](looked[0]))
         raw = pieces["join"](evidence[0], pieces["head"](*evidence))
         assert torch.allclose(raw, network(backend.upload(pictures), looked), atol=1e-4)
 
