@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--broker", default="embedded", metavar="URL", help="another broker than the embedded one")
     add("--web", default="127.0.0.1:8080", metavar="ADDRESS:PORT", help="where the page listens")
     add("--folder", type=Path, help=f"where its files go (default {_FOLDER}/…)")
-    add("--steps", type=int, metavar="N", help="training steps for each camera (default: those of train)")
+    add("--steps", type=int, default=300, metavar="N", help="training steps for each camera (300)")
     add("--json", action="store_true", help="one JSON object on the last line")
 
 
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     if args.seconds is not None and args.seconds <= 0:
         raise stage.DemoError(f"demo: --seconds {args.seconds:g}: want a positive number")
     folder = args.folder or _FOLDER / ("-".join(p.resolve().name for p in args.data) or "pattern")
-    training = () if args.steps is None else ("--steps", str(args.steps))
+    training = ("--steps", str(args.steps))
     plan = conductor.Plan(folder, tuple(args.data), args.seconds, args.broker, args.web, training)
     seen = asyncio.run(_perform(plan))
     if seen is None:
