@@ -31,8 +31,8 @@ fi
 # torchvision and the rest must fit the torch that is here, never replace it.
 constraint=$(mktemp)
 trap 'rm -f "$constraint"' EXIT
-$venv/bin/python - >"$constraint" <<'PY'
+"$venv/bin/python" - >"$constraint" <<'PY'
 import importlib.metadata
 print("torch==" + importlib.metadata.version("torch"))
 PY
-$pip install -q -c "$constraint" -e ".[$extras]"
+$pip install -q -c "$constraint" -e ".${extras:+[$extras]}"
