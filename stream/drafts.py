@@ -93,9 +93,15 @@ class Drafts:
         )
 
     def verdict(
-        self, camera: str, part: Part, verdict: Verdict, reason: str | None, inspection: Inspection | None
+        self,
+        camera: str,
+        part: Part,
+        verdict: Verdict,
+        reason: str | None,
+        inspection: Inspection | None,
+        **more: Any,
     ) -> Event:
-        """The one answer to one trigger; without an inspection it is about now."""
+        """The one answer to one trigger; without an inspection it is about now. `more` fields as they are."""
         known: dict[str, Any] = {} if inspection is None else self._inspected(inspection)
         return self._event(
             "part",
@@ -108,6 +114,7 @@ class Drafts:
             job_id=part.job_id,
             recipe=part.recipe,
             **known,
+            **more,
         )
 
     def fact(

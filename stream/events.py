@@ -126,7 +126,7 @@ class Event(_Wire):
     heatmap: str | None = Field(default=None, description="relative URL of the heat map")
     latency_ms: dict[str, float] = Field(default_factory=dict, description="milliseconds per stage")
     detail: dict[str, int | float | str] = Field(
-        default_factory=dict, description="numbers of a system event"
+        default_factory=dict, description="numbers of a system event; the trigger that a verdict answers"
     )
 
     def json_text(self) -> str:

@@ -16,7 +16,7 @@ class Keys:
         return self.events.removesuffix(_SUFFIX)
 
     def of(self, stream: str) -> str:
-        """The key of a stream that the outbox knows by its suffix: events, verdicts, dead."""
+        """The key of a stream that the outbox knows by its suffix: events, verdicts, answers."""
         return self.events if stream == "events" else f"{self.base}:{stream}"
 
     def status(self, camera: str) -> str:
@@ -37,6 +37,10 @@ class Keys:
     @property
     def commands(self) -> str:
         return f"{self.base}:commands"
+
+    @property
+    def answers(self) -> str:
+        return f"{self.base}:answers"
 
     @property
     def dead(self) -> str:

@@ -50,6 +50,8 @@ class Models:
         self._folder = folder
         self._cameras = dict(cameras)
         self._on_model = on_model
+        self._refs = {name: camera.model.ref for name, camera in cameras.items()}
+        self._one_at_a_time = asyncio.Lock()
         self._loaded: dict[str, Path] = {}
         self._said: dict[str, str] = {}
 
@@ -71,11 +73,30 @@ class Models:
         except EngineError as error:
             raise Refused(str(error)) from error
 
+    async def choose(self, camera: str, ref: str) -> ModelInfo:
+        """Inspect a camera with NAME@7 or NAME@latest from the next batch on, until the program ends.
+
+        Raises Refused for one that can't be loaded; then the old one goes on.
+        """
+        async with self._one_at_a_time:
+            try:
+                info = await asyncio.to_thread(self._load, camera, ref)
+            except EngineError as error:
+                raise Refused(str(error)) from error
+            self._refs[camera] = ref
+        self._said.pop(camera, None)
+        if info is not None:
+            await self._on_model(camera, info)
+        entry = self._library.get(camera)
+        assert entry is not None
+        return entry.info
+
     async def look(self) -> None:
         """Load what is new. Cheap when nothing is."""
-        for name, settings in self._cameras.items():
+        for name in self._cameras:
             try:
-                info = await asyncio.to_thread(self._load, name, settings)
+                async with self._one_at_a_time:
+                    info = await asyncio.to_thread(self._load, name, self._refs[name])
             except EngineError as error:
                 self._complain(name, str(error))
             else:
@@ -89,11 +110,11 @@ class Models:
             await asyncio.sleep(LOOK_EVERY_S)
             await self.look()
 
-    def _load(self, name: str, settings: CameraSettings) -> ModelInfo | None:
-        folder = artifact.resolve(self._folder, settings.model.ref)
+    def _load(self, name: str, ref: str) -> ModelInfo | None:
+        folder = artifact.resolve(self._folder, ref)
         if self._loaded.get(name) == folder:
             return None
-        info = self._library.put(name, artifact.load(folder), tuning(settings))
+        info = self._library.put(name, artifact.load(folder), tuning(self._cameras[name]))
         self._loaded[name] = folder
         return info
 

@@ -191,6 +191,11 @@ class Outbox:
             "stream = ? AND acked = 1 ORDER BY ms DESC, sub DESC LIMIT ? OFFSET ?", (stream, limit, skip)
         )
 
+    def newest(self, stream: str, limit: int) -> list[Event]:
+        """What was put last, newest first, whether the broker has it or not."""
+        rows = self._rows("stream = ? ORDER BY n DESC LIMIT ?", (stream, limit))
+        return [Event.model_validate_json(row.body) for row in rows]
+
     def kept_count(self, stream: str) -> int:
         return self._kept.get(stream, 0)
 

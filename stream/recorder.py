@@ -24,6 +24,7 @@ Evidence = Callable[[Inspection], tuple[str | None, str | None]]
 
 EVENTS = ("events",)
 VERDICTS = ("events", "verdicts")
+ANSWERS = ("events", "answers")
 MAX_HELD = 10_000
 DOWN = "down"
 
@@ -136,9 +137,18 @@ class Recorder:
         verdict: Verdict,
         reason: str | None = None,
         inspection: Inspection | None = None,
+        trigger: str | None = None,
     ) -> list[Event]:
-        """The answer to one trigger, into the event stream and the verdict stream by one transaction."""
-        return self._record([self.drafts.verdict(camera, part, verdict, reason, inspection)], VERDICTS)
+        """The answer to one trigger, into the event stream and the verdict stream by one transaction.
+
+        `trigger` is the stream entry that asked, and stands in `detail`.
+        """
+        image, heatmap = self._evidence(inspection) if inspection and verdict == "ng" else (None, None)
+        detail = {"trigger": trigger} if trigger else {}
+        draft = self.drafts.verdict(
+            camera, part, verdict, reason, inspection, image=image, heatmap=heatmap, detail=detail
+        )
+        return self._record([draft], VERDICTS)
 
     def system(
         self,
@@ -146,10 +156,11 @@ class Recorder:
         reason: str | None = None,
         detail: Mapping[str, int | float | str] | None = None,
         severity: Severity = "minor",
+        streams: tuple[str, ...] = EVENTS,
     ) -> list[Event]:
         """A fact about Linewatch itself: `system.WHAT` with a reason for people and numbers for machines."""
         fact = self.drafts.fact("system", what, NO_CAMERA, reason=reason, severity=severity, detail=detail)
-        return self._record([fact])
+        return self._record([fact], streams)
 
     def _ended(self, camera: str, reason: str) -> list[Event]:
         incidents = self._incidents.get(camera)

@@ -1,0 +1,212 @@
+"""A stream that others write for us, read entry by entry: triggers and commands.
+
+Our consumer group begins at 0, because what was asked before we first started was asked too. It has one
+consumer, this line, under a name that does not change: what was read but not settled when the process ended
+comes again at the next start. An entry is acknowledged after what it led to was recorded. One that can't be
+read goes to `…:dead` with `dead_reason`, `dead_stream`, `dead_group` and `dead_entry`, and the next one is
+read. A broker that is away is waited for.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from .heed import heed_cancellation
+from .publisher import explain
+
+log = logging.getLogger(__name__)
+
+GROUP, CONSUMER = "linewatch", "line"
+MAX_DELIVERIES = 5
+# What is settled stays for a look back, about so many entries; nothing that waits is ever cut off.
+KEPT_ENTRIES = 10_000
+_BATCH = 64
+# How soon an acknowledgement follows, at the latest: the connection waits for entries so long at a time.
+_BLOCK_MS = 200
+_TRIM_EVERY = 1000
+_LONGEST_FIELD = 4096
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
+
+
+class Malformed(Exception):
+    """An entry that can't be read; the text is the reason in its dead letter."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since start. `gone` entries were trimmed by somebody before we had settled them."""
+
+    taken: int = 0
+    dead: int = 0
+    gone: int = 0
+    reconnects: int = 0
+
+
+class Inbox:
+    """Reads `key` as the group `linewatch`. `run` is one task, which calls `take` with (entry id, fields).
+
+    `take` returns True when the entry is settled, False when `settle` will be called for it; it may raise
+    Malformed. `may_acknowledge` is asked before each acknowledgement: while the outbox can't write, entries
+    stay ours. `settle` is called on the event loop.
+    """
+
+    def __init__(
+        self,
+        make_client: Callable[[], Redis],
+        key: str,
+        dead_key: str,
+        take: Callable[[str, dict[str, str]], Awaitable[bool]],
+        may_acknowledge: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.counts = Counts()
+        self.error: str | None = None
+        self._make_client = make_client
+        self._key, self._dead_key = key, dead_key
+        self._take, self._may_acknowledge = take, may_acknowledge
+        self._open: set[str] = set()
+        self._settled: set[str] = set()
+        self._since_trim = 0
+        self._failures = 0
+
+    def settle(self, entry_id: str) -> None:
+        """What the entry led to is recorded."""
+        if entry_id in self._open:
+            self._open.discard(entry_id)
+            self._settled.add(entry_id)
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        while True:
+            client = self._make_client()
+            try:
+                await self._serve(client)
+            except (RedisError, OSError) as error:
+                self._failed(error)
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    await client.aclose()
+            heed_cancellation()
+            longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(self._failures, 16))
+            await asyncio.sleep(longest * (0.5 + 0.5 * random.random()))
+
+    async def finish(self, within_s: float = 1.0) -> None:
+        """Acknowledge what is settled, after `run` has ended; what fails comes again, harmlessly."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(within_s), self._make_client() as client:
+                await self._acknowledge(client)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    async def _serve(self, client: Redis) -> None:
+        await self._begin(client)
+        await self._take_history(client)
+        while True:
+            heed_cancellation()
+            await self._acknowledge(client)
+            entries = await self._read(client, ">", _BLOCK_MS)
+            self._reading()
+            await self._take_all(client, entries)
+            if len(entries) < _BATCH:
+                await self._trim(client)
+
+    async def _begin(self, client: Redis) -> None:
+        try:
+            await client.xgroup_create(self._key, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def _take_history(self, client: Redis) -> None:
+        """What was delivered to us and not acknowledged: by an earlier run, or in a reply that got lost."""
+        after = "0"
+        while entries := await self._read(client, after, None):
+            after = entries[-1][0].decode()
+            for entry_id, fields in entries:
+                name = entry_id.decode()
+                if name in self._open or name in self._settled:
+                    continue
+                if await self._given_up(client, name):
+                    await self._bury(client, name, fields, "delivered too often without being settled")
+                else:
+                    await self._take_all(client, [(entry_id, fields)])
+            heed_cancellation()
+
+    async def _read(self, client: Redis, start: str, block_ms: int | None) -> list[tuple[bytes, Any]]:
+        told: Any = await client.xreadgroup(GROUP, CONSUMER, {self._key: start}, count=_BATCH, block=block_ms)
+        return list(told[0][1]) if told else []
+
+    async def _take_all(self, client: Redis, entries: Iterable[tuple[bytes, Any]]) -> None:
+        for entry_id, fields in entries:
+            name = entry_id.decode()
+            self._open.add(name)
+            if not fields:
+                self.counts.gone += 1
+                self.settle(name)
+                continue
+            try:
+                self.counts.taken += 1
+                if await self._take(name, _text(fields)):
+                    self.settle(name)
+            except Malformed as malformed:
+                await self._bury(client, name, fields, str(malformed))
+
+    # -- settling ------------------------------------------------------------------------------------
+
+    async def _given_up(self, client: Redis, name: str) -> bool:
+        told: Any = await client.xpending_range(self._key, GROUP, name, name, 1)
+        return bool(told) and int(told[0]["times_delivered"]) > MAX_DELIVERIES
+
+    async def _bury(self, client: Redis, name: str, fields: Mapping[bytes, bytes], reason: str) -> None:
+        """The letter first, the acknowledgement after it: a crash in between writes it twice, loses none."""
+        self._open.discard(name)  # should the broker go away now, the entry is taken again
+        letter: dict[Any, Any] = {k[:_LONGEST_FIELD]: v[:_LONGEST_FIELD] for k, v in fields.items()}
+        letter |= {
+            "dead_reason": reason,
+            "dead_stream": self._key,
+            "dead_group": GROUP,
+            "dead_entry": name,
+        }
+        await client.xadd(self._dead_key, letter, maxlen=KEPT_ENTRIES, approximate=True)
+        self.counts.dead += 1
+        log.warning("entry %s of %s is a dead letter: %s", name, self._key, reason)
+        self._settled.add(name)
+
+    async def _acknowledge(self, client: Redis) -> None:
+        if self._settled and self._may_acknowledge():
+            done = list(self._settled)
+            await client.xack(self._key, GROUP, *done)
+            self._settled.difference_update(done)
+            self._since_trim += len(done)
+
+    async def _trim(self, client: Redis) -> None:
+        """Nobody else may: a gateway that never trims would fill the broker. Only once all is read."""
+        if self._since_trim >= _TRIM_EVERY:
+            await client.xtrim(self._key, maxlen=KEPT_ENTRIES, approximate=True)
+            self._since_trim = 0
+
+    def _reading(self) -> None:
+        if self.error is not None:
+            log.info("%s is read again", self._key)
+        self.error, self._failures = None, 0
+
+    def _failed(self, error: Exception) -> None:
+        text = explain(error)
+        if text != self.error:
+            log.warning("%s can't be read: %s", self._key, text)
+        self.error = text
+        self._failures += 1
+        self.counts.reconnects += 1
+
+
+def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    try:
+        return {name.decode(): value.decode() for name, value in fields.items()}
+    except UnicodeDecodeError:
+        raise Malformed("a field is not UTF-8 text") from None

@@ -1,0 +1,296 @@
+"""Parts of all cameras: triggers and frames in, verdicts into the record.
+
+A camera in `every` mode whose line sends no triggers has every picture inspected, as each may be a part. Its
+first trigger changes that: from then on a picture is inspected if it belongs to a trigger, and the others
+are only shown. So a fast camera costs the device one frame a part, and a burst of parts finds its places
+free. Pictures that belong to nobody yet wait in a short ring (stream/triggers.py), by which a trigger may
+come up to `verdict_within_ms` after its picture.
+
+Everything happens on the event loop; only `holds` and `dropped` are called by other threads, and hand over.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from config.services import PartsSettings, TriggersSettings
+from config.settings import CameraSettings
+from engine.core import Frame, Inspection
+
+from .condition import CameraState
+from .drafts import Part
+from .events import NOT_AVAILABLE, Event
+from .handover import Handover
+from .inbox import Malformed
+from .recorder import Recorder
+from .triggers import Answer, Outcome, Trigger, TriggerPolicy, Triggers, Why
+
+log = logging.getLogger(__name__)
+
+# Frames of one camera, and dropped frames of all, that may wait for the event loop.
+_FRAMES, _DROPPED = 16, 256
+# The last part's picture stays on the page so long before the live picture comes back.
+_RESULT_SHOWN_S = 2.0
+_LONGEST_ID = 128
+_UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
+
+
+@dataclass(slots=True)
+class _Station:
+    """One camera of the line, as far as parts go."""
+
+    triggers: Triggers
+    frames: Handover[Frame]
+    takes_triggers: bool
+    is_triggered: bool = False
+    enabled: bool = True
+    shown_until: float = 0.0
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+
+class Parts:
+    """`offer` is the engine's, `has_model` says whether a camera is inspected at all, `show` takes a picture
+    that is not inspected. `on_settled(entry)` is called once the answer to a stream entry is recorded.
+    """
+
+    def __init__(
+        self,
+        cameras: Mapping[str, CameraSettings],
+        parts: PartsSettings,
+        triggers: TriggersSettings,
+        *,
+        recorder: Recorder,
+        offer: Callable[[Frame], bool],
+        has_model: Callable[[str], bool],
+        show: Callable[[Frame], None],
+        on_settled: Callable[[str], None],
+    ) -> None:
+        self.repeated = 0
+        self._loop = asyncio.get_running_loop()
+        self._recorder = recorder
+        self._offer, self._has_model = offer, has_model
+        self._show, self._on_settled = show, on_settled
+        policy = policy_of(parts, triggers)
+        self._stations = {name: self._station(name, camera, policy) for name, camera in cameras.items()}
+        self._lost: Handover[tuple[Frame, str]] = Handover(self._loop, self._dropped, _DROPPED)
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: set[str] = set()
+
+    def _station(self, name: str, camera: CameraSettings, policy: TriggerPolicy) -> _Station:
+        frames: Handover[Frame] = Handover(self._loop, partial(self._pictures, name), _FRAMES)
+        takes_triggers = camera.enabled and camera.frames == "every"
+        return _Station(Triggers(policy), frames, takes_triggers, enabled=camera.enabled)
+
+    def recall(self, verdicts: list[Event]) -> None:
+        """What an earlier run has answered: it is not answered again, whatever comes again."""
+        now, utc = time.monotonic(), time.time()
+        for event in verdicts:
+            if entry := event.detail.get("trigger"):
+                self._done.add(str(entry))
+            answered_at = datetime.fromisoformat(event.detected_at).timestamp()
+            if (station := self._stations.get(event.camera)) and utc - answered_at < 60.0:
+                station.triggers.remember(event.part_id, now - max(0.0, utc - answered_at))
+
+    # -- cameras' threads, the device thread ---------------------------------------------------------
+
+    def holds(self, frame: Frame) -> bool:
+        """True for a picture that is to be inspected only if a trigger asks for it, or not at all."""
+        station = self._stations[frame.camera]
+        if not station.enabled or station.takes_triggers:
+            station.frames.put(frame)
+        return station.is_triggered or not station.enabled
+
+    def dropped(self, frame: Frame, reason: str) -> None:
+        """The engine will not inspect this frame."""
+        if frame.part_id is not None:
+            self._lost.put((frame, reason))
+
+    # -- event loop ----------------------------------------------------------------------------------
+
+    async def take(self, entry: str, fields: Mapping[str, str]) -> bool:
+        """A trigger from the stream; False: `on_settled` follows. Raises Malformed."""
+        camera, trigger = parse_trigger(entry, fields, time.time())
+        station = self._stations.get(camera)
+        if station is None:
+            known = ", ".join(self._stations)
+            raise Malformed(f"there is no camera {camera!r} on this line (there is: {known})")
+        if entry in self._done:
+            return True
+        return not self._trigger(camera, station, trigger)
+
+    def _trigger(self, name: str, station: _Station, trigger: Trigger) -> bool:
+        """False for one that was sent before."""
+        if station.takes_triggers and not station.is_triggered:
+            station.is_triggered = True
+            log.info("camera %s has its first trigger: from now on pictures are inspected on triggers", name)
+        now, triggers = time.monotonic(), station.triggers
+        why = self._why_not(name, station)
+        outcome = triggers.add(trigger, now) if why is None else triggers.refuse(trigger, why, now)
+        if outcome.again:
+            self.repeated += 1
+            log.info(
+                "camera %s: part %s was triggered again, and is answered once", name, trigger.part.part_id
+            )
+        self._follow(name, outcome)
+        return not outcome.again
+
+    def _why_not(self, name: str, station: _Station) -> Why | None:
+        if not station.enabled:
+            return "camera disabled"
+        if not station.takes_triggers:
+            return "not triggered"
+        return None if self._has_model(name) else "no model"
+
+    def inspected(self, inspection: Inspection) -> list[Event]:
+        """The engine answered; returns the verdict, where this frame was asked for."""
+        frame = inspection.frame
+        station = self._stations[frame.camera]
+        if frame.part_id is None:
+            return []
+        station.shown_until = time.monotonic() + _RESULT_SHOWN_S
+        return self._follow(frame.camera, station.triggers.answer(inspection, time.monotonic()))
+
+    def camera_changed(self, state: CameraState) -> None:
+        """A camera that is away answers its triggers at once."""
+        triggers = self._stations[state.camera].triggers
+        self._follow(state.camera, triggers.camera(state.state, time.monotonic()))
+
+    def enable(self, name: str, enabled: bool) -> None:
+        """A camera that is disabled is connected and shown, but nothing of it is inspected."""
+        station = self._stations[name]
+        station.enabled = enabled
+        if not enabled:
+            self._follow(name, station.triggers.end("camera disabled", time.monotonic()))
+
+    def is_enabled(self, name: str) -> bool:
+        return self._stations[name].enabled
+
+    def waiting(self, name: str) -> int:
+        """Triggers of this camera that have no answer yet."""
+        return len(self._stations[name].triggers)
+
+    def verdicts(self, name: str) -> Mapping[str, int] | None:
+        """Verdicts since start: ok, ng, unknown; None for a camera that was never triggered."""
+        station = self._stations[name]
+        return station.verdicts if station.is_triggered else None
+
+    def end(self) -> None:
+        """Whatever waits is answered: unknown, stopped."""
+        self._lost.flush()
+        for name, station in self._stations.items():
+            station.frames.flush()
+            self._follow(name, station.triggers.end("stopped", time.monotonic()))
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # -- what follows --------------------------------------------------------------------------------
+
+    def _pictures(self, name: str, frames: list[Frame]) -> None:
+        station = self._stations[name]
+        for frame in frames:
+            if station.takes_triggers:
+                self._follow(name, station.triggers.frame(frame, time.monotonic()))
+        held = station.is_triggered or not station.enabled
+        if held and time.monotonic() > station.shown_until:
+            self._show(frames[-1])
+
+    def _dropped(self, lost: list[tuple[Frame, str]]) -> None:
+        for frame, reason in lost:
+            triggers = self._stations[frame.camera].triggers
+            self._follow(frame.camera, triggers.dropped(frame, reason, time.monotonic()))
+
+    def _follow(self, name: str, outcome: Outcome) -> list[Event]:
+        for frame in outcome.inspect:
+            self._offer(frame)  # one that is refused comes back by `dropped`
+        events = [event for answer in outcome.answers for event in self._answer(name, answer)]
+        self._set_timer()
+        return events
+
+    def _answer(self, name: str, answer: Answer) -> list[Event]:
+        trigger = answer.trigger
+        self._stations[name].verdicts[answer.verdict] += 1
+        events = self._recorder.verdict(
+            name, trigger.part, answer.verdict, answer.why, answer.inspection, trigger.entry
+        )
+        self._on_settled(trigger.entry)
+        return events
+
+    def _set_timer(self) -> None:
+        due = [at for s in self._stations.values() if (at := s.triggers.due_at()) is not None]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due:
+            self._timer = self._loop.call_later(max(0.0, min(due) - time.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        for name, station in self._stations.items():
+            self._follow(name, station.triggers.tick(time.monotonic()))
+
+
+def policy_of(parts: PartsSettings, triggers: TriggersSettings) -> TriggerPolicy:
+    """What the config says. The answer is decided a little before the limit, so that it is within it."""
+    within_s = parts.verdict_within_ms / 1000.0
+    return TriggerPolicy(
+        answer_within_s=within_s - min(0.05, within_s / 10),
+        frame_within_s=triggers.frame_within_ms / 1000.0,
+        max_waiting=triggers.max_waiting,
+        keep_s=within_s,
+        same_part_s=max(10.0, 10 * within_s),
+    )
+
+
+def parse_trigger(entry: str, fields: Mapping[str, str], now_utc: float) -> tuple[str, Trigger]:
+    """(camera, trigger) of an entry: camera, part_id, and where known job_id, recipe, at. Raises Malformed.
+
+    `at` is UTC, RFC 3339 with its zone or seconds since 1970; without it, the moment in the entry's id, which
+    the broker gave: so a trigger that lay there for an hour is not answered with the picture of now.
+    """
+    camera, part_id = _required(fields, "camera"), _required(fields, "part_id")
+    part = Part(part_id, _optional(fields, "job_id"), _optional(fields, "recipe"))
+    text = fields.get("at", "")
+    at = _moment(text) if text else float(entry.partition("-")[0]) / 1000.0
+    return camera, Trigger(part, at, now_utc, entry)
+
+
+def _required(fields: Mapping[str, str], name: str) -> str:
+    if not (value := fields.get(name, "")):
+        raise Malformed(f"the field {name} is missing")
+    return _checked(name, value)
+
+
+def _optional(fields: Mapping[str, str], name: str) -> str:
+    return _checked(name, fields.get(name) or NOT_AVAILABLE)
+
+
+def _checked(name: str, value: str) -> str:
+    if len(value) > _LONGEST_ID or not value.isprintable():
+        raise Malformed(f"{name} must be printable text of at most {_LONGEST_ID} characters")
+    return value
+
+
+def _moment(text: str) -> float:
+    try:
+        at = float(text)
+    except ValueError:
+        at = _rfc3339_moment(text)
+    if not math.isfinite(at) or not _UTC_S[0] <= at <= _UTC_S[1]:
+        raise Malformed(
+            "at must be UTC seconds since 1970, or a time such as 2026-11-23T12:00:00.000Z with its zone"
+        )
+    return at
+
+
+def _rfc3339_moment(text: str) -> float:
+    """NaN for what is no time, or one without its zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return math.nan if moment.tzinfo is None else moment.timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
