@@ -123,7 +123,7 @@ class Triggers:
         self._ring: deque[_Kept] = deque()
         self._ring_bytes = 0
         self._let_go = float("-inf")
-        self._last_seq: int | None = None
+        self._last_seq = 0
         self._state: State = "connecting"
 
     def __len__(self) -> int:
@@ -155,7 +155,7 @@ class Triggers:
 
     def frame(self, frame: Frame, now: float) -> Outcome:
         """The camera's next frame: it belongs to every trigger that waits for one, or to none."""
-        kept = _Kept(frame, self._last_seq is not None and frame.seq != self._last_seq + 1)
+        kept = _Kept(frame, gap=frame.seq != self._last_seq + 1)
         self._last_seq = frame.seq
         self._keep(kept, now)
         outcomes = []
