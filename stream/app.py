@@ -25,6 +25,7 @@ from .delivery import Delivery
 from .endings import end
 from .events import Event
 from .evidence import Evidence
+from .gateway import Gateway
 from .handover import Handover
 from .models import Models
 from .outages import HealthChange, Outage
@@ -90,6 +91,7 @@ class App:
         )
         self._library = Library()
         self._models = Models(self._library, settings.models.dir, self._cameras_on, self._model_changed)
+        self._gateway = Gateway(settings, self._recorder, self._library, self._models, self.page.show)
         self._engine: Engine | None = None
         self._runner: Runner | None = None
         self._cameras: dict[str, Camera] = {}
@@ -137,12 +139,13 @@ class App:
         self._recorder.start()
         await self.page.start()
         await self._models.look()
-        await self._start_engine()
+        engine = await self._start_engine()
+        self._tasks = self._gateway.open(self.delivery, engine.offer)
         self._cameras = {name: self._camera(name, camera) for name, camera in self._cameras_on.items()}
         for name, camera_ in self._cameras.items():
             await self._take_view(name)
             await camera_.start()
-        self._tasks = [
+        self._tasks += [
             asyncio.create_task(self._keep_ticking(), name="ticks"),
             asyncio.create_task(self._models.keep_looking(), name="models"),
             asyncio.create_task(self._board().run(), name="status"),
@@ -168,13 +171,14 @@ class App:
         if self._engine is not None and not await asyncio.to_thread(self._engine.stop, DEVICE_ENDS_WITHIN_S):
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)
         self._inspections.flush()
+        await self._gateway.close()
         if self._started:
             self._recorder.stop()
         await self.delivery.stop(DRAIN_WITHIN_S)
         await self.page.stop()
         await asyncio.to_thread(self._evidence.stop)
 
-    async def _start_engine(self) -> None:
+    async def _start_engine(self) -> Engine:
         """Models are on the device and warm when this returns. Raises EngineError."""
         wish = self.settings.engine
         runner = await asyncio.to_thread(
@@ -194,6 +198,7 @@ class App:
             deadline_ms=wish.deadline_ms,
             line_frames=wish.every_max_waiting,
             on_inspections=self._hand_over,
+            on_dropped=self._gateway.dropped,
             on_error=self._troubles.put,
             fallback=self._on_cpu if wish.on_device_error == "cpu" else None,
         )
@@ -201,6 +206,7 @@ class App:
             engine.set_mode(name, camera.frames)
         engine.start()
         self._runner, self._engine = runner, engine
+        return engine
 
     def _on_cpu(self) -> Runner:
         return Runner(self._library, "cpu", cache_dir=self.settings.engine.cache_dir)
@@ -228,6 +234,8 @@ class App:
 
     def _offer(self, frame: Frame) -> None:
         assert self._engine is not None
+        if self._gateway.holds(frame):
+            return
         if not self._engine.offer(frame) and self._library.get(frame.camera) is None:
             self._bare.put(frame)
 
@@ -241,7 +249,7 @@ class App:
         for inspection in inspections:
             self._overview.inspected(inspection)
             self.page.show(inspection)
-            for event in self._recorder.observe(inspection):
+            for event in (*self._recorder.observe(inspection), *self._gateway.inspected(inspection)):
                 self._unpublished.append((event.camera, inspection.frame.tick))
 
     def _show_bare(self, frames: Iterable[Frame]) -> None:
@@ -271,6 +279,7 @@ class App:
     def _camera_changed(self, state: CameraState) -> None:
         log.info("camera %s is %s: %s", state.camera, state.state, state.reason)
         self._overview.state(state)
+        self._gateway.camera_changed(state)
         self.page.camera_changed()
 
     def _outage(self, outage: Outage) -> None:
@@ -299,7 +308,7 @@ class App:
             self._cameras[name].set_view(await asyncio.to_thread(trained_view, good))
 
     async def _set_threshold(self, camera: str, level: float | None) -> None:
-        await self._model_changed(camera, await self._models.set_threshold(camera, level))
+        await self._models.set_threshold(camera, level)
 
     def _engine_troubled(self, errors: Iterable[EngineError]) -> None:
         for error in errors:
@@ -349,9 +358,12 @@ class App:
         return {view.name: self._plc_status_of(view) for view in self._camera_views()}
 
     def _plc_status_of(self, view: CameraView) -> Fields:
-        counts = self._overview.counts(view.name)
-        busy = self._engine is not None and self._engine.busy_since is not None
-        return plc_status(view, counts["ok"], counts["ng"], busy=busy, config_checksum=self._checksum)
+        counts = self._gateway.counts(view.name, self._overview.counts(view.name))
+        busy = self._gateway.parts.waiting(view.name) > 0 or (
+            self._engine is not None and self._engine.busy_since is not None
+        )
+        enabled = self._gateway.parts.is_enabled(view.name)
+        return plc_status(view, counts, busy=busy, enabled=enabled, config_checksum=self._checksum)
 
     def _is_alive(self) -> bool:
         return self._started and not self._is_stuck()

@@ -67,11 +67,13 @@ class Models:
         """
         wish = tuning(self._cameras[camera])
         try:
-            return self._library.tune(camera, wish if level is None else replace(wish, threshold=level))
+            info = self._library.tune(camera, wish if level is None else replace(wish, threshold=level))
         except KeyError:
             raise Refused(f"camera {camera} has no model yet") from None
         except EngineError as error:
             raise Refused(str(error)) from error
+        await self._on_model(camera, info)
+        return info
 
     async def choose(self, camera: str, ref: str) -> ModelInfo:
         """Inspect a camera with NAME@7 or NAME@latest from the next batch on, until the program ends.

@@ -30,6 +30,7 @@ from .handover import Handover
 from .inbox import Malformed
 from .recorder import Recorder
 from .triggers import Answer, Outcome, Trigger, TriggerPolicy, Triggers, Why
+from .web.view import Result
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class _Station:
     is_triggered: bool = False
     enabled: bool = True
     shown_until: float = 0.0
-    verdicts: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[Result] = field(default_factory=Counter)
 
 
 class Parts:
@@ -175,7 +176,7 @@ class Parts:
         """Triggers of this camera that have no answer yet."""
         return len(self._stations[name].triggers)
 
-    def verdicts(self, name: str) -> Mapping[str, int] | None:
+    def verdicts(self, name: str) -> Mapping[Result, int] | None:
         """Verdicts since start: ok, ng, unknown; None for a camera that was never triggered."""
         station = self._stations[name]
         return station.verdicts if station.is_triggered else None

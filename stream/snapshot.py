@@ -11,11 +11,11 @@ from .condition import State
 from .delivery import Delivery
 from .overview import Overview
 from .status import Fields
-from .web.view import CameraView, Histogram, LineStats
+from .web.view import CameraView, Histogram, LineStats, Result
 
 # What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
 _ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
-NO_MODEL = 10
+NO_MODEL, DISABLED = 10, 11
 
 
 def line_stats(
@@ -47,15 +47,18 @@ def line_stats(
     )
 
 
-def plc_status(camera: CameraView, ok: int, ng: int, *, busy: bool, config_checksum: str) -> Fields:
-    """The status hash of one camera, in the words that smart cameras use."""
+def plc_status(
+    camera: CameraView, counts: Mapping[Result, int], *, busy: bool, enabled: bool, config_checksum: str
+) -> Fields:
+    """The status hash of one camera, in the words that smart cameras use; `counts` by verdict."""
     error = _ERROR_CODES[camera.state] or (NO_MODEL if camera.model is None else 0)
+    error = error if enabled else DISABLED
     return {
         "ready": int(error == 0),
         "busy": int(busy),
-        "result_no": ok + ng,
-        "ok_count": ok,
-        "ng_count": ng,
+        "result_no": sum(counts.values()),
+        "ok_count": counts.get("ok", 0),
+        "ng_count": counts.get("ng", 0),
         "error_code": error,
         "processing_ms": camera.latency_ms or 0.0,
         "config_checksum": config_checksum,

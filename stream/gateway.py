@@ -1,0 +1,111 @@
+"""The door for those who drive the line: triggers and commands in, by the broker.
+
+open    what an earlier run answered is remembered · one reader for each of the two streams
+close   after the last inspection: what waits is answered, what is recorded is acknowledged
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from config.settings import Settings
+from engine.core import Frame, Inspection
+from engine.library import Library
+
+from .condition import CameraState
+from .control import Control, Controls
+from .delivery import Delivery
+from .events import Event
+from .inbox import Inbox
+from .models import Models
+from .parts import Parts
+from .recorder import Recorder, policy_of
+from .web.view import Result
+
+# Verdicts of earlier runs that are looked at: more than triggers can be unacknowledged at once.
+_RECALLED = 4096
+
+
+class Gateway:
+    """Parts and commands of one line. `holds` and `dropped` are for any thread, the rest for the loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        library: Library,
+        models: Models,
+        show: Callable[[Frame], None],
+    ) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._offer: Callable[[Frame], bool] = lambda frame: False
+        self._inboxes: list[Inbox] = []
+        self.parts = Parts(
+            settings.cameras,
+            settings.parts,
+            settings.triggers,
+            recorder=recorder,
+            offer=lambda frame: self._offer(frame),
+            has_model=lambda camera: library.get(camera) is not None,
+            show=show,
+            on_settled=self._settled,
+        )
+        running = frozenset(name for name, camera in settings.cameras.items() if camera.enabled)
+        controls = Controls(models.set_threshold, models.choose, self._enable)
+        self._control = Control(running, controls, recorder)
+
+    def open(self, delivery: Delivery, offer: Callable[[Frame], bool]) -> list[asyncio.Task[None]]:
+        """Begin to read; the tasks are the caller's to end. `offer` is the engine's."""
+        assert delivery.endpoint is not None
+        self._offer = offer
+        self.parts.recall(delivery.outbox.newest("verdicts", _RECALLED))
+        client, keys = delivery.endpoint.client, delivery.keys
+        self._inboxes = [
+            Inbox(client, keys.triggers, keys.dead, self.parts.take, self._may_acknowledge),
+            Inbox(client, keys.commands, keys.dead, self._control.take, self._may_acknowledge),
+        ]
+        names = ("triggers", "commands")
+        return [
+            asyncio.create_task(inbox.run(), name=name)
+            for name, inbox in zip(names, self._inboxes, strict=True)
+        ]
+
+    async def close(self) -> None:
+        """Call it when nothing is inspected any more and the readers have ended; then stop the recorder."""
+        self.parts.end()
+        await asyncio.gather(*(inbox.finish() for inbox in self._inboxes))
+
+    def holds(self, frame: Frame) -> bool:
+        """True for a picture that is not to be inspected unless a trigger asks for it. Any thread."""
+        return self.parts.holds(frame)
+
+    def dropped(self, frame: Frame, reason: str) -> None:
+        """The engine's `on_dropped`. Any thread."""
+        self.parts.dropped(frame, reason)
+
+    def inspected(self, inspection: Inspection) -> list[Event]:
+        """The verdict, where this inspection decides about a part."""
+        return self.parts.inspected(inspection)
+
+    def camera_changed(self, state: CameraState) -> None:
+        self.parts.camera_changed(state)
+
+    def counts(self, camera: str, of_pictures: Mapping[Result, int]) -> Mapping[Result, int]:
+        """What a PLC counts: verdicts of a camera that is triggered, inspected pictures of another one."""
+        verdicts = self.parts.verdicts(camera)
+        return of_pictures if verdicts is None else verdicts
+
+    def _settled(self, entry: str) -> None:
+        self._inboxes[0].settle(entry)
+
+    def _may_acknowledge(self) -> bool:
+        return self._recorder.disk_error is None
+
+    def _enable(self, camera: str, enabled: bool) -> None:
+        if enabled == self.parts.is_enabled(camera):
+            return
+        self.parts.enable(camera, enabled)
+        if enabled:
+            self._recorder.watch(camera, policy_of(self._settings.cameras[camera]))
+        else:
+            self._recorder.forget(camera, "camera disabled")
