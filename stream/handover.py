@@ -13,12 +13,20 @@ T = TypeVar("T")
 class Handover(Generic[T]):
     """`put` from any thread; `take` is called on the loop with everything that came, oldest first.
 
-    At most `size` items wait. Beyond that the oldest is displaced and counted in `displaced`: an event loop
-    that stood still for so long is behind, and the newest pictures are what counts.
+    At most `size` items wait. Beyond that the oldest is displaced, which `on_displaced` is told on the thread
+    that put the newer one: an event loop that stood still for so long is behind, and the newest pictures are
+    what counts. `died` is the bug that `take` raised: the owner should stop, for nothing is taken any more.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, take: Callable[[list[T]], None], size: int) -> None:
-        self.displaced = 0
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        take: Callable[[list[T]], None],
+        size: int,
+        on_displaced: Callable[[T], None] = lambda item: None,
+    ) -> None:
+        self.died: Exception | None = None
+        self._on_displaced = on_displaced
         self._loop = loop
         self._take = take
         self._lock = threading.Lock()
@@ -26,10 +34,14 @@ class Handover(Generic[T]):
 
     def put(self, item: T) -> None:
         """Never blocks; items put after the loop was closed are forgotten."""
+        displaced: list[T] = []
         with self._lock:
             wake = not self._waiting
-            self.displaced += len(self._waiting) == self._waiting.maxlen
+            if len(self._waiting) == self._waiting.maxlen:
+                displaced.append(self._waiting.popleft())
             self._waiting.append(item)
+        for older in displaced:
+            self._on_displaced(older)
         if wake:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self.flush)
@@ -39,5 +51,10 @@ class Handover(Generic[T]):
         with self._lock:
             items = list(self._waiting)
             self._waiting.clear()
-        if items:
+        if not items or self.died is not None:
+            return
+        try:
             self._take(items)
+        except Exception as bug:  # a callback of the loop has nobody above it: the owner looks at `died`
+            self.died = bug
+            raise

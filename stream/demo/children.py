@@ -33,8 +33,6 @@ def linewatch() -> list[str]:
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # Ctrl-C in a terminal goes to the whole group: the demo alone decides the order in which things stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Child:
@@ -60,6 +58,8 @@ class Child:
                     env={**os.environ, "PYTHONUNBUFFERED": "1"},
                     limit=_LINE_BYTES,
                     preexec_fn=_die_with_parent,
+                    # Ctrl-C in a terminal goes to the whole group: the demo alone says what stops when.
+                    start_new_session=True,
                 )
             except OSError as error:
                 raise ChildFailed(f"demo: {name} can't be started: {error.strerror}") from error
@@ -96,10 +96,13 @@ class Child:
         """Wait for its end; the JSON object of its last line. Raises ChildFailed on another exit than 0."""
         assert self._process.stdout is not None
         last = b""
-        async with asyncio.timeout(timeout_s):
-            while line := await self._process.stdout.readline():
-                last = line if line.startswith(b"{") else last
-            code = await self._process.wait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while line := await self._process.stdout.readline():
+                    last = line if line.startswith(b"{") else last
+                code = await self._process.wait()
+        except TimeoutError:
+            raise ChildFailed(f"demo: {self.name} did not end within {timeout_s:g} s") from None
         if code != 0 or not last:
             raise self.failure()
         answer: dict[str, Any] = json.loads(last)

@@ -68,6 +68,7 @@ def say(text: str) -> None:
 
 async def perform(plan: Plan, stop: asyncio.Event) -> Watched | None:
     """The whole demo; None when stopped before it was live. Raises ChildFailed, DemoError, BrokerError."""
+    stage.check_broker(plan.broker)
     cameras = stage.cameras(plan.data)
     seen = _Seen()
     await _learn(plan, cameras, seen, stop)
@@ -112,10 +113,11 @@ async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, st
     names = tuple(camera.name for camera in cameras)
     async with _simulator(plan, cameras, "live") as config:
         settings = load(config)
-        first_seq = last_seqs(settings.events.outbox.path)
         async with _child("run", ["run", str(config), "--json"], log=plan.folder / "run.log") as line:
             ready = await line.json_line(_LINE_READY_S)
             _welcome(ready, config, run_file_of(settings.events))
+            # What the last run's end and this one's start recorded is not of this run.
+            first_seq = last_seqs(settings.events.outbox.path)
             api = LineApi(ready["page"])
             async with Subscriber(RunFile.read(run_file_of(settings.events))) as subscriber:
                 started = time.time()

@@ -6,11 +6,13 @@ from typing import Any
 from urllib.parse import urljoin
 from urllib.request import ProxyHandler, build_opener
 
+from .children import ChildFailed
+
 _ANSWER_WITHIN_S = 5.0
 
 
 class LineApi:
-    """`page` is the address that `linewatch run` printed. A line that doesn't answer raises OSError."""
+    """`page` is the address that `linewatch run` printed. A line that doesn't answer raises ChildFailed."""
 
     def __init__(self, page: str) -> None:
         self._base = urljoin(page, "/api/v1/")
@@ -27,7 +29,10 @@ class LineApi:
         return counts
 
     async def _get(self, what: str) -> Any:
-        return await asyncio.to_thread(self._get_now, what)
+        try:
+            return await asyncio.to_thread(self._get_now, what)
+        except (OSError, ValueError) as error:
+            raise ChildFailed(f"demo: the line's page does not answer ({type(error).__name__})") from error
 
     def _get_now(self, what: str) -> Any:
         with self._opener.open(urljoin(self._base, what), timeout=_ANSWER_WITHIN_S) as answer:

@@ -50,7 +50,7 @@ def build(seen: Watched) -> dict[str, Any]:
         },
         "false_alarms": sum(len(score.false_alarms) for score in scores.values()),
         "events": _events(seen),
-        "latency_ms": latencies_ms(seen.events),
+        "latency_ms": latencies_ms(_of_this_run(seen)),
         "frames_per_s": round(inspected / max(seen.to_s - seen.from_s, 1e-9), 2),
         "peak_rss_mb": round(seen.peak_rss_mb, 1),
         "rss_mb_by_minute": [round(mb, 1) for mb in seen.rss_mb_by_minute],
@@ -95,9 +95,14 @@ def _frames(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: counts.get(name, 0) for name in _RESULTS} | rest
 
 
+def _of_this_run(seen: Watched) -> list[Event]:
+    return [event for event in seen.events if event.seq > seen.first_seq.get(event.camera, 0)]
+
+
 def _events(seen: Watched) -> dict[str, int]:
-    phases = Counter(event.phase for event in seen.events if event.kind == "defect")
-    read = {(event.camera, event.seq) for event in seen.events}
+    events = _of_this_run(seen)
+    phases = Counter(event.phase for event in events if event.kind == "defect")
+    read = {(event.camera, event.seq) for event in events}
     published = {
         (camera, seq)
         for camera, last in seen.last_seq.items()

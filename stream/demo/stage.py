@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -64,6 +65,15 @@ def cameras(data: Sequence[Path]) -> list[DemoCamera]:
     if len(set(names)) < len(names):
         raise DemoError("demo: two of the folders of --data have the same name; rename one")
     return [DemoCamera(name, data=folder.resolve()) for name, folder in zip(names, data, strict=True)]
+
+
+def check_broker(url: str) -> None:
+    """Raises DemoError for an address with credentials: a command line is seen by everybody on the machine."""
+    if "@" in urlsplit(url).netloc:
+        raise DemoError(
+            "demo: --broker takes an address without user and password; set LINEWATCH_EVENTS__USERNAME and "
+            "LINEWATCH_EVENTS__PASSWORD instead"
+        )
 
 
 def _camera_name(folder: Path) -> str:

@@ -64,8 +64,9 @@ def test_a_found_defect_without_losses_is_a_success() -> None:
     assert failures(report, watched) == []
 
 
-def test_numbers_given_before_the_run_are_not_missed_in_it() -> None:
-    assert build(seen(event(6)))["events"]["lost"] == 0
+def test_numbers_given_before_the_run_are_neither_missed_nor_counted_in_it() -> None:
+    events = build(seen(event(5, "close"), event(6), last=6))["events"]
+    assert (events["lost"], events["close"], events["read"]) == (0, 0, 1)
 
 
 def test_a_number_that_was_given_and_not_read_is_a_lost_event() -> None:

@@ -51,6 +51,13 @@ def test_the_written_config_is_one_that_an_engineer_could_have_written(tmp_path:
     assert secret not in path.read_text()
 
 
+def test_a_password_on_the_command_line_is_refused_without_being_said() -> None:
+    with pytest.raises(stage.DemoError) as refused:
+        stage.check_broker("redis://me:hush@127.0.0.1:6379/0")
+    assert "hush" not in str(refused.value)
+    stage.check_broker("redis://127.0.0.1:6379/0")
+
+
 def test_the_password_file_is_its_owners_only(tmp_path: Path) -> None:
     assert stage.password(tmp_path).stat().st_mode & 0o777 == 0o600
 

@@ -1,6 +1,8 @@
 import asyncio
 import threading
 
+import pytest
+
 from stream.handover import Handover
 
 
@@ -23,12 +25,26 @@ async def test_items_of_another_thread_arrive_on_the_loop_in_order() -> None:
 
 async def test_a_loop_that_stands_still_gets_the_newest_and_a_count() -> None:
     arrived: list[int] = []
-    handover: Handover[int] = Handover(asyncio.get_running_loop(), arrived.extend, 3)
+    displaced: list[int] = []
+    handover: Handover[int] = Handover(asyncio.get_running_loop(), arrived.extend, 3, displaced.append)
     for n in range(5):
         handover.put(n)
     handover.flush()
     assert arrived == [2, 3, 4]
-    assert handover.displaced == 2
+    assert displaced == [0, 1]
+
+
+async def test_a_bug_in_the_taker_is_kept_for_the_owner_and_nothing_more_is_taken() -> None:
+    def take(items: list[int]) -> None:
+        raise ValueError(items)
+
+    handover: Handover[int] = Handover(asyncio.get_running_loop(), take, 3)
+    handover.put(1)
+    with pytest.raises(ValueError, match="1"):
+        handover.flush()
+    handover.put(2)
+    handover.flush()
+    assert isinstance(handover.died, ValueError)
 
 
 def test_items_after_the_loop_was_closed_are_forgotten() -> None:
