@@ -68,7 +68,7 @@ def cameras(data: Sequence[Path]) -> list[DemoCamera]:
 
 
 def check_broker(url: str) -> None:
-    """Raises DemoError for an address with credentials: a command line is seen by everybody on the machine."""
+    """Raises DemoError for an address with credentials: everybody on the machine sees a command line."""
     if "@" in urlsplit(url).netloc:
         raise DemoError(
             "demo: --broker takes an address without user and password; set LINEWATCH_EVENTS__USERNAME and "
