@@ -22,6 +22,7 @@ from .camera import Camera, CameraPolicy
 from .condition import CameraState
 from .consumer import GroupLag
 from .delivery import Delivery
+from .device import make_runner
 from .endings import end
 from .events import Event
 from .evidence import Evidence
@@ -31,7 +32,7 @@ from .models import Models
 from .outages import HealthChange, Outage
 from .overview import Overview
 from .recorder import Recorder, policy_of
-from .snapshot import line_stats, plc_status
+from .snapshot import LineFault, line_stats, not_ready, plc_status
 from .sources import base
 from .sources.desk import DESK
 from .status import Fields, StatusBoard
@@ -46,8 +47,8 @@ log = logging.getLogger(__name__)
 DRAIN_WITHIN_S = 5.0
 DEVICE_ENDS_WITHIN_S = 10.0
 _TICK_S = 1.0
-# Inspections and bare frames that may wait for the event loop; it takes them in milliseconds.
-_HANDOVER = 256
+# Inspections of each camera that may wait for the event loop, which takes them in milliseconds.
+_HANDOVER_EACH = 4
 _UNPUBLISHED = 1024
 
 
@@ -71,7 +72,9 @@ class App:
         self._overview = Overview()
         self._started = False
         self._unpublished: deque[tuple[str, float]] = deque(maxlen=_UNPUBLISHED)
-        self._inspections: Handover[Inspection] = Handover(loop, self._inspected, _HANDOVER)
+        self._inspections: Handover[Inspection] = Handover(
+            loop, self._inspected, _HANDOVER_EACH * (len(self._cameras_on) or 1), self._overrun
+        )
         self._bare: Handover[Frame] = Handover(loop, self._show_bare, len(self._cameras_on) or 1)
         self._troubles: Handover[EngineError] = Handover(loop, self._engine_troubled, 16)
         self._evidence = Evidence(
@@ -167,7 +170,9 @@ class App:
     async def shutdown(self) -> None:
         """Nothing that was decided is lost, and nothing is left running. Also after a startup that failed."""
         await end(self._tasks)
-        await asyncio.gather(*(camera.stop() for camera in self._cameras.values()))
+        stopped = (camera.stop() for camera in self._cameras.values())
+        # A camera whose supervision died raises its bug here: the rest must be brought to its end too.
+        await asyncio.gather(*stopped, return_exceptions=True)
         if self._engine is not None and not await asyncio.to_thread(self._engine.stop, DEVICE_ENDS_WITHIN_S):
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)
         self._inspections.flush()
@@ -181,15 +186,7 @@ class App:
     async def _start_engine(self) -> Engine:
         """Models are on the device and warm when this returns. Raises EngineError."""
         wish = self.settings.engine
-        runner = await asyncio.to_thread(
-            Runner,
-            self._library,
-            wish.device,
-            backend=wish.backend,
-            precision=wish.precision,
-            threads=wish.threads,
-            cache_dir=wish.cache_dir,
-        )
+        runner = await asyncio.to_thread(make_runner, self._library, self.settings)
         await asyncio.to_thread(runner.warm_up, wish.max_batch)
         engine = Engine(
             runner,
@@ -209,7 +206,7 @@ class App:
         return engine
 
     def _on_cpu(self) -> Runner:
-        return Runner(self._library, "cpu", cache_dir=self.settings.engine.cache_dir)
+        return make_runner(self._library, self.settings, "cpu")
 
     def _board(self) -> StatusBoard:
         endpoint = self.delivery.endpoint
@@ -239,6 +236,10 @@ class App:
         if not self._engine.offer(frame) and self._library.get(frame.camera) is None:
             self._bare.put(frame)
 
+    def _overrun(self, inspection: Inspection) -> None:
+        if self._engine is not None:
+            self._engine.meter.frame(inspection.frame.camera, "overrun")
+
     def _hand_over(self, inspections: list[Inspection]) -> None:
         for inspection in inspections:
             self._inspections.put(inspection)
@@ -247,10 +248,18 @@ class App:
 
     def _inspected(self, inspections: Iterable[Inspection]) -> None:
         for inspection in inspections:
+            for event in self._decide(inspection):
+                self._unpublished.append((event.camera, inspection.frame.tick))
             self._overview.inspected(inspection)
             self.page.show(inspection)
-            for event in (*self._recorder.observe(inspection), *self._gateway.inspected(inspection)):
-                self._unpublished.append((event.camera, inspection.frame.tick))
+
+    def _decide(self, inspection: Inspection) -> list[Event]:
+        camera = inspection.frame.camera
+        verdicts = self._gateway.inspected(inspection)
+        # Its incidents were closed when it froze; the same picture again is no news.
+        if camera in self._cameras and self._cameras[camera].state.state == "frozen":
+            return verdicts
+        return [*self._recorder.observe(inspection), *verdicts]
 
     def _show_bare(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
@@ -324,6 +333,8 @@ class App:
                 raise LineFailed(f"The device thread died: {engine.failed}") from engine.failed
             if (bug := self.delivery.died) is not None:
                 raise LineFailed(f"The publisher died: {bug}") from bug
+            if (bug := self._inspections.died) is not None:
+                raise LineFailed(f"An inspection could not be handled: {bug}") from bug
             for name, camera in self._cameras.items():
                 if (bug := camera.died) is not None:
                     raise LineFailed(f"The supervision of camera {name} died: {bug}") from bug
@@ -338,14 +349,12 @@ class App:
         return camera.stats().age_s if camera else None
 
     def _not_ready(self) -> list[str]:
-        why = []
-        if not self._started:
-            why.append("Models are being loaded and warmed up.")
-        if (error := self.delivery.state.error) is not None:
-            why.append(f"Events wait in the outbox: {error}.")
-        if self._is_stuck():
-            why.append(f"The device has not answered for {self.settings.engine.stuck_after_s:g} s.")
-        return why
+        return not_ready(
+            started=self._started,
+            broker_error=self.delivery.state.error,
+            disk_error=self._recorder.disk_error,
+            stuck_after_s=self.settings.engine.stuck_after_s if self._is_stuck() else None,
+        )
 
     def _is_stuck(self) -> bool:
         limit_s = self.settings.engine.stuck_after_s
@@ -362,8 +371,14 @@ class App:
         busy = self._gateway.parts.waiting(view.name) > 0 or (
             self._engine is not None and self._engine.busy_since is not None
         )
-        enabled = self._gateway.parts.is_enabled(view.name)
-        return plc_status(view, counts, busy=busy, enabled=enabled, config_checksum=self._checksum)
+        fault = LineFault(
+            disabled=not self._gateway.parts.is_enabled(view.name),
+            disk=self._recorder.disk_error is not None,
+            stuck=self._is_stuck(),
+            blind=self._cameras_on[view.name].frames == "latest" and view.fps == 0.0,
+        )
+        return plc_status(view, counts, fault, busy=busy, config_checksum=self._checksum)
 
     def _is_alive(self) -> bool:
-        return self._started and not self._is_stuck()
+        """What the heartbeat says: whatever is decided now is on disk, and the device decides."""
+        return self._started and not self._is_stuck() and self._recorder.disk_error is None

@@ -31,7 +31,8 @@ def tuning(camera: CameraSettings) -> CameraTuning:
         masks=tuple(mask.polygon for mask in camera.masks.values()),
         false_alarms_per_hour=detect.false_alarms_per_hour,
         fps=camera.fps,
-        on_frames=detect.on_frames,
+        # A part that is triggered is one picture and one answer: no second look lowers its false alarms.
+        on_frames=1 if camera.frames == "every" else detect.on_frames,
         threshold=detect.threshold,
     )
 
@@ -67,7 +68,9 @@ class Models:
         """
         wish = tuning(self._cameras[camera])
         try:
-            info = self._library.tune(camera, wish if level is None else replace(wish, threshold=level))
+            tuned = wish if level is None else replace(wish, threshold=level)
+            # In a thread: the library may be busy with preparing another model, and the loop must go on.
+            info = await asyncio.to_thread(self._library.tune, camera, tuned)
         except KeyError:
             raise Refused(f"camera {camera} has no model yet") from None
         except EngineError as error:
@@ -83,7 +86,7 @@ class Models:
         async with self._one_at_a_time:
             try:
                 info = await asyncio.to_thread(self._load, camera, ref)
-            except EngineError as error:
+            except (EngineError, OSError) as error:
                 raise Refused(str(error)) from error
             self._refs[camera] = ref
         self._said.pop(camera, None)
@@ -99,7 +102,7 @@ class Models:
             try:
                 async with self._one_at_a_time:
                     info = await asyncio.to_thread(self._load, name, self._refs[name])
-            except EngineError as error:
+            except (EngineError, OSError) as error:  # a network folder that is away for a moment is no end
                 self._complain(name, str(error))
             else:
                 if info is not None:

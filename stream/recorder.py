@@ -220,7 +220,7 @@ def policy_of(camera: CameraSettings) -> IncidentPolicy:
     """The part of a camera's settings that decides about incidents."""
     detect, severity = camera.detect, camera.severity
     return IncidentPolicy(
-        on_frames=detect.on_frames,
+        on_frames=1 if camera.frames == "every" else detect.on_frames,
         off_frames=detect.off_frames,
         update_every_s=detect.update_every_s,
         cooldown_s=detect.cool_down_s,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from engine.engine import Engine
 from engine.meter import Histogram as Measured
@@ -15,7 +16,43 @@ from .web.view import CameraView, Histogram, LineStats, Result
 
 # What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
 _ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
-NO_MODEL, DISABLED = 10, 11
+NO_MODEL, DISABLED, DISK, STUCK, BLIND = 10, 11, 12, 13, 14
+
+
+@dataclass(frozen=True, slots=True)
+class LineFault:
+    """What keeps a camera that is live from being answered for.
+
+    `disabled` by a command; `disk`: what is decided can't be stored; `stuck`: the device doesn't answer;
+    `blind`: pictures come and none has been inspected lately.
+    """
+
+    disabled: bool = False
+    disk: bool = False
+    stuck: bool = False
+    blind: bool = False
+
+    @property
+    def code(self) -> int:
+        """The gravest as an error code; 0: none."""
+        codes = ((self.disabled, DISABLED), (self.disk, DISK), (self.stuck, STUCK), (self.blind, BLIND))
+        return next((code for holds, code in codes if holds), 0)
+
+
+def not_ready(
+    *, started: bool, broker_error: str | None, disk_error: str | None, stuck_after_s: float | None
+) -> list[str]:
+    """Why the line can't be relied on, one sentence each; `stuck_after_s` None: the device is well."""
+    why = []
+    if not started:
+        why.append("Models are being loaded and warmed up.")
+    if broker_error is not None:
+        why.append(f"Events wait in the outbox: {broker_error}.")
+    if disk_error is not None:
+        why.append(f"Events wait in memory: {disk_error}.")
+    if stuck_after_s is not None:
+        why.append(f"The device has not answered for {stuck_after_s:g} s.")
+    return why
 
 
 def line_stats(
@@ -48,11 +85,11 @@ def line_stats(
 
 
 def plc_status(
-    camera: CameraView, counts: Mapping[Result, int], *, busy: bool, enabled: bool, config_checksum: str
+    camera: CameraView, counts: Mapping[Result, int], fault: LineFault, *, busy: bool, config_checksum: str
 ) -> Fields:
     """The status hash of one camera, in the words that smart cameras use; `counts` by verdict."""
-    error = _ERROR_CODES[camera.state] or (NO_MODEL if camera.model is None else 0)
-    error = error if enabled else DISABLED
+    error = DISABLED if fault.disabled else _ERROR_CODES[camera.state]
+    error = error or (NO_MODEL if camera.model is None else fault.code)
     return {
         "ready": int(error == 0),
         "busy": int(busy),

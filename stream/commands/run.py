@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,14 @@ async def _run(settings: "Settings", as_json: bool) -> None:
     import logging
 
     from ..app import App
+    from ..unbuilt import unbuilt
 
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *unbuilt(settings)):
         logging.getLogger(__name__).warning("%s", warning)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, _stop_or_give_up, stop)
     app = App(settings)
     try:
         if await _started(app, stop):
@@ -51,6 +53,13 @@ async def _run(settings: "Settings", as_json: bool) -> None:
             await app.serve(stop)
     finally:
         await app.shutdown()
+
+
+def _stop_or_give_up(stop: asyncio.Event) -> None:
+    """The first signal ends the line in order; a second one, when that hangs, ends it at once."""
+    if stop.is_set():
+        os._exit(1)
+    stop.set()
 
 
 async def _started(app: "App", stop: asyncio.Event) -> bool:
