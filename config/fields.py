@@ -172,9 +172,11 @@ def _turn(a: Point, b: Point, c: Point) -> float:
 
 
 def _checked_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_-]{1,64}", text):
+    # None begins with a hyphen: "-" alone stands for "no camera" in our keys and counters, and a name that
+    # begins with one would be read as an option on a command line.
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,63}", text):
         raise PydanticCustomError(
-            "name", "is no valid name, expected 1 to 64 of the letters a-z, digits, _ and -"
+            "name", "is no valid name, expected 1 to 64 of the letters a-z, digits, _ and -, not - first"
         )
     return text
 
@@ -195,7 +197,9 @@ _SECRET_SCHEMA = {
 }
 
 Name = Annotated[
-    str, AfterValidator(_checked_name), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"})
+    str,
+    AfterValidator(_checked_name),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_][a-z0-9_-]{0,63}$"}),
 ]
 """A site, line or camera: it becomes part of stream keys, folders and metric labels."""
 

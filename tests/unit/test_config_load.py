@@ -128,6 +128,13 @@ def test_a_mistake_names_its_line_its_key_and_what_is_expected(name: str) -> Non
     assert any(said.startswith(f"cameras.yaml:{line}: {expected}") for said in mistakes(text)), mistakes(text)
 
 
+@pytest.mark.parametrize("name", ["-", "--", "-top"])
+def test_a_name_that_begins_with_a_hyphen_is_refused(name: str) -> None:
+    """`-` stands for "no camera": a camera of that name would share the system's counter."""
+    said = mistakes(CAMERA.replace("top", f"'{name}'") + "\n")
+    assert any(f"is '{name}', expected 1 to 64" in line for line in said), said
+
+
 SOURCES = {
     "type: rtsp, url: 'rtsp://h/s', transprot: tcp": (
         "source.transprot: unknown key, did you mean transport? (read as a source of type rtsp)"
