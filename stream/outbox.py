@@ -14,7 +14,8 @@ event loop.
 One connection, one thread (the event loop's): calls take about 0.1 ms and a lock on the file keeps a second
 process out, because a stream has one ordered writer.
 
-OutboxError: the file can't be opened, is locked by another Linewatch, or the disk refuses to write.
+OutboxError: the file can't be opened, is locked by another Linewatch, or the disk refuses to write or read.
+Every call may raise it, and nothing else; what needs no disk (`pending`, `streams`) never does.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .events import Event
 from .outbox_file import OutboxError, lock, open_database
@@ -203,7 +205,7 @@ class Outbox:
 
     def open_incidents(self) -> list[Event]:
         """The `open` events that no `close` has followed yet, oldest first."""
-        rows = self._db.execute("SELECT body FROM incident ORDER BY defect_id").fetchall()
+        rows = self._ask("SELECT body FROM incident ORDER BY defect_id")
         return [Event.model_validate_json(body) for (body,) in rows]
 
     def streams(self) -> list[str]:
@@ -217,19 +219,19 @@ class Outbox:
 
     def oldest_s(self, now_s: float) -> float:
         """Age of the oldest entry that waits; 0 when none does."""
-        row = self._db.execute("SELECT MIN(put_at) FROM event WHERE acked = 0").fetchone()
+        (row,) = self._ask("SELECT MIN(put_at) FROM event WHERE acked = 0")
         return 0.0 if row[0] is None else max(0.0, now_s - float(row[0]))
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the file that are in use."""
-        ask = self._db.execute
-        pages = ask("PRAGMA page_count").fetchone()[0] - ask("PRAGMA freelist_count").fetchone()[0]
-        return int(pages) * int(ask("PRAGMA page_size").fetchone()[0])
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, page_bytes = (int(self._ask(f"PRAGMA {name}")[0][0]) for name in names)
+        return (pages - free) * page_bytes
 
     def dropped(self) -> dict[str, int]:
         """What a full outbox has thrown away and not yet told, by phase."""
-        return dict(self._db.execute("SELECT what, n FROM dropped ORDER BY what").fetchall())
+        return dict(self._ask("SELECT what, n FROM dropped ORDER BY what"))
 
     def told_dropped(self, counts: dict[str, int]) -> None:
         """These counts stand in an event now."""
@@ -281,21 +283,32 @@ class Outbox:
     # -- SQLite ----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
+        """What SQLite raises becomes an OutboxError."""
         try:
+            yield
+        except sqlite3.Error as error:
+            raise OutboxError(f"outbox {self.path}: {error}; check the disk's space and rights") from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._told():
+            if self._db.in_transaction:  # an earlier one could not even be rolled back
+                self._db.execute("ROLLBACK")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                # SQLite has rolled back by itself when the disk was full.
+                # SQLite has rolled back by itself when the disk was full; where we can't, the next one does.
                 if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:  # COMMIT itself was refused
-                self._db.execute("ROLLBACK")
-            raise OutboxError(f"outbox {self.path}: {error}; check the disk's space and rights") from error
+
+    def _ask(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._told():
+            return self._db.execute(query, values).fetchall()
 
     def _set_acked(self, rows: Sequence[Row], value: int) -> list[Row]:
         """Those that changed; one that was dropped or acknowledged meanwhile changes nothing."""
@@ -308,7 +321,7 @@ class Outbox:
         ]
 
     def _rows(self, where: str, values: tuple[object, ...]) -> list[Row]:
-        found = self._db.execute(f"SELECT {_COLUMNS} FROM event WHERE {where}", values)
+        found = self._ask(f"SELECT {_COLUMNS} FROM event WHERE {where}", values)
         return [
             Row(n, stream, camera, event_id, None if ms is None else (ms, sub), body)
             for n, stream, camera, event_id, ms, sub, body in found

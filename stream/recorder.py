@@ -4,6 +4,7 @@ Everything is called from the event loop's thread and answers at once (about 0.2
 decided, microseconds when not). What was recorded is safe against `kill -9`; the publisher sends it.
 """
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -60,6 +61,13 @@ class Recorder:
         self._troubles: dict[tuple[str, str], Event] = {}
         self._held: deque[tuple[list[Event], tuple[str, ...]]] = deque()
         self._unstored = 0
+        # Drops that an event tells already, but that the outbox still counts.
+        self._told: dict[str, int] = {}
+
+    @property
+    def held(self) -> int:
+        """Events that wait in memory because the disk refuses them."""
+        return sum(len(drafts) for drafts, _ in self._held)
 
     def start(self) -> list[Event]:
         """Closes what was open when the last run ended: nobody watched since, so the verdict is unknown."""
@@ -71,7 +79,10 @@ class Recorder:
         ended = [event for camera in self._incidents for event in self._ended(camera, "stopped")]
         up = [self.drafts.closed(trouble, "stopped") for trouble in self._troubles.values()]
         self._troubles.clear()
-        return self._record([*ended, *up, self.drafts.fact("system", "stopped")])
+        stopped = self._record([*ended, *up, self.drafts.fact("system", "stopped")])
+        if self._held:
+            log.error("%d events are lost: the disk refused them to the end (%s)", self.held, self.disk_error)
+        return stopped
 
     def tick(self) -> list[Event]:
         """Once a second: incidents that nothing is seen of, what waits for the disk, what was dropped."""
@@ -176,16 +187,35 @@ class Recorder:
 
     def _tell_dropped(self) -> list[Event]:
         """An event about what a full outbox or a full disk cost, once there is room again."""
-        counts = self._outbox.dropped()
-        if self._held or not (counts or self._unstored):
+        if self._held:
             return []
+        try:
+            self._strike_told()
+            counts = self._outbox.dropped()
+        except OutboxError as error:
+            self._refused(error)
+            return []
+        if not (counts or self._unstored):
+            self.disk_error = None
+            return []
+        told = self._store([self._dropped_fact(counts)], EVENTS)
+        if told:
+            self._told, self._unstored = counts, 0
+            with contextlib.suppress(OutboxError):  # the next tick tries again, and says so
+                self._strike_told()
+        return told
+
+    def _dropped_fact(self, counts: Mapping[str, int]) -> Event:
         detail = {**counts, "unstored": self._unstored}
         reason = f"{sum(detail.values())} events were dropped because the outbox or its disk was full"
-        self._unstored = 0
-        told = self.system("dropped", reason, detail, "critical")
-        if told:
-            self._outbox.told_dropped(counts)
-        return told
+        return self.drafts.fact(
+            "system", "dropped", NO_CAMERA, reason=reason, severity="critical", detail=detail
+        )
+
+    def _strike_told(self) -> None:
+        if self._told:
+            self._outbox.told_dropped(self._told)
+            self._told = {}
 
     def _record(self, drafts: list[Event], streams: tuple[str, ...] = EVENTS) -> list[Event]:
         if not drafts:
@@ -207,13 +237,16 @@ class Recorder:
         try:
             stored = self._outbox.put(drafts, streams)
         except OutboxError as error:
-            if self.disk_error is None:
-                log.error("events wait in memory: %s", error)
-            self.disk_error = str(error)
+            self._refused(error)
             return []
         self.disk_error = None
         self._on_recorded(stored)
         return stored
+
+    def _refused(self, error: OutboxError) -> None:
+        if self.disk_error is None:
+            log.error("events wait in memory: %s", error)
+        self.disk_error = str(error)
 
 
 def policy_of(camera: CameraSettings) -> IncidentPolicy:

@@ -163,3 +163,36 @@ def test_a_disk_that_refuses_says_so_and_stores_nothing(outbox: Outbox) -> None:
     outbox._db.execute("PRAGMA max_page_count = 100000")
     assert outbox.pending == 0
     assert outbox.put(facts(1))[0].seq == 1
+
+
+def refuse(outbox: Outbox, *actions: int) -> None:
+    """SQLite itself refuses these actions from now on; none: it works again."""
+    outbox._db.set_authorizer(
+        (lambda action, *_: sqlite3.SQLITE_DENY if action in actions else sqlite3.SQLITE_OK)
+        if actions
+        else None
+    )
+
+
+def test_whatever_call_the_disk_refuses_it_is_one_kind_of_error(outbox: Outbox) -> None:
+    """Only `put` once guarded what it writes: a failed look at the file's size went past everybody."""
+    outbox.put([opened(), *facts(1)])
+    refuse(outbox, sqlite3.SQLITE_PRAGMA, sqlite3.SQLITE_SELECT)
+    for call in (
+        lambda: outbox.put(facts(1)),
+        lambda: outbox.take("events", 1),
+        lambda: outbox.kept("events", 0, 1),
+        lambda: outbox.oldest_s(0.0),
+        outbox.open_incidents,
+        outbox.dropped,
+    ):
+        with pytest.raises(OutboxError, match="check the disk"):
+            call()
+    refuse(outbox)
+    assert outbox.put(facts(1))[0].seq == 3
+    assert outbox.pending == 3
+
+
+def test_a_transaction_that_could_not_be_undone_does_not_block_the_next(outbox: Outbox) -> None:
+    outbox._db.execute("BEGIN IMMEDIATE")
+    assert outbox.put(facts(1))[0].seq == 1

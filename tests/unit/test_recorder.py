@@ -1,5 +1,6 @@
 """What the engine and the cameras say becomes events with a seq, whatever the disk does."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stream.incidents import IncidentPolicy
 from stream.outbox import Outbox
 from stream.recorder import Recorder
 from tests.unit.test_incidents import defect, inspection
+from tests.unit.test_outbox import refuse
 
 
 @pytest.fixture
@@ -98,9 +100,52 @@ def test_events_wait_in_memory_while_the_disk_refuses(outbox: Outbox) -> None:
     assert recorder.system("two") == []
     assert recorder.disk_error is not None
     recorder.system("three")
+    assert recorder.held == 2
     outbox._db.execute("PRAGMA query_only = 0")
     recorder.tick()
     assert [(e.type, e.seq) for e in told] == [("system.one", 1), ("system.two", 2), ("system.three", 3)]
+    assert recorder.held == 0
+    assert recorder.disk_error is None
+
+
+def test_an_event_that_finds_no_readable_disk_waits_too(outbox: Outbox) -> None:
+    recorder = make(outbox)
+    refuse(outbox, sqlite3.SQLITE_PRAGMA)
+    assert recorder.system("one") == []
+    assert (recorder.held, outbox.pending) == (1, 0)
+    refuse(outbox)
+    recorder.tick()
+    assert (recorder.held, outbox.pending) == (0, 1)
+
+
+def test_a_disk_that_can_not_be_read_ends_no_tick(outbox: Outbox) -> None:
+    recorder = make(outbox)
+    refuse(outbox, sqlite3.SQLITE_SELECT)
+    assert recorder.tick() == []
+    assert recorder.disk_error is not None
+    refuse(outbox)
+    recorder.tick()
+    assert recorder.disk_error is None
+
+
+def test_what_was_dropped_is_told_once_although_the_disk_refuses_to_forget_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "small.db", max_bytes=200_000)
+    recorder = make(outbox)
+    while not outbox.dropped():
+        recorder.system("noise")
+    refuse(outbox, sqlite3.SQLITE_UPDATE)  # first the event can't be numbered
+    assert recorder.tick() == []
+    refuse(outbox)
+    outbox._db.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON dropped BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+    )
+    assert types(recorder.tick()) == ["system.dropped"]
+    assert recorder.tick() == []
+    assert recorder.disk_error is not None
+    outbox._db.execute("DROP TRIGGER refuse")
+    assert recorder.tick() == []
+    assert outbox.dropped() == {}
+    outbox.close()
     assert recorder.disk_error is None
 
 
