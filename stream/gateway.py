@@ -64,10 +64,11 @@ class Gateway:
             Inbox(client, keys.triggers, keys.dead, self.parts.take, self._may_acknowledge),
             Inbox(client, keys.commands, keys.dead, self._control.take, self._may_acknowledge),
         ]
-        names = ("triggers", "commands")
+        triggers, commands = self._inboxes
         return [
-            asyncio.create_task(inbox.run(), name=name)
-            for name, inbox in zip(names, self._inboxes, strict=True)
+            asyncio.create_task(self.parts.run(), name="parts"),
+            asyncio.create_task(triggers.run(), name="triggers"),
+            asyncio.create_task(commands.run(), name="commands"),
         ]
 
     async def close(self) -> None:

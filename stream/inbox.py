@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 GROUP, CONSUMER = "linewatch", "line"
 MAX_DELIVERIES = 5
-# What is settled stays for a look back, about so many entries; nothing that waits is ever cut off.
-KEPT_ENTRIES = 10_000
+# What is settled stays so long, for a look back, by the time in the entries' ids.
+KEPT_MS = 600_000
+KEPT_LETTERS = 10_000
 _BATCH = 64
 # How soon an acknowledgement follows, at the latest: the connection waits for entries so long at a time.
 _BLOCK_MS = 200
@@ -73,6 +74,7 @@ class Inbox:
         self._open: set[str] = set()
         self._settled: set[str] = set()
         self._since_trim = 0
+        self._read_ms = 0
         self._failures = 0
 
     def settle(self, entry_id: str) -> None:
@@ -113,8 +115,7 @@ class Inbox:
             entries = await self._read(client, ">", _BLOCK_MS)
             self._reading()
             await self._take_all(client, entries)
-            if len(entries) < _BATCH:
-                await self._trim(client)
+            await self._trim(client)
 
     async def _begin(self, client: Redis) -> None:
         try:
@@ -145,6 +146,7 @@ class Inbox:
     async def _take_all(self, client: Redis, entries: Iterable[tuple[bytes, Any]]) -> None:
         for entry_id, fields in entries:
             name = entry_id.decode()
+            self._read_ms = max(self._read_ms, _ms(name))
             self._open.add(name)
             if not fields:
                 self.counts.gone += 1
@@ -173,7 +175,7 @@ class Inbox:
             "dead_group": GROUP,
             "dead_entry": name,
         }
-        await client.xadd(self._dead_key, letter, maxlen=KEPT_ENTRIES, approximate=True)
+        await client.xadd(self._dead_key, letter, maxlen=KEPT_LETTERS, approximate=True)
         self.counts.dead += 1
         log.warning("entry %s of %s is a dead letter: %s", name, self._key, reason)
         self._settled.add(name)
@@ -186,9 +188,11 @@ class Inbox:
             self._since_trim += len(done)
 
     async def _trim(self, client: Redis) -> None:
-        """Nobody else may: a gateway that never trims would fill the broker. Only once all is read."""
+        """A gateway that never trims would fill the broker. What waits for us is never cut off."""
         if self._since_trim >= _TRIM_EVERY:
-            await client.xtrim(self._key, maxlen=KEPT_ENTRIES, approximate=True)
+            waiting = [_ms(name) for name in self._open | self._settled]
+            oldest_ms = min([*waiting, self._read_ms - KEPT_MS])
+            await client.xtrim(self._key, minid=max(0, oldest_ms), approximate=True)
             self._since_trim = 0
 
     def _reading(self) -> None:
@@ -203,6 +207,10 @@ class Inbox:
         self.error = text
         self._failures += 1
         self.counts.reconnects += 1
+
+
+def _ms(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
 
 
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -7,9 +7,11 @@ free. Pictures that belong to nobody yet wait in a short ring (stream/triggers.p
 come up to `verdict_within_ms` after its picture.
 
 Everything happens on the event loop; only `holds` and `dropped` are called by other threads, and hand over.
+`run` is one task.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 _FRAMES, _DROPPED = 16, 256
 # The last part's picture stays on the page so long before the live picture comes back.
 _RESULT_SHOWN_S = 2.0
+_LOOK_S = 1.0
 _LONGEST_ID = 128
 _UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
 
@@ -80,7 +83,7 @@ class Parts:
         policy = policy_of(parts, triggers)
         self._stations = {name: self._station(name, camera, policy) for name, camera in cameras.items()}
         self._lost: Handover[tuple[Frame, str]] = Handover(self._loop, self._dropped, _DROPPED)
-        self._timer: asyncio.TimerHandle | None = None
+        self._added = asyncio.Event()
         self._done: set[str] = set()
 
     def _station(self, name: str, camera: CameraSettings, policy: TriggerPolicy) -> _Station:
@@ -139,6 +142,7 @@ class Parts:
                 "camera %s: part %s was triggered again, and is answered once", name, trigger.part.part_id
             )
         self._follow(name, outcome)
+        self._added.set()
         return not outcome.again
 
     def _why_not(self, name: str, station: _Station) -> Why | None:
@@ -187,8 +191,6 @@ class Parts:
         for name, station in self._stations.items():
             station.frames.flush()
             self._follow(name, station.triggers.end("stopped", time.monotonic()))
-        if self._timer is not None:
-            self._timer.cancel()
 
     # -- what follows --------------------------------------------------------------------------------
 
@@ -210,7 +212,6 @@ class Parts:
         for frame in outcome.inspect:
             self._offer(frame)  # one that is refused comes back by `dropped`
         events = [event for answer in outcome.answers for event in self._answer(name, answer)]
-        self._set_timer()
         return events
 
     def _answer(self, name: str, answer: Answer) -> list[Event]:
@@ -222,17 +223,21 @@ class Parts:
         self._on_settled(trigger.entry)
         return events
 
-    def _set_timer(self) -> None:
-        due = [at for s in self._stations.values() if (at := s.triggers.due_at()) is not None]
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due:
-            self._timer = self._loop.call_later(max(0.0, min(due) - time.monotonic()), self._tick)
+    async def run(self) -> None:
+        """Answers what is due, until cancelled. Raises the bug that ended the taking of frames."""
+        while True:
+            self._added.clear()
+            for name, station in self._stations.items():
+                self._follow(name, station.triggers.tick(time.monotonic()))
+                if (bug := station.frames.died or self._lost.died) is not None:
+                    raise bug
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s()):
+                    await self._added.wait()
 
-    def _tick(self) -> None:
-        for name, station in self._stations.items():
-            self._follow(name, station.triggers.tick(time.monotonic()))
+    def _pause_s(self) -> float:
+        due = [at for s in self._stations.values() if (at := s.triggers.due_at()) is not None]
+        return max(0.0, min([_LOOK_S, *(at - time.monotonic() for at in due)]))
 
 
 def policy_of(parts: PartsSettings, triggers: TriggersSettings) -> TriggerPolicy:

@@ -1,0 +1,201 @@
+"""What others write for us is read once it can be, answered once, and acknowledged after that."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from redis.asyncio import Redis
+
+from config.services import PartsSettings, TriggersSettings
+from config.settings import CameraSettings
+from engine.core import Frame
+from stream.broker import Endpoint
+from stream.endings import end
+from stream.inbox import GROUP, Inbox
+from stream.outbox import Outbox
+from stream.parts import Parts
+from stream.recorder import Recorder
+from tests.brokers import KEYS, until, valkey
+from tests.unit.test_triggers import inspection
+
+TOP = {
+    "top": CameraSettings.model_validate({"source": {"type": "pattern"}, "frames": "every", "model": "top@1"})
+}
+
+
+@contextlib.asynccontextmanager
+async def reading(inbox: Inbox) -> AsyncIterator[None]:
+    task = asyncio.create_task(inbox.run(), name="inbox")
+    try:
+        yield
+    finally:
+        await end([task])
+
+
+class Desk:
+    """Parts of one camera with a device that answers at once, over an outbox; and their inbox."""
+
+    def __init__(self, outbox: Outbox, endpoint: Endpoint, *, acknowledges: bool = True) -> None:
+        self.outbox = outbox
+        self.recorder = Recorder(outbox, site="test", line="line-1")
+        self.parts = Parts(
+            TOP,
+            PartsSettings(),
+            TriggersSettings(),
+            recorder=self.recorder,
+            offer=self._offer,
+            has_model=lambda camera: True,
+            show=lambda frame: None,
+            on_settled=lambda entry: self.inbox.settle(entry),
+        )
+        self.parts.recall(outbox.newest("verdicts", 100))
+        self.inbox = Inbox(
+            endpoint.client,
+            KEYS.triggers,
+            KEYS.dead,
+            self.parts.take,
+            lambda: acknowledges,
+        )
+
+    def _offer(self, frame: Frame) -> bool:
+        asyncio.get_running_loop().call_soon(self.parts.inspected, inspection(frame))
+        return True
+
+    def picture(self, seq: int) -> None:
+        now = time.time()
+        self.parts.holds(Frame("top", seq, now, time.monotonic(), np.zeros((4, 4, 3), np.uint8)))
+
+    def verdicts(self) -> list[tuple[str, str]]:
+        return [(e.part_id, e.verdict) for e in reversed(self.outbox.newest("verdicts", 100))]
+
+
+async def trigger(client: Redis, part_id: str) -> None:
+    fields: dict[Any, Any] = {"camera": "top", "part_id": part_id, "at": str(time.time())}
+    await client.xadd(KEYS.triggers, fields)
+
+
+async def nothing_waits(client: Redis) -> None:
+    async with asyncio.timeout(5):
+        while (await client.xpending(KEYS.triggers, GROUP))["pending"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_trigger_that_was_answered_before_a_crash_is_not_answered_again(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        outbox = Outbox(tmp_path / "outbox.db")
+        crashed = Desk(outbox, broker.endpoint, acknowledges=False)
+        await trigger(client, "a")
+        await trigger(client, "b")
+        async with reading(crashed.inbox):
+            await until(lambda: crashed.parts.waiting("top") == 2)
+            crashed.picture(1)
+            await until(lambda: len(crashed.verdicts()) == 2)
+        assert (await client.xpending(KEYS.triggers, GROUP))["pending"] == 2
+        again = Desk(outbox, broker.endpoint)
+        async with reading(again.inbox):
+            await trigger(client, "c")
+            await until(lambda: again.parts.waiting("top") == 1)
+            again.picture(1)
+            await until(lambda: len(again.verdicts()) == 3)
+            await nothing_waits(client)
+        assert again.verdicts() == [("a", "ok"), ("b", "ok"), ("c", "ok")]
+        outbox.close()
+
+
+async def test_a_trigger_that_was_read_but_not_answered_is_answered_by_the_next_run(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        outbox = Outbox(tmp_path / "outbox.db")
+        crashed = Desk(outbox, broker.endpoint)
+        await trigger(client, "a")
+        async with reading(crashed.inbox):
+            await until(lambda: crashed.parts.waiting("top") == 1)
+        again = Desk(outbox, broker.endpoint)
+        async with reading(again.inbox):
+            await until(lambda: again.parts.waiting("top") == 1)
+            again.parts.end()
+            await nothing_waits(client)
+        assert again.verdicts() == [("a", "unknown")]
+        outbox.close()
+
+
+async def test_a_broker_that_is_killed_costs_no_trigger_its_verdict(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker:
+        outbox = Outbox(tmp_path / "outbox.db")
+        desk = Desk(outbox, broker.endpoint)
+        async with reading(desk.inbox):
+            async with broker.endpoint.client() as client:
+                await trigger(client, "a")
+                await until(lambda: desk.parts.waiting("top") == 1)
+                await broker.stop()
+                await until(lambda: desk.inbox.error is not None)
+                desk.picture(1)
+                await until(lambda: desk.verdicts() == [("a", "ok")])
+            await broker.start()
+            async with broker.endpoint.client() as client:
+                await trigger(client, "b")
+                await until(lambda: desk.parts.waiting("top") == 1)
+                desk.picture(2)
+                await until(lambda: desk.verdicts() == [("a", "ok"), ("b", "ok")])
+                await nothing_waits(client)
+        assert desk.inbox.error is None and desk.inbox.counts.reconnects > 0
+        outbox.close()
+
+
+async def test_an_entry_that_kills_its_reader_again_and_again_is_buried(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        await client.xadd(KEYS.commands, {"command": "poison"})
+        died = 0
+
+        async def take(entry: str, fields: dict[str, str]) -> bool:
+            if fields["command"] == "poison":
+                raise ZeroDivisionError
+            return True
+
+        for _ in range(8):
+            inbox = Inbox(broker.endpoint.client, KEYS.commands, KEYS.dead, take)
+            async with asyncio.timeout(5):
+                task = asyncio.create_task(inbox.run())
+                await until(lambda: task.done() or inbox.counts.dead == 1)  # noqa: B023
+            if not task.done():
+                break
+            assert isinstance(task.exception(), ZeroDivisionError)
+            died += 1
+        assert died == 5
+        await client.xadd(KEYS.commands, {"command": "fine"})
+        await until(lambda: inbox.counts.taken == 1)
+        task.cancel()
+        await asyncio.wait([task])
+        ((_, letter),) = await client.xrange(KEYS.dead)
+        assert letter[b"dead_reason"] == b"delivered too often without being settled"
+        assert letter[b"command"] == b"poison" and letter[b"dead_stream"] == KEYS.commands.encode()
+
+
+async def test_what_was_settled_long_ago_is_trimmed_and_nothing_that_waits(tmp_path: Path) -> None:
+    async def take(entry: str, fields: dict[str, str]) -> bool:
+        return entry != "1500000-0"
+
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        for start in range(1000, 3_001_000, 1_000_000):  # 3000 entries, one a second
+            async with client.pipeline(transaction=False) as pipe:
+                for ms in range(start, start + 1_000_000, 1000):
+                    pipe.xadd(KEYS.triggers, {"n": ms}, id=f"{ms}-0")
+                await pipe.execute()
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        async with reading(inbox):
+            await until(lambda: inbox.counts.taken == 3000)
+            await trimmed_to(client, 1500)
+            await client.xadd(KEYS.triggers, {"n": "last"}, id="9000000-0")
+            inbox.settle("1500000-0")
+            await until(lambda: inbox.counts.taken == 3001)
+        assert (await client.xrange(KEYS.triggers, count=1))[0][0] <= b"1500000-0"
+
+
+async def trimmed_to(client: Redis, about: int) -> None:
+    """A server trims whole blocks of at most a hundred entries."""
+    async with asyncio.timeout(5):
+        while not about <= await client.xlen(KEYS.triggers) < about + 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

@@ -1,0 +1,96 @@
+"""A command is carried out or refused, and either is said."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.core import ModelInfo
+from stream.control import Control, Controls
+from stream.events import Event
+from stream.inbox import Malformed
+from stream.outbox import Outbox
+from stream.recorder import Recorder
+from stream.web.errors import Refused
+
+MODEL = ModelInfo("top", 7, "0" * 64, threshold=2.0, median=1.0)
+
+
+class Desk:
+    """A control, what it did, and what it answered."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.did: list[tuple[object, ...]] = []
+        self.events: list[Event] = []
+        recorder = Recorder(outbox, site="s", line="l", on_recorded=self.events.extend)
+        controls = Controls(
+            self._set_threshold, self._choose, lambda *words: self.did.append(("enable", *words))
+        )
+        self.control = Control(frozenset({"top"}), controls, recorder)
+
+    async def _set_threshold(self, camera: str, level: float | None) -> ModelInfo:
+        self.did.append(("threshold", camera, level))
+        return MODEL
+
+    async def _choose(self, camera: str, ref: str) -> ModelInfo:
+        if ref != "top@7":
+            raise Refused("There is no such model: train it first.")
+        self.did.append(("model", camera, ref))
+        return MODEL
+
+    def ask(self, **fields: str) -> tuple[str, str | None]:
+        assert asyncio.run(self.control.take("5-0", fields))
+        return str(self.events[-1].detail["answer"]), self.events[-1].reason
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    outbox = Outbox(tmp_path / "outbox.db")
+    yield Desk(outbox)
+    assert outbox.pending == 0 or set(outbox.streams()) == {"answers", "events"}
+    outbox.close()
+
+
+def test_what_can_be_done_is_done(desk: Desk) -> None:
+    assert desk.ask(command="threshold", camera="top", value="2.5") == ("done", "the alarm level is 2")
+    assert desk.ask(command="threshold", camera="top", value="default")[0] == "done"
+    assert desk.ask(command="model", camera="top", value="top@7") == ("done", "inspected with top@7")
+    assert desk.ask(command="disable", camera="top") == ("done", "not inspected")
+    assert desk.ask(command="enable", camera="top") == ("done", "inspected")
+    assert desk.did == [
+        ("threshold", "top", 2.5),
+        ("threshold", "top", None),
+        ("model", "top", "top@7"),
+        ("enable", "top", False),
+        ("enable", "top", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"command": "explode", "camera": "top"}, "there is no command explode"),
+        ({"command": "enable", "camera": "left"}, "there is no camera left"),
+        ({"command": "model", "camera": "top", "value": "../x"}, "no such model"),
+        ({"command": "threshold", "camera": "top", "value": "inf"}, "not an alarm level"),
+        ({"command": "threshold", "camera": "top"}, "not an alarm level"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_reason(desk: Desk, fields: dict[str, str], why: str) -> None:
+    answer, reason = desk.ask(**fields)
+    assert answer == "refused" and reason is not None and why in reason
+    assert desk.did == []
+
+
+def test_the_answer_carries_the_senders_id_or_the_entrys(desk: Desk) -> None:
+    desk.ask(command="enable", camera="top", id="c1"), desk.ask(command="enable", camera="top")
+    assert [event.detail["id"] for event in desk.events] == ["c1", "5-0"]
+    assert desk.events[0].type == "system.command"
+
+
+@pytest.mark.parametrize("fields", [{}, {"command": "enable"}, {"command": "a\tb", "camera": "top"}])
+def test_what_is_no_command_is_malformed(desk: Desk, fields: dict[str, str]) -> None:
+    with pytest.raises(Malformed):
+        asyncio.run(desk.control.take("5-0", fields))
+    assert desk.events == []

@@ -1,0 +1,217 @@
+"""Triggers as they come, the pictures that they let through, and verdicts in the record."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config.services import PartsSettings, TriggersSettings
+from config.settings import CameraSettings
+from engine.core import Frame
+from stream.condition import CameraState
+from stream.endings import end
+from stream.events import Event
+from stream.inbox import Malformed
+from stream.outbox import Outbox
+from stream.parts import Parts, parse_trigger, policy_of
+from stream.recorder import Recorder
+from tests.unit.test_triggers import DEFECT, inspection
+
+NOW = 1_764_000_000.0
+ENTRY = "1764000000123-0"
+
+
+def camera(**more: object) -> CameraSettings:
+    return CameraSettings.model_validate({"source": {"type": "pattern"}, "frames": "every"} | more)
+
+
+CAMERAS = {"top": camera(), "side": camera(frames="latest"), "off": camera(enabled=False)}
+
+
+class Line:
+    """Parts of three cameras: what was offered to the engine, shown, settled and recorded."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.offered: list[Frame] = []
+        self.shown: list[Frame] = []
+        self.settled: list[str] = []
+        self.models = {"top", "side", "off"}
+        self.recorded: list[Event] = []
+        recorder = Recorder(outbox, site="s", line="l", on_recorded=self.recorded.extend)
+        self.parts = Parts(
+            CAMERAS,
+            PartsSettings(verdict_within_ms=200),
+            TriggersSettings(),
+            recorder=recorder,
+            offer=self._offer,
+            has_model=lambda name: name in self.models,
+            show=self.shown.append,
+            on_settled=self.settled.append,
+        )
+        self.seq = 0
+
+    def _offer(self, frame: Frame) -> bool:
+        self.offered.append(frame)
+        return True
+
+    async def trigger(self, entry: str, camera: str = "top", part_id: str = "p1") -> bool:
+        return await self.parts.take(entry, {"camera": camera, "part_id": part_id, "at": str(time.time())})
+
+    async def picture(self, name: str = "top") -> bool:
+        self.seq += 1
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        held = self.parts.holds(Frame(name, self.seq, time.time(), time.monotonic(), pixels))
+        await asyncio.sleep(0)
+        return held
+
+    def said(self) -> list[tuple[str, str, str | None]]:
+        return [(e.part_id, e.verdict, e.reason) for e in self.recorded if e.kind == "part"]
+
+
+@pytest.fixture
+def line_outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox(tmp_path / "outbox.db")
+    yield outbox
+    outbox.close()
+
+
+@contextlib.asynccontextmanager
+async def ticking(line: Line) -> AsyncIterator[None]:
+    task = asyncio.create_task(line.parts.run())
+    yield
+    await end([task])
+
+
+async def test_every_picture_is_inspected_until_the_first_trigger_and_then_only_those(
+    line_outbox: Outbox,
+) -> None:
+    line = Line(line_outbox)
+    assert not await line.picture()
+    await line.trigger("1-0")
+    assert await line.picture() and await line.picture()
+    assert [(f.seq, f.part_id) for f in line.offered] == [(2, "p1")]
+    assert line.settled == []
+    line.parts.inspected(inspection(line.offered[0], DEFECT))
+    assert line.said() == [("p1", "ng", None)] and line.settled == ["1-0"]
+    assert line.recorded[0].detail == {"trigger": "1-0"}
+    assert line.parts.verdicts("top") == {"ng": 1}
+
+
+async def test_the_result_stays_on_the_page_for_a_while(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    await line.picture(), await line.trigger("1-0"), await line.picture()
+    assert [f.seq for f in line.shown] == [2]
+    line.parts.inspected(inspection(line.offered[0]))
+    await line.picture()
+    assert [f.seq for f in line.shown] == [2]
+
+
+async def test_a_camera_that_takes_no_triggers_says_so(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    await line.trigger("1-0", "side"), await line.trigger("2-0", "off")
+    line.models.clear()
+    await line.trigger("3-0", "top", "p3")
+    assert [why for _, _, why in line.said()] == ["not triggered", "camera disabled", "no model"]
+    assert not await line.picture("side")
+
+
+async def test_what_nobody_answers_is_answered_in_time(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    async with ticking(line), asyncio.timeout(2):
+        line.parts.camera_changed(CameraState("top", "live", "", 0.0))
+        began = time.monotonic()
+        await line.trigger("1-0")
+        while not line.said():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert time.monotonic() - began < 0.2
+    assert line.said() == [("p1", "unknown", "no frame")]
+
+
+async def test_a_frame_that_the_engine_refuses_is_an_answer(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    await line.trigger("1-0"), await line.picture()
+    line.parts.dropped(line.offered[0], "refused")
+    await asyncio.sleep(0)
+    assert line.said() == [("p1", "unknown", "overloaded")]
+
+
+async def test_a_disabled_camera_is_shown_and_not_inspected(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    await line.trigger("1-0")
+    line.parts.enable("top", False)
+    assert await line.picture() and len(line.shown) == 1
+    await line.trigger("2-0", part_id="p2")
+    line.parts.enable("top", True)
+    await line.trigger("3-0", part_id="p3"), await line.picture()
+    assert [f.part_id for f in line.offered] == ["p3"]
+    assert [why for _, _, why in line.said()] == ["camera disabled", "camera disabled"]
+
+
+async def test_what_an_earlier_run_answered_is_settled_without_a_word(line_outbox: Outbox) -> None:
+    before = Line(line_outbox)
+    await before.trigger("1-0"), await before.picture()
+    before.parts.inspected(inspection(before.offered[0]))
+    line = Line(line_outbox)
+    line.parts.recall(line_outbox.newest("verdicts", 10))
+    assert await line.trigger("1-0")
+    assert await line.trigger("2-0")  # the same part again
+    await line.trigger("3-0", part_id="p3")
+    line.parts.end()
+    assert line.said() == [("p3", "unknown", "stopped")]
+
+
+async def test_a_camera_nobody_knows_is_malformed(line_outbox: Outbox) -> None:
+    with pytest.raises(Malformed, match="there is no camera 'left' on this line"):
+        await Line(line_outbox).trigger("1-0", "left")
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ("2025-11-24T16:00:00Z", NOW),
+        ("2025-11-24T17:00:00.250000+01:00", NOW + 0.25),
+        ("1764000000.5", NOW + 0.5),
+        ("", NOW + 0.123),
+    ],
+)
+def test_the_moment_of_a_trigger_is_read(at: str, expected: float) -> None:
+    name, trigger = parse_trigger(ENTRY, {"camera": "top", "part_id": "p", "at": at}, NOW)
+    assert name == "top" and trigger.at == pytest.approx(expected, abs=1e-6)
+    assert (trigger.part.job_id, trigger.part.recipe, trigger.entry) == ("NA", "NA", ENTRY)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"part_id": "p"}, "the field camera is missing"),
+        ({"camera": "top", "part_id": ""}, "the field part_id is missing"),
+        ({"camera": "top", "part_id": "p" * 129}, "part_id must be printable"),
+        ({"camera": "top", "part_id": "p", "job_id": "a\nb"}, "job_id must be printable"),
+        ({"camera": "top", "part_id": "p", "at": "2025-11-24T16:00:00"}, "with its zone"),
+        ({"camera": "top", "part_id": "p", "at": "1764000000000"}, "at must be UTC seconds"),
+        ({"camera": "top", "part_id": "p", "at": "nan"}, "at must be UTC seconds"),
+    ],
+)
+def test_a_malformed_trigger_says_what_is_wrong(fields: dict[str, str], reason: str) -> None:
+    with pytest.raises(Malformed, match=reason):
+        parse_trigger(ENTRY, fields, NOW)
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["camera", "part_id", "job_id", "at", "x"]), st.text(max_size=40)))
+def test_no_text_breaks_the_reader(fields: dict[str, str]) -> None:
+    with contextlib.suppress(Malformed):
+        parse_trigger(ENTRY, fields, NOW)
+
+
+def test_the_answer_is_due_before_the_limit() -> None:
+    assert policy_of(PartsSettings(), TriggersSettings()).answer_within_s == 0.95
+    assert policy_of(
+        PartsSettings(verdict_within_ms=100), TriggersSettings()
+    ).answer_within_s == pytest.approx(0.09)
