@@ -9,8 +9,8 @@ lone one takes all threads.
 import copy
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import nn
 from .artifact import Artifact
 from .backend import Prepared
 from .images import Pixels
+from .lanes import Lanes
 from .model.dmdd import CameraNetwork, build_network
 from .model.precision import cpu_has_bf16
 from .model.teacher import build_teacher
@@ -89,7 +90,7 @@ class OpenVinoBackend:
         self.device = torch.device("cpu")
         self._threads = threads
         self._threads_each = max(1, threads // _SIDE_BY_SIDE)
-        self._lanes = ThreadPoolExecutor(threads // self._threads_each, "ThreadPoolExecutor-linewatch")
+        self._lanes = Lanes(threads // self._threads_each)
         wants_bf16 = precision != "float32" and cpu_has_bf16()
         self._precisions = ("bf16", "float32") if wants_bf16 else ("float32",)
         self._torch = TorchBackend(
@@ -148,8 +149,7 @@ class OpenVinoBackend:
         if len(networks) == 1:
             look(*networks[0])
         else:
-            # list() waits for all and raises what one of them raised.
-            list(self._lanes.map(look, *zip(*networks, strict=True)))
+            self._lanes.run([partial(look, *each) for each in networks])
         return torch.from_numpy(maps)
 
     def _judge(self, artifact: Artifact, network: nn.Module) -> dict[str, str]:
