@@ -2,25 +2,30 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from .batcher import Batcher, Dropped, Mode
+from .complaints import Complaints
 from .core import Batch, Frame, Inspection
-from .errors import DeviceError, EngineError
-from .library import Entry, Library
+from .errors import ArtifactError, DeviceError, EngineError
+from .library import Entry, Library, Refused
 from .meter import Meter
 
 # How much a new measurement of the device's speed counts against the older ones.
 _COST_MEMORY = 0.8
 # Single frames that fail one after the other before the device counts as lost.
 _LOST_AFTER = 3
+# Single frames of one camera that fail one after the other before its model counts as broken.
+_BROKEN_AFTER = 10
 
 
 class RunsBatches(Protocol):
     """What the engine needs of a runner."""
 
     library: Library
+    refused: Sequence[Refused]
 
     def run(self, batch: Batch, entries: Mapping[str, Entry] | None = None) -> list[Inspection]:
         """One inspection for each frame, in the batch's order. Raises EngineError."""
@@ -31,8 +36,9 @@ class Engine:
 
     `on_inspections(list)` and `on_error(EngineError)` are called on the device thread; `on_dropped(frame,
     reason)` on the thread in which the frame was dropped. They must return at once and not raise: hand over
-    to your own loop. A bug, ours or a callback's, ends the device thread: `failed` then holds it, `on_error`
-    says so, and `offer` refuses; the process should stop.
+    to your own loop. The same error is said once a minute. A camera whose model keeps failing is removed from
+    the library, and said so, until a model is put for it again. A bug, ours or a callback's, ends the device
+    thread: `failed` then holds it, `on_error` says so, and `offer` refuses; the process should stop.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class Engine:
         self._frame_cost_s = 0.0
         self._fallback = fallback
         self._device_errors_in_a_row = 0
+        self._failures_in_a_row: Counter[str] = Counter()
+        self._complaints = Complaints()
         # A daemon, so that a device that hangs for ever can't keep the process alive after `stop` gave up on
         # it.
         self._thread = threading.Thread(target=self._main, name="linewatch-device", daemon=True)
@@ -175,7 +183,7 @@ class Engine:
         try:
             inspections = self._runner.run(Batch(frames), entries)
         except EngineError as error:
-            self._recover(Batch(frames), error)
+            self._recover(Batch(frames), entries, error)
             return
         finally:
             self._busy_since = None
@@ -189,17 +197,20 @@ class Engine:
         self.meter.batch(len(inspections))
         self.meter.stages({k: v for k, v in inspections[0].timings_s.items() if k != "queue"})
         for inspection in inspections:
+            self._failures_in_a_row.pop(inspection.frame.camera, None)
             self.meter.frame(inspection.frame.camera, "inspected")
             self.meter.stages({"queue": inspection.timings_s["queue"]})
         self._on_inspections(inspections)
 
-    def _recover(self, batch: Batch, error: EngineError) -> None:
+    def _recover(self, batch: Batch, entries: Mapping[str, Entry], error: EngineError) -> None:
         """Say it; try again in halves; a single frame that fails is dropped."""
         self.meter.error(type(error).__name__)
-        self._on_error(error)
+        if (said := self._complaints.worded(error, time.monotonic())) is not None:
+            self._on_error(said)
         count = len(batch.frames)
         if count == 1:
             self._drop_one(batch.frames[0], "failed")
+            self._count_failure(entries[batch.frames[0].camera], error)
             self._count_device_error(error)
             return
         if isinstance(error, DeviceError):
@@ -207,6 +218,23 @@ class Engine:
                 self._batcher.max_batch = min(self._batcher.max_batch, max(1, count // 2))
         for half in (batch.frames[: count // 2], batch.frames[count // 2 :]):
             self._inspect(Batch(half))
+
+    def _count_failure(self, entry: Entry, error: EngineError) -> None:
+        """A camera that keeps failing goes out of the batches: each time it fails all of them go twice."""
+        self._failures_in_a_row[entry.camera] += 1
+        if self._failures_in_a_row[entry.camera] < _BROKEN_AFTER:
+            return
+        del self._failures_in_a_row[entry.camera]
+        # Else another model was put meanwhile: it gets its own chance.
+        if self._library.discard(entry):
+            self.meter.error("taken_out")
+            self._on_error(
+                ArtifactError(
+                    f"Camera {entry.camera} is not inspected any more: its model {entry.info.name}@"
+                    f"{entry.info.version} failed {_BROKEN_AFTER} times in a row; choose another version. "
+                    f"Last error: {error}"
+                )
+            )
 
     def _count_device_error(self, error: EngineError) -> None:
         """Single frames that keep failing mean that the device is lost: go on elsewhere, or end loudly."""
@@ -218,10 +246,13 @@ class Engine:
         fallback, self._fallback = self._fallback, None
         self._runner = fallback()
         self._device_errors_in_a_row, self._frame_cost_s = 0, 0.0
+        self._failures_in_a_row.clear()
         self.meter.error("failover")
         self._on_error(
             DeviceError(f"The device is lost; inspection goes on elsewhere, slower. Last error: {error}")
         )
+        for camera, why in self._runner.refused:
+            self._on_error(type(why)(f"Camera {camera} is not inspected any more: {why}"))
 
     def _drop(self, dropped: list[Dropped]) -> None:
         for one in dropped:

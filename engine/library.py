@@ -14,7 +14,7 @@ import torch
 from .artifact import Artifact
 from .backend import Prepared
 from .core import ModelInfo
-from .errors import ArtifactError
+from .errors import ArtifactError, EngineError
 from .zones import Point, zone
 
 
@@ -58,12 +58,13 @@ class Entry:
 # What stands in an entry until a runner serves the library.
 _UNPREPARED = Prepared("", None)
 Prepare = Callable[[Artifact], Prepared]
+Refused = tuple[str, EngineError]
 
 
 class Library:
     """Camera → entry. Every method may be called from any thread; `put` does the slow work in the caller's.
 
-    Changes wait for each other, readers wait for nobody.
+    Nobody waits for the slow work but its caller: the lock is held only to swap the table.
     """
 
     def __init__(self) -> None:
@@ -71,24 +72,45 @@ class Library:
         self._entries: Mapping[str, Entry] = MappingProxyType({})
         self._prepare: Prepare | None = None
 
-    def serve(self, prepare: Prepare) -> None:
-        """Called by the runner: how a model gets onto its device; prepares what is there already.
+    def serve(self, prepare: Prepare) -> list[Refused]:
+        """Called by a runner: how a model gets onto its device; prepares what is there already.
 
-        Raises what `prepare` raises; then nothing has changed.
+        A camera whose model can't run there is removed and returned with the reason; the others are served.
         """
         with self._changing:
-            ready = {k: replace(entry, network=prepare(entry.artifact)) for k, entry in self._entries.items()}
-            self._prepare = prepare
-            self._entries = MappingProxyType(ready)
+            self._prepare, before = prepare, self._entries
+        ready, refused = dict[str, Prepared](), list[Refused]()
+        for camera, entry in before.items():
+            try:
+                ready[camera] = prepare(entry.artifact)
+            except EngineError as error:
+                refused.append((camera, error))
+        with self._changing:
+            after = dict(self._entries)
+            for camera, entry in self._entries.items():
+                # What was put meanwhile was prepared by `prepare` already; what was tuned was not.
+                if (old := before.get(camera)) is None or old.artifact is not entry.artifact:
+                    continue
+                if camera in ready:
+                    after[camera] = replace(entry, network=ready[camera])
+                else:
+                    del after[camera]
+            self._entries = MappingProxyType(after)
+        return refused
 
     def put(self, camera: str, artifact: Artifact, tuning: CameraTuning | None = None) -> ModelInfo:
-        """Inspect `camera` with `artifact` from the next batch on.
+        """Inspect `camera` with `artifact` from the next batch on; of two at once the last one ready stays.
 
-        Raises ArtifactError or TeacherError if the model can't run here; the old one goes on.
+        Raises ArtifactError, TeacherError or DeviceError if the model can't run here; the old one goes on.
         """
-        with self._changing:
-            network = self._prepare(artifact) if self._prepare else _UNPREPARED
-            return self._place(_entry(camera, artifact, tuning or CameraTuning(), network))
+        while True:
+            prepare = self._prepare
+            network = prepare(artifact) if prepare else _UNPREPARED
+            entry = _entry(camera, artifact, tuning or CameraTuning(), network)
+            with self._changing:
+                # Else another device took over meanwhile.
+                if self._prepare is prepare:
+                    return self._place(entry)
 
     def tune(self, camera: str, tuning: CameraTuning) -> ModelInfo:
         """Another threshold, zone or minimum area for the model that runs. Raises KeyError, ArtifactError."""
@@ -100,6 +122,14 @@ class Library:
         """Inspect `camera` no more; unknown cameras are fine."""
         with self._changing:
             self._entries = MappingProxyType({k: v for k, v in self._entries.items() if k != camera})
+
+    def discard(self, entry: Entry) -> bool:
+        """Remove this very entry; False if another has taken its place."""
+        with self._changing:
+            if self._entries.get(entry.camera) is not entry:
+                return False
+            self._entries = MappingProxyType({k: v for k, v in self._entries.items() if v is not entry})
+            return True
 
     def get(self, camera: str) -> Entry | None:
         return self._entries.get(camera)

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from . import maps as mapping
 from . import regions
-from .backend import Backend
+from .artifact import Artifact
+from .backend import Backend, Prepared
 from .choose import open_backend
 from .core import Batch, Defect, Frame, Inspection
 from .errors import ArtifactError, DeviceError
 from .images import to_square
-from .library import Entry, Library
+from .library import Entry, Library, Refused
 from .xp import library_for
 
 Entries = Mapping[str, Entry]
@@ -53,8 +55,8 @@ class Runner:
 
     `device`, `precision`, `threads`, `cache_dir`, `teacher_weights` and a back end by name are what
     `open_backend` takes.
-    Raises DeviceError for a wish that can't be met, and what the library's models raise if one of them
-    can't run.
+    `refused` are the cameras that were in the library and whose model can't run on this device: they were
+    removed from it. Raises DeviceError for a wish that can't be met.
     """
 
     def __init__(
@@ -85,17 +87,32 @@ class Runner:
             self.device = self.backend.device
             self._arrays = library_for(self.device)
             self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-            library.serve(self.backend.prepare)
+        # Not a bound method: the library would hold the runner, and a replaced one would stay in memory.
+        self.refused = library.serve(partial(_prepare, self.backend))
 
-    def warm_up(self, max_batch: int = 1) -> None:
+    def warm_up(self, max_batch: int = 1) -> list[Refused]:
         """Run blank frames through every model, alone and together, so that the first real frame isn't the
-        slow one."""
-        entries = list(self.library.snapshot().values())
-        frames = [_blank(entry) for entry in entries]
-        for frame in frames:
-            self.run(Batch((frame,)))
-        for start in range(0, len(frames), max_batch):
-            self.run(Batch(tuple(frames[start : start + max_batch])))
+        slow one.
+
+        A camera whose model gives no numbers is removed from the library and returned with the reason.
+        Raises DeviceError if the device can't run even one frame.
+        """
+        refused, frames = list[Refused](), list[Frame]()
+        entries = self.library.snapshot()
+        for entry in entries.values():
+            frame = _blank(entry)
+            try:
+                self.run(Batch((frame,)), entries)
+            except ArtifactError as error:
+                self.library.discard(entry)
+                refused.append((entry.camera, error))
+            else:
+                frames.append(frame)
+        # A device that bears one frame but not so many: the engine will halve its batches.
+        with suppress(DeviceError):
+            for start in range(0, len(frames), max_batch):
+                self.run(Batch(tuple(frames[start : start + max_batch])), entries)
+        return refused
 
     def run(self, batch: Batch, entries: Entries | None = None) -> list[Inspection]:
         """One inspection for each frame, in the batch's order.
@@ -228,6 +245,11 @@ def _inspections(
     return out
 
 
+def _prepare(backend: Backend, artifact: Artifact) -> Prepared:
+    with _device_errors(f"the model {artifact.name}@{artifact.version}"):
+        return backend.prepare(artifact)
+
+
 def _blank(entry: Entry) -> Frame:
     side = entry.artifact.input_px
     return Frame(entry.camera, 1, 0.0, time.monotonic(), np.full((side, side, 3), 128, dtype=np.uint8))
@@ -262,19 +284,17 @@ class _Stopwatch:
 
 
 @contextmanager
-def _device_errors() -> Iterator[None]:
+def _device_errors(what: str = "this batch") -> Iterator[None]:
     """Say in our words that memory ran out or the device is gone; anything else passes as the bug it is."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceError(f"The device has no memory left for this batch ({_first_line(error)}).") from error
+        raise DeviceError(f"The device has no memory left for {what} ({_first_line(error)}).") from error
     except torch.AcceleratorError as error:
         raise DeviceError(f"The device failed ({_first_line(error)}).") from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
-            raise DeviceError(
-                f"The machine has no memory left for this batch ({_first_line(error)})."
-            ) from error
+            raise DeviceError(f"The machine has no memory left for {what} ({_first_line(error)}).") from error
         raise
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from engine.core import Batch, Frame, Inspection, ModelInfo
 from engine.engine import Engine
-from engine.errors import DeviceError, EngineError
-from engine.library import Library
+from engine.errors import ArtifactError, DeviceError, EngineError
+from engine.library import Library, Refused
 from tests.models import tiny_artifact
 
 PIXELS = np.zeros((2, 2, 3), dtype=np.uint8)
@@ -33,6 +33,7 @@ class FakeRunner:
 
     def __init__(self, cameras: tuple[str, ...] = ("top", "side")) -> None:
         self.library = Library()
+        self.refused: list[Refused] = []
         for camera in cameras:
             self.library.put(camera, tiny_artifact())
         self.sizes: list[int] = []
@@ -223,8 +224,9 @@ def fails(batch: Batch) -> list[Inspection]:
 def feed(line: Line, count: int) -> None:
     """Frames one after the other, each only when the one before has failed."""
     for seq in range(1, count + 1):
+        before = len(line.dropped)
         line.engine.offer(frame(seq=seq))
-        line.wait_for(lambda seq=seq: (seq, "failed") in line.dropped)
+        line.wait_for(lambda before=before: len(line.dropped) > before)
 
 
 def test_a_lost_device_is_replaced_by_the_fallback_and_the_line_goes_on() -> None:
@@ -239,12 +241,56 @@ def test_a_lost_device_is_replaced_by_the_fallback_and_the_line_goes_on() -> Non
     assert line.engine.stop()
 
 
+def test_a_camera_whose_model_the_fallback_cannot_run_is_said() -> None:
+    lost, spare = FakeRunner(), FakeRunner()
+    lost.answer, spare.refused = fails, [("side", ArtifactError("Its weights don't fit."))]
+    line = Line(lost, fallback=lambda: spare)
+    line.engine.start()
+    feed(line, 3)
+    line.wait_for(lambda: str(line.errors[-1]).startswith("Camera side is not inspected any more: Its"))
+    assert line.engine.stop()
+
+
+def no_numbers_from_top(batch: Batch) -> list[Inspection]:
+    if any(f.camera == "top" for f in batch.frames):
+        raise ArtifactError("The model of camera top answered with values that are not numbers.")
+    return [inspection(f) for f in batch.frames]
+
+
+def test_the_same_error_is_said_once_and_a_camera_that_keeps_failing_is_taken_out(
+    line: Line, runner: FakeRunner
+) -> None:
+    runner.answer = no_numbers_from_top
+    feed(line, 10)
+    line.wait_for(lambda: len(line.errors) == 2)
+    assert "Camera top is not inspected any more" in str(line.errors[1])
+    assert not line.engine.offer(frame(seq=11)) and line.dropped[-1] == (11, "no_model")
+    line.engine.offer(frame("side", 12))
+    line.wait_for(lambda: len(line.done) == 1)
+    runner.answer = lambda batch: [inspection(f) for f in batch.frames]
+    runner.library.put("top", tiny_artifact(version=2))
+    assert line.engine.offer(frame(seq=13))
+    line.wait_for(lambda: len(line.done) == 2)
+
+
+def test_one_success_forgives_the_failures_before(line: Line, runner: FakeRunner) -> None:
+    good = runner.answer
+    runner.answer = no_numbers_from_top
+    feed(line, 9)
+    runner.answer = good
+    line.engine.offer(frame(seq=10))
+    line.wait_for(lambda: len(line.done) == 1)
+    runner.answer = no_numbers_from_top
+    feed(line, 9)
+    assert runner.library.get("top") is not None
+
+
 def test_a_lost_device_without_a_fallback_ends_the_engine_loudly(runner: FakeRunner) -> None:
     runner.answer = fails
     line = Line(runner)
     line.engine.start()
     feed(line, 3)
-    line.wait_for(lambda: len(line.errors) == 4)
+    line.wait_for(lambda: len(line.errors) == 2)
     assert isinstance(line.engine.failed, DeviceError)
     assert not line.engine.offer(frame(seq=4))
     assert line.engine.stop()

@@ -1,13 +1,16 @@
 """One batch in, one inspection for each frame out."""
 
 import math
+import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from engine.artifact import Artifact
 from engine.choose import choose_device
 from engine.core import Batch, Frame
 from engine.errors import ArtifactError, DeviceError, EngineError
@@ -25,10 +28,10 @@ def frame(camera: str = "top", pixels: np.ndarray | None = None, seq: int = 1) -
 
 
 def runner(**cameras: CameraTuning) -> Runner:
-    library = Library()
+    made = Runner(Library(), backend=tiny_backend())
     for camera, tuning in (cameras or {"top": ANY_SIZE}).items():
-        library.put(camera, tiny_artifact(), tuning)
-    return Runner(library, backend=tiny_backend())
+        made.library.put(camera, tiny_artifact(), tuning)
+    return made
 
 
 def test_a_defect_comes_out_where_it_is_on_the_frame() -> None:
@@ -197,6 +200,67 @@ def test_warming_up_runs_every_model_alone_and_together() -> None:
     assert teacher.batches[-3:] == [1, 1, 2]
 
 
+def test_warming_up_takes_out_only_the_camera_whose_model_gives_no_numbers() -> None:
+    used = runner(a=ANY_SIZE, b=ANY_SIZE)
+    used.library.put("bad", tiny_artifact(gain=math.nan, name="bad"), ANY_SIZE)
+    [(camera, error)] = used.warm_up(max_batch=4)
+    assert camera == "bad" and "not numbers" in str(error)
+    assert list(used.library.snapshot()) == ["a", "b"]
+
+
+def test_a_lack_of_memory_for_a_model_is_a_device_error() -> None:
+    backend = tiny_backend()
+    used = Runner(Library(), backend=backend)
+
+    def exhausted(_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    backend.network = exhausted  # type: ignore[method-assign, assignment]
+    with pytest.raises(DeviceError, match="no memory left for the model tiny@1"):
+        used.library.put("top", tiny_artifact())
+
+
+def test_another_device_takes_over_all_models_but_those_it_cannot_run() -> None:
+    used = runner(a=ANY_SIZE, b=ANY_SIZE)
+    used.library.put("odd", replace(tiny_artifact(), name="odd"), ANY_SIZE)
+    spare = tiny_backend()
+    network = spare.network
+
+    def picky(artifact: Artifact) -> nn.Module:
+        if artifact.name == "odd":
+            raise ArtifactError("Its weights don't fit.")
+        return network(artifact)
+
+    spare.network = picky  # type: ignore[method-assign]
+    taken_over = Runner(used.library, backend=spare)
+    assert [camera for camera, _ in taken_over.refused] == ["odd"]
+    assert len(taken_over.run(Batch((frame("a"), frame("b"))))) == 2
+
+
+def test_an_alarm_level_can_be_set_while_a_model_is_prepared() -> None:
+    backend = tiny_backend()
+    used = Runner(Library(), backend=backend)
+    used.library.put("top", tiny_artifact(), ANY_SIZE)
+    entered, allow, network = threading.Event(), threading.Event(), backend.network
+
+    def slow(artifact: Artifact) -> nn.Module:
+        entered.set()
+        assert allow.wait(5.0)
+        return network(artifact)
+
+    backend.network = slow  # type: ignore[method-assign]
+    putting = threading.Thread(target=used.library.put, args=("side", tiny_artifact()))
+    putting.start()
+    assert entered.wait(5.0)
+    tuning = threading.Thread(target=used.library.tune, args=("top", replace(ANY_SIZE, threshold=0.99)))
+    tuning.start()
+    tuning.join(5.0)
+    level = used.library.snapshot()["top"].info.threshold
+    allow.set()
+    putting.join(5.0)
+    assert level == 0.99 and list(used.library.snapshot()) == ["top", "side"]
+
+
 @pytest.mark.parametrize("wish", ["gpu", "mps"])
 def test_a_device_that_is_not_there_is_said_so(wish: str) -> None:
     with pytest.raises(DeviceError, match=wish):
@@ -204,9 +268,9 @@ def test_a_device_that_is_not_there_is_said_so(wish: str) -> None:
 
 
 def test_the_real_network_runs_through_the_runner() -> None:
-    library = Library()
-    library.put("top", tiny_artifact(real="lite", version=1))
-    library.put("side", tiny_artifact(real="lite", version=2))
-    seen = Runner(library, "cpu", backend="torch").run(Batch((frame("top"), frame("side"))))
+    real = Runner(Library(), "cpu", backend="torch")
+    real.library.put("top", tiny_artifact(real="lite", version=1))
+    real.library.put("side", tiny_artifact(real="lite", version=2))
+    seen = real.run(Batch((frame("top"), frame("side"))))
     assert [i.frame.camera for i in seen] == ["top", "side"]
     assert seen[0].score != seen[1].score
