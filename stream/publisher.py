@@ -11,6 +11,7 @@ MULTI · XADD… · EXEC, so it arrives whole or not at all, and nobody gets an 
 - An id above the top is kept over retries. An EXEC of ours that a paused broker still holds in a dead
   connection would then write the same ids, and WATCH lets only one of the two through.
 - An error reply is no delivery: the batch stays, the publisher says why, waits (jittered) and tries again.
+  So it does when the outbox's own disk refuses: what was sent and not written down is read back later.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
 from .outbox import EntryId, Outbox, Row
-from .outbox_file import checkpoint
+from .outbox_file import OutboxError, checkpoint
 from .replay import StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class Publisher:
         self._failures = 0
         # Batches in a row that another writer's entry has undone.
         self._undone = 0
+        # The last entry by itself came too late: that writer's ids run ahead of our clock.
+        self._outrun = False
         # Smaller after each failure, so that a link that breaks all the time still gets something through.
         self._batch = BATCH
 
@@ -103,7 +106,7 @@ class Publisher:
             client = self._make_client()
             try:
                 await self._serve(client)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, OutboxError) as error:
                 self._failed(error)
             finally:
                 with contextlib.suppress(RedisError, OSError):
@@ -136,7 +139,10 @@ class Publisher:
     async def _housekeep(self) -> None:
         while True:
             await asyncio.sleep(CHECKPOINT_EVERY_S)
-            await asyncio.to_thread(checkpoint, self._outbox.path)
+            try:
+                await asyncio.to_thread(checkpoint, self._outbox.path)
+            except (OSError, RuntimeError) as error:  # RuntimeError: no further thread can be started
+                log.warning("the outbox was not written through: %s", error)
 
     async def _send_batch(self, client: Redis, stream: str) -> bool:
         """One batch of one stream; True when there may be more."""
@@ -161,7 +167,10 @@ class Publisher:
             return True
         self._undone = 0
         self._batch = min(BATCH, self._batch * 2)
-        return self._delivered(rows, await self._one_by_one(client, key, rows) if crowded else replies)
+        if crowded:
+            replies = await self._one_by_one(client, key, rows)
+            self._outrun = not replies
+        return self._delivered(rows[: len(replies)], replies)
 
     async def _settle(self, pipe: Pipeline, stream: str, key: str, top: EntryId) -> bool:
         """Reads back the ids that may have been used already; True when there were some.
@@ -196,6 +205,8 @@ class Publisher:
         """Entry ids that rise from the top on; those that a row has already stay."""
         last = max([top, *(row.entry_id for row in rows if row.entry_id is not None)])
         now_ms = int(self._now_s() * 1000) + (LEAD_MS if crowded else 0)
+        if crowded and self._outrun:
+            now_ms = max(now_ms, last[0] + LEAD_MS)
         numbered = []
         for row in rows:
             if row.entry_id is None:
@@ -263,7 +274,8 @@ class Publisher:
             log.warning("events wait in the outbox: %s", text)
         self._failures += 1
         self._batch = max(1, self._batch // 4)
-        self.state = replace(self.state, connected=False, error=text, retries=self.state.retries + 1)
+        connected = self.state.connected and isinstance(error, OutboxError)
+        self.state = replace(self.state, connected=connected, error=text, retries=self.state.retries + 1)
 
     def _delay_s(self) -> float:
         longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(self._failures, 16))
@@ -271,7 +283,9 @@ class Publisher:
 
 
 def explain(error: Exception) -> str:
-    """A broker's error for a person, without what might hold a password."""
+    """A broker's or the outbox's error for a person, without what might hold a password."""
+    if isinstance(error, OutboxError):
+        return str(error)
     if isinstance(error, AuthenticationError):
         return "the broker refuses our user or password; check events.username and events.password"
     if isinstance(error, NoPermissionError):

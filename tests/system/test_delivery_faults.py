@@ -1,6 +1,7 @@
 """Whatever is done to a real broker: every decided event is in the stream, once, and in order."""
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis.exceptions import ResponseError
 
 from stream.broker import EmbeddedBroker, Endpoint
 from stream.events import Event
@@ -158,6 +160,19 @@ async def clock_set_back(rig: Rig) -> None:
     rig.decide()
 
 
+async def disk_refuses(rig: Rig) -> None:
+    """First the entry ids can't be written down, then not what the broker has acknowledged."""
+    for refused in ("NEW.ms IS NOT OLD.ms", "NEW.acked <> OLD.acked"):
+        rig.outbox._db.execute(
+            f"CREATE TRIGGER refuse BEFORE UPDATE ON event WHEN {refused} "
+            "BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+        )
+        rig.decide()
+        await rig.until_refused("disk I/O error")
+        rig.outbox._db.execute("DROP TRIGGER refuse")
+        await rig.delivered()
+
+
 Fault = Callable[[Rig], Awaitable[None]]
 FAULTS: list[Fault] = [
     killed,
@@ -172,6 +187,7 @@ FAULTS: list[Fault] = [
     key_of_another_type,
     foreign_writer_ahead_of_us,
     clock_set_back,
+    disk_refuses,
 ]
 
 
@@ -200,13 +216,17 @@ async def test_a_network_that_cuts_replies_short_loses_and_doubles_nothing(tmp_p
         rig.outbox.close()
 
 
-async def test_a_chatty_foreign_writer_does_not_stop_us(rig: Rig) -> None:
+@pytest.mark.parametrize("ahead_ms", [0, 10_000])
+async def test_a_chatty_foreign_writer_does_not_stop_us(rig: Rig, ahead_ms: int) -> None:
+    """Not even one whose clock is ahead of ours, so that our ids are taken before we use them."""
     enough = asyncio.Event()
 
     async def chatter() -> None:
         async with rig.broker.endpoint.client() as client:
             while not enough.is_set():
-                await client.xadd(KEYS.events, {"foreign": "1"})
+                wished = f"{int(time.time() * 1000) + ahead_ms}-*" if ahead_ms else "*"
+                with contextlib.suppress(ResponseError):  # below ours already
+                    await client.xadd(KEYS.events, {"foreign": "1"}, id=wished)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(chatter())
