@@ -361,7 +361,7 @@ class App:
         return self._engine is not None and self._engine.is_stuck(time.monotonic(), limit_s)
 
     def _stats(self) -> LineStats:
-        return line_stats(self._engine, self._cameras, self._overview, self.delivery)
+        return line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway)
 
     def _plc_status(self) -> dict[str, Fields]:
         return {view.name: self._plc_status_of(view) for view in self._camera_views()}

@@ -96,6 +96,19 @@ class Gateway:
         verdicts = self.parts.verdicts(camera)
         return of_pictures if verdicts is None else verdicts
 
+    def verdicts(self) -> dict[tuple[str, str], int]:
+        """Since start: (camera, verdict) → parts."""
+        told = {name: self.parts.verdicts(name) or {} for name in self._settings.cameras}
+        return {(name, verdict): count for name, of in told.items() for verdict, count in of.items()}
+
+    def read(self) -> dict[tuple[str, str], int]:
+        """Since start: (triggers or commands, what became of it) → entries."""
+        read: dict[tuple[str, str], int] = {("triggers", "repeated"): self.parts.repeated}
+        for name, inbox in zip(("triggers", "commands"), self._inboxes, strict=False):
+            counts = inbox.counts
+            read |= {(name, "taken"): counts.taken, (name, "dead"): counts.dead, (name, "gone"): counts.gone}
+        return read
+
     def _settled(self, entry: str) -> None:
         self._inboxes[0].settle(entry)
 

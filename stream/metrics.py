@@ -56,6 +56,10 @@ class _Line(Collector):
         yield from _frames(stats)
         yield from _histograms(stats)
         yield from _events(stats)
+        yield _counter("linewatch_verdicts", "Answers to triggers", ("camera", "verdict"), stats.verdicts)
+        yield _counter(
+            "linewatch_inbox", "Triggers and commands by result", ("stream", "result"), stats.inbox
+        )
         yield from _page(self._page())
         yield GaugeMetricFamily(
             "linewatch_ready", "1 when the line can work", float(not self._view.not_ready())

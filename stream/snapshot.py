@@ -10,6 +10,7 @@ from engine.meter import Histogram as Measured
 from .camera import Camera
 from .condition import State
 from .delivery import Delivery
+from .gateway import Gateway
 from .overview import Overview
 from .status import Fields
 from .web.view import CameraView, Histogram, LineStats, Result
@@ -56,7 +57,11 @@ def not_ready(
 
 
 def line_stats(
-    engine: Engine | None, cameras: Mapping[str, Camera], overview: Overview, delivery: Delivery
+    engine: Engine | None,
+    cameras: Mapping[str, Camera],
+    overview: Overview,
+    delivery: Delivery,
+    gateway: Gateway,
 ) -> LineStats:
     """Counters since start and depths now."""
     outbox = delivery.outbox
@@ -75,12 +80,17 @@ def line_stats(
         stage_seconds={k: _histogram(v) for k, v in snapshot.stages.items()} if snapshot else {},
         capture_to_event_seconds=overview.capture_to_event(),
         batch_size=_histogram(snapshot.batch_sizes) if snapshot else None,
-        queue_depth={"engine": engine.waiting if engine else 0},
+        queue_depth={
+            "engine": engine.waiting if engine else 0,
+            "parts": sum(gateway.parts.waiting(name) for name in cameras),
+        },
         events=dict(overview.phases),
         outbox_pending=outbox.pending,
         outbox_oldest_s=outbox.oldest_s(time.time()),
         outbox_dropped=sum(outbox.dropped().values()),
         stream_lag=dict(delivery.lags),
+        verdicts=gateway.verdicts(),
+        inbox=gateway.read(),
     )
 
 

@@ -91,7 +91,8 @@ class LineStats:
     `frames`: (camera, result) → count, result ∈ received, inspected, displaced, late, refused, failed,
     skipped. `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`:
     stage → waiting items. `events`: phase → published. `stream_lag`: consumer group → entries behind.
-    `drift`: camera → distance.
+    `drift`: camera → distance. `verdicts`: (camera, ok, ng or unknown) → parts. `inbox`: (stream that others
+    write, result) → entries, result ∈ taken, repeated, dead, gone.
     """
 
     frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -106,6 +107,8 @@ class LineStats:
     outbox_dropped: int | None = None
     stream_lag: Mapping[str, int] = field(default_factory=dict)
     drift: Mapping[str, float] = field(default_factory=dict)
+    verdicts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 def _ready() -> tuple[str, ...]:
