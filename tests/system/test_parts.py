@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 import yaml
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 
 from engine.artifact import save
 from stream.events import Event, parse_entry, utc_seconds
+from stream.inbox import GROUP
 from stream.keys import Keys
 from stream.sim.shows import PatternShow
 from tests.brokers import valkey
@@ -142,6 +144,10 @@ async def test_what_is_malformed_is_a_dead_letter_and_the_next_one_is_read(plc: 
     assert len(reasons) == 5
     assert "there is no camera 'left' on this line" in " ".join(reasons)
     assert not [e for e in await plc.read(KEYS.verdicts) if e.part_id in "xyz"]
+    async with httpx.AsyncClient(base_url=plc.line.told["page"]) as http:
+        metrics = (await http.get("/metrics")).text
+    assert 'linewatch_inbox_total{result="dead",stream="triggers"} 4.0' in metrics
+    assert 'linewatch_verdicts_total{camera="top",verdict="unknown"}' in metrics
 
 
 async def test_commands_are_carried_out_and_answered(plc: Plc) -> None:
@@ -176,3 +182,14 @@ async def test_commands_are_carried_out_and_answered(plc: Plc) -> None:
         while (status := await plc.status("top"))["result_no"] != str(counted):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (status["ready"], status["model_version"]) == ("1", "top@2")
+
+
+async def test_at_an_orderly_end_what_waits_is_answered_and_acknowledged(plc: Plc) -> None:
+    await plc.trigger("last", at=str(time.time() + 0.8))
+    async with asyncio.timeout(2):
+        while (await plc.client.xpending(KEYS.triggers, GROUP))["pending"] == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert await plc.line.end() == 0
+    (verdict,) = await plc.verdicts("last")
+    assert (verdict.verdict, verdict.reason) == ("unknown", "stopped")
+    assert (await plc.client.xpending(KEYS.triggers, GROUP))["pending"] == 0
