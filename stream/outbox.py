@@ -193,6 +193,11 @@ class Outbox:
             "stream = ? AND acked = 1 ORDER BY ms DESC, sub DESC LIMIT ? OFFSET ?", (stream, limit, skip)
         )
 
+    def acknowledged(self, stream: str, entry_id: EntryId) -> Row | None:
+        """What the broker acknowledged under this entry id, as far as the window reaches."""
+        found = self._rows("stream = ? AND acked = 1 AND ms = ? AND sub = ?", (stream, *entry_id))
+        return found[0] if found else None
+
     def newest(self, stream: str, limit: int) -> list[Event]:
         """What was put last, newest first, whether the broker has it or not."""
         rows = self._rows("stream = ? ORDER BY n DESC LIMIT ?", (stream, limit))

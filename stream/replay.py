@@ -4,6 +4,11 @@ replica.
 A broker loses the newest entries, never some in between. So the window of acknowledged entries is bisected:
 the newest one that is still there under our event id ends what was kept; everything after it is sent again.
 Entries before the stream's first one in a stream at its full length were trimmed, not lost.
+
+Nor is lost what somebody deletes (XDEL, XTRIM): the stream remembers the highest id it ever had and the
+highest that was deleted, and where one of these is an entry of ours, this very stream had everything up to
+it. A broker that lost entries has a lower top. One case can't be told apart, and is taken for a loss: all of
+ours trimmed away and a foreign entry after it; and so is a key that was deleted as a whole.
 """
 
 from dataclasses import dataclass
@@ -19,11 +24,14 @@ ZERO: EntryId = (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream at the broker: the highest id it ever had, its first entry's, how many entries it has."""
+    """A stream at the broker: the highest id it ever had, its first entry's, how many entries it has, and the
+    highest id that XDEL took (unknown before Redis 7).
+    """
 
     top: EntryId = ZERO
     first: EntryId = ZERO
     length: int = 0
+    deleted: EntryId = ZERO
 
 
 async def stream_info(pipe: Pipeline, key: str) -> StreamInfo:
@@ -36,7 +44,10 @@ async def stream_info(pipe: Pipeline, key: str) -> StreamInfo:
         raise
     first = told["first-entry"]
     return StreamInfo(
-        entry_id(told["last-generated-id"]), entry_id(first[0]) if first else ZERO, int(told["length"])
+        entry_id(told["last-generated-id"]),
+        entry_id(first[0]) if first else ZERO,
+        int(told["length"]),
+        entry_id(told.get("max-deleted-entry-id", b"0-0")),
     )
 
 
@@ -47,12 +58,14 @@ async def lost_rows(
     kept, missing = outbox.kept_count(stream), 0
     if kept == 0 or await _is_safe(pipe, key, outbox.kept(stream, 0, 1)[0], info, maxlen):
         return []
-    while (
-        kept - missing > 1
-    ):  # entry number `missing` from the newest on is gone, number `kept` is not (or none)
+    had = await _certainly_had(pipe, key, stream, outbox, info)
+    if _is_up_to(outbox.kept(stream, 0, 1)[0], had):
+        return []
+    # Entry number `missing` from the newest on is gone, number `kept` is not (or there is none).
+    while kept - missing > 1:
         middle = (kept + missing) // 2
         row = outbox.kept(stream, middle, 1)[0]
-        if await _is_safe(pipe, key, row, info, maxlen):
+        if _is_up_to(row, had) or await _is_safe(pipe, key, row, info, maxlen):
             kept = middle
         else:
             missing = middle
@@ -63,9 +76,27 @@ async def holds(pipe: Pipeline, key: str, row: Row) -> bool:
     """Is our event what the stream has under the row's entry id?"""
     if row.entry_id is None:
         return False
-    wanted = entry_id_text(row.entry_id)
-    found: Any = await pipe.xrange(key, min=wanted, max=wanted)
-    return any(text(fields.get(b"id", fields.get("id"))) == row.event_id for _, fields in found)
+    return row.event_id in await _event_ids(pipe, key, row.entry_id)
+
+
+async def _event_ids(pipe: Pipeline, key: str, at: EntryId) -> list[str | None]:
+    """Of the one entry under this id, or of none."""
+    found: Any = await pipe.xrange(key, min=entry_id_text(at), max=entry_id_text(at))
+    return [text(fields.get(b"id", fields.get("id"))) for _, fields in found]
+
+
+async def _certainly_had(pipe: Pipeline, key: str, stream: str, outbox: Outbox, info: StreamInfo) -> EntryId:
+    """The highest entry id of ours that this stream has had, whether it is there still; ZERO if unknown."""
+    for had in (info.top, info.deleted):
+        row = outbox.acknowledged(stream, had)
+        # Another writer's entry may stand under the same id.
+        if row is not None and await _event_ids(pipe, key, had) in ([], [row.event_id]):
+            return had
+    return ZERO
+
+
+def _is_up_to(row: Row, had: EntryId) -> bool:
+    return row.entry_id is not None and row.entry_id <= had
 
 
 async def _is_safe(pipe: Pipeline, key: str, row: Row, info: StreamInfo, maxlen: int) -> bool:

@@ -216,6 +216,47 @@ async def test_a_network_that_cuts_replies_short_loses_and_doubles_nothing(tmp_p
         rig.outbox.close()
 
 
+@pytest.mark.parametrize("taken", ["XDEL", "XTRIM"])
+async def test_what_a_consumer_takes_out_of_the_stream_is_not_sent_again(rig: Rig, taken: str) -> None:
+    """Also when the broker then comes back from a backup: only what it lost is sent again."""
+
+    async def take_out() -> None:
+        async with rig.broker.endpoint.client() as client:
+            ids = [entry_id for entry_id, _ in await client.xrange(KEYS.events)]
+            await (client.xdel(KEYS.events, *ids) if taken == "XDEL" else client.xtrim(KEYS.events, maxlen=0))
+
+    rig.decide()
+    await rig.delivered()
+    await take_out()
+    for _ in range(3):
+        rig.decide(8)
+        await rig.delivered()
+        assert len(await rig.read()) == 10
+        await take_out()
+    before = rig.publisher.state.replayed
+    await restored_from_a_backup(rig)
+    rig.decide(4)
+    await rig.delivered()
+    check_complete(await rig.read(), rig.put[-130:])
+    assert (before, rig.publisher.state.replayed) == (0, 125)
+
+
+async def test_deleted_entries_are_told_from_lost_ones_although_somebody_wrote_after_them(rig: Rig) -> None:
+    rig.decide()
+    await rig.delivered()
+    async with rig.broker.endpoint.client() as client:
+        await client.xdel(KEYS.events, *[entry_id for entry_id, _ in await client.xrange(KEYS.events)])
+    await rig.ask("XADD", KEYS.events, "*", "foreign", "1")
+    rig.decide(4)
+    await rig.delivered()
+    assert rig.publisher.state.replayed == 0
+    await rig.ask("DEL", KEYS.events)
+    await rig.ask("XADD", KEYS.events, "*", "foreign", "1")
+    rig.decide(4)
+    await rig.delivered()
+    check_complete(await rig.read(), rig.put)
+
+
 @pytest.mark.parametrize("ahead_ms", [0, 10_000])
 async def test_a_chatty_foreign_writer_does_not_stop_us(rig: Rig, ahead_ms: int) -> None:
     """Not even one whose clock is ahead of ours, so that our ids are taken before we use them."""
