@@ -166,7 +166,11 @@ class Inbox:
         return bool(told) and int(told[0]["times_delivered"]) > MAX_DELIVERIES
 
     async def _bury(self, client: Redis, name: str, fields: Mapping[bytes, bytes], reason: str) -> None:
-        """The letter first, the acknowledgement after it: a crash in between writes it twice, loses none."""
+        """The letter first, the acknowledgement after it: a crash in between writes it twice, loses none.
+
+        A broker that refuses the letter (its ACL, its memory) must not stop the reader: the entry stays
+        unacknowledged, and comes again at the next start.
+        """
         self._open.discard(name)  # should the broker go away now, the entry is taken again
         letter: dict[Any, Any] = {k[:_LONGEST_FIELD]: v[:_LONGEST_FIELD] for k, v in fields.items()}
         letter |= {
@@ -175,7 +179,12 @@ class Inbox:
             "dead_group": GROUP,
             "dead_entry": name,
         }
-        await client.xadd(self._dead_key, letter, maxlen=KEPT_LETTERS, approximate=True)
+        try:
+            await client.xadd(self._dead_key, letter, maxlen=KEPT_LETTERS, approximate=True)
+        except ResponseError as refused:
+            log.error("entry %s of %s (%s) can't be buried: %s", name, self._key, reason, explain(refused))
+            self._open.add(name)
+            return
         self.counts.dead += 1
         log.warning("entry %s of %s is a dead letter: %s", name, self._key, reason)
         self._settled.add(name)
@@ -192,8 +201,11 @@ class Inbox:
         if self._since_trim >= _TRIM_EVERY:
             waiting = [_ms(name) for name in self._open | self._settled]
             oldest_ms = min([*waiting, self._read_ms - KEPT_MS])
-            await client.xtrim(self._key, minid=max(0, oldest_ms), approximate=True)
             self._since_trim = 0
+            try:
+                await client.xtrim(self._key, minid=max(0, oldest_ms), approximate=True)
+            except ResponseError as refused:
+                log.warning("%s can't be trimmed: %s", self._key, explain(refused))
 
     def _reading(self) -> None:
         if self.error is not None:

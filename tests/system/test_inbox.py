@@ -174,6 +174,22 @@ async def test_an_entry_that_kills_its_reader_again_and_again_is_buried(tmp_path
         assert letter[b"command"] == b"poison" and letter[b"dead_stream"] == KEYS.commands.encode()
 
 
+async def test_a_broker_that_takes_no_dead_letter_does_not_stop_the_reader(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        await client.set(KEYS.dead, "no stream")
+        outbox = Outbox(tmp_path / "outbox.db")
+        desk = Desk(outbox, broker.endpoint)
+        await client.xadd(KEYS.triggers, {"camera": "left"})
+        await trigger(client, "a")
+        async with reading(desk.inbox):
+            await until(lambda: desk.parts.waiting("top") == 1)
+            desk.picture(1)
+            await until(lambda: desk.verdicts() == [("a", "ok")])
+        assert desk.inbox.counts.reconnects == 0
+        assert (await client.xpending(KEYS.triggers, GROUP))["pending"] > 0
+        outbox.close()
+
+
 async def test_what_was_settled_long_ago_is_trimmed_and_nothing_that_waits(tmp_path: Path) -> None:
     async def take(entry: str, fields: dict[str, str]) -> bool:
         return entry != "1500000-0"
