@@ -6,6 +6,7 @@ person.
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import socket
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -24,6 +25,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from config.services import EventsSettings
+
+from .endings import end
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +141,7 @@ class EmbeddedBroker:
     """A Valkey child process on loopback with append-only persistence; started again when it dies.
 
     Port and password stay the same over restarts (they are kept beside the data), so subscribers come back.
+    A lock keeps a second process out of the folder: two servers would write into one append-only file.
     """
 
     def __init__(
@@ -149,6 +153,7 @@ class EmbeddedBroker:
         self._max_memory_mb = max_memory_mb
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._lock: IO[bytes] | None = None
         self.endpoint = Endpoint("redis://127.0.0.1:0")
         self.restarts = 0
 
@@ -157,20 +162,34 @@ class EmbeddedBroker:
         return None if self._process is None else self._process.pid
 
     async def start(self) -> Endpoint:
-        """Starts the server and waits until it answers (about 0.1 s)."""
+        """Starts the server and waits until it answers (about 0.1 s). Raises BrokerError."""
         binary = self._binary or server_binary()
-        self.endpoint = self._settle_endpoint()
-        await self._launch(binary)
+        self._lock = lock(self.folder)
+        try:
+            self.endpoint = self._settle_endpoint()
+            await self._launch(binary)
+        except BaseException as error:
+            self._unlock()
+            if isinstance(error, OSError):
+                raise BrokerError(
+                    f"the embedded broker in {self.folder} can't be started: {error}"
+                ) from error
+            raise
         self._keeper = asyncio.create_task(self._keep(binary), name="broker-keeper")
         return self.endpoint
 
     async def stop(self) -> None:
         """Asks the server to end, waits, and insists."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await end([self._keeper])
+            self._keeper = None
         await self._end()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     async def _keep(self, binary: Path) -> None:
         shortest, longest = _RESTART_AFTER_S
@@ -185,8 +204,8 @@ class EmbeddedBroker:
             try:
                 await self._launch(binary)
                 delay_s = shortest
-            except BrokerError as error:
-                log.error("%s", error)
+            except (BrokerError, OSError) as error:  # OSError: no file or process to be had now
+                log.error("the embedded broker could not be started: %s; trying again", error)
 
     async def _launch(self, binary: Path) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -198,6 +217,8 @@ class EmbeddedBroker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            # Ctrl-C in a terminal reaches our whole process group: the server has to outlive our last event.
+            start_new_session=True,
         )
         assert self._process.stdin is not None
         # On stdin, so that the password stands in no process list and no file of the server's.
@@ -242,7 +263,6 @@ class EmbeddedBroker:
                 await process.wait()
 
     def _settle_endpoint(self) -> Endpoint:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         memory = self.folder / "address.json"
         known: dict[str, object] = {}
         with contextlib.suppress(OSError, ValueError):
@@ -270,6 +290,23 @@ class EmbeddedBroker:
                 "",
             ]
         )
+
+
+def lock(folder: Path) -> IO[bytes]:
+    """The folder is ours until the file is closed or we die, however we die. Raises BrokerError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = (folder / "lock").open("ab")
+    except OSError as error:
+        raise BrokerError(f"events.embedded.dir {folder}: {error.strerror}; name another folder") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise BrokerError(
+            f"events.embedded.dir {folder} is in use by another Linewatch; stop that one or name another"
+        ) from None
+    return handle
 
 
 def server_binary() -> Path:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import stat
@@ -64,6 +65,41 @@ async def test_a_broker_that_dies_is_started_again(tmp_path: Path) -> None:
         await broker.wait_ready()
         async with broker.endpoint.client() as client:
             assert await client.get("key") == b"value"
+
+
+async def test_a_server_that_can_not_be_started_again_now_is_started_later(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with valkey(tmp_path) as broker:
+        first = broker.pid
+        assert first is not None
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no further file can be opened
+        try:
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: broker.restarts >= 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await until(lambda: broker.pid != first)
+        await broker.wait_ready()
+
+
+async def test_a_second_broker_is_kept_out_of_the_folder(tmp_path: Path) -> None:
+    async with valkey(tmp_path):
+        with pytest.raises(BrokerError, match="in use by another Linewatch"):
+            await EmbeddedBroker(tmp_path).start()
+    async with valkey(tmp_path):
+        pass
+
+
+async def test_a_folder_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BrokerError, match="name another folder"):
+        await EmbeddedBroker(tmp_path / "file" / "broker").start()
+
+
+async def test_ctrl_c_in_our_terminal_does_not_reach_it(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker:
+        assert broker.pid is not None
+        assert os.getpgid(broker.pid) != os.getpgid(0)
 
 
 _PARENT = """
