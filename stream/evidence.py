@@ -6,12 +6,14 @@ item without it is a half one and is removed). STEM is the time of the picture a
 sorted by name is sorted by time, and a picture that was altered no longer has its name.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import queue
 import re
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -31,6 +33,8 @@ SCHEMA = "evidence/1"
 Feedback = Literal["false_alarm", "confirmed"]
 _MAX_WAITING = 32
 _STEM = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
+# What a crash leaves of `_write` and of `write_png`.
+_UNFINISHED = re.compile(rf"\.{_STEM.pattern}\.(png|jpg|json)\.(part|[0-9]+)")
 _CAMERA = re.compile(r"[a-z0-9_-]{1,64}")
 
 
@@ -108,19 +112,43 @@ class Evidence:
             raise EvidenceError(f"evidence.dir {self._folder}: {error.strerror}; choose another.") from error
         with self._lock:
             self._items = found
-        self._thread = threading.Thread(target=self._write_all, name="evidence", daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_all, args=(self._jobs,), name="evidence", daemon=True
+        )
         self._thread.start()
 
-    def stop(self) -> None:
-        """Writes what waits and ends the thread."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
+    def stop(self, within_s: float = 10.0) -> None:
+        """Writes what waits and ends the thread; what a disk does not take in time is dropped."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        deadline = time.monotonic() + within_s
+        while thread.is_alive() and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Full):
+                self._jobs.put(None, timeout=min(0.1, within_s))
+                thread.join(max(0.0, deadline - time.monotonic()))
+                break
+        if thread.is_alive() or not self._jobs.empty():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The thread hangs or has died: it gets nothing more, and whoever starts again gets a fresh queue."""
+        jobs, self._jobs = self._jobs, queue.Queue(_MAX_WAITING)
+        left = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                left += jobs.get_nowait() is not None
+        jobs.put_nowait(None)
+        self.dropped += left
+        log.error("the evidence's disk did not take the last pictures: %d of them are dropped", left)
 
     def keep(self, inspection: Inspection) -> tuple[str | None, str | None]:
         """Relative URLs of the picture and its heat map, about to be written; (None, None) when dropped."""
         item = describe(inspection)
+        with self._lock:
+            known = (item.camera, item.stem) in self._items
+        if known:  # an incident and a verdict of one frame
+            return item.image, item.heatmap
         try:
             self._jobs.put_nowait((item, inspection))
         except queue.Full:
@@ -184,17 +212,31 @@ class Evidence:
             self._items[camera, stem] = answered
         return answered
 
-    def _write_all(self) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _write_all(self, jobs: queue.Queue[tuple[Item, Inspection] | None]) -> None:
+        while (job := jobs.get()) is not None:
             item, inspection = job
             try:
                 self._write_item(item, inspection)
-                self._make_room(inspection.frame.taken_at)
             except (OSError, ValueError, cv2.error) as error:
                 self.dropped += 1
                 log.error("a picture of camera %s could not be kept: %s", item.camera, error)
-                with self._lock:
-                    self._items.pop((item.camera, item.stem), None)
+                self._forget(item)
+            try:
+                self._make_room(inspection.frame.taken_at)
+            except OSError as error:
+                log.error("no room could be made for pictures: %s", error)
+
+    def _forget(self, item: Item) -> None:
+        """Nothing of it stays: a picture that is not in the index would never make room again."""
+        with self._lock:
+            self._items.pop((item.camera, item.stem), None)
+        with contextlib.suppress(OSError):
+            self._remove(item)
+
+    def _remove(self, item: Item) -> None:
+        # The words first: what is left after a crash is a half item, which `start` removes.
+        for kind in ("json", "png", "jpg"):
+            (self._folder / item.camera / f"{item.stem}.{kind}").unlink(missing_ok=True)
 
     def _write_item(self, item: Item, inspection: Inspection) -> None:
         write_png(inspection.frame.pixels, self.path(item, "png"))
@@ -213,9 +255,7 @@ class Evidence:
         with self._lock:
             items = list(self._items.values())
         for item in overdue(items, now, max_bytes=self._max_bytes, max_age_s=self._max_age_s):
-            # The words first: what is left after a crash is a half item, which `start` removes.
-            for kind in ("json", "png", "jpg"):
-                (self._folder / item.camera / f"{item.stem}.{kind}").unlink(missing_ok=True)
+            self._remove(item)
             with self._lock:
                 self._items.pop((item.camera, item.stem), None)
                 self.version += 1
@@ -249,15 +289,22 @@ def _answered(item: Item, feedback: str | None) -> bool:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _read_all(folder: Path) -> list[Item]:
     """Whole items of a folder; half ones of an earlier crash are removed, what isn't ours is left alone."""
     found = []
     for path in folder.glob("*/*"):
-        if not (_CAMERA.fullmatch(path.parent.name) and _STEM.fullmatch(path.stem)):
+        if not _CAMERA.fullmatch(path.parent.name):
+            continue
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink()
+        if not _STEM.fullmatch(path.stem):
             continue
         if path.suffix == ".json":
             if (item := _read(path)) is not None:

@@ -1,6 +1,7 @@
 """Kept pictures: whole or not there, bounded, and answered by people."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -86,13 +87,15 @@ def test_half_a_picture_of_a_crash_is_removed_and_strange_files_are_left_alone(t
     half = folder / f"{describe(inspection(box=BOX)).stem}.png"
     strange = folder / "holiday.png"
     broken = folder / f"{describe(inspection(seq=2)).stem}.json"
-    for path in (half, strange, broken):
+    unfinished = [folder / f".{half.stem}.jpg.part", folder / f".{half.stem}.png.4711"]
+    for path in (half, strange, broken, *unfinished):
         path.write_bytes(b"not whole")
     evidence = Evidence(tmp_path / "evidence")
     evidence.start()
     evidence.stop()
     assert evidence.items() == []
     assert [path.exists() for path in (half, strange, broken)] == [False, True, True]
+    assert not any(path.exists() for path in unfinished)
 
 
 def test_a_moved_description_is_not_believed(evidence: Evidence, tmp_path: Path) -> None:
@@ -148,6 +151,57 @@ def test_a_disk_that_refuses_is_counted_and_the_item_is_forgotten(tmp_path: Path
     evidence.stop()
     assert evidence.dropped == 1
     assert evidence.items() == []
+
+
+def test_of_a_picture_that_could_not_be_kept_whole_nothing_stays_and_old_ones_still_make_room(
+    tmp_path: Path,
+) -> None:
+    evidence = Evidence(tmp_path / "evidence", max_mb=0, max_age_days=None)
+    shown = inspection(box=BOX)
+    evidence.start()
+    evidence._items["top", "old"] = replace(item(1.0, 10), stem="old")
+    old = evidence.path(evidence.find("top", "old"), "png")
+    # A folder where the heat map should be: the picture is written already when that is noticed.
+    (tmp_path / "evidence" / "top" / f"{describe(shown).stem}.jpg").mkdir(parents=True)
+    old.write_bytes(b"an old picture")
+    evidence.keep(shown)
+    evidence.stop()
+    assert evidence.dropped == 1
+    assert [path for path in (tmp_path / "evidence").rglob("*") if path.is_file()] == []
+
+
+def test_a_frame_that_is_kept_twice_is_written_once(evidence: Evidence) -> None:
+    shown = inspection(box=BOX)
+    assert evidence.keep(shown) == evidence.keep(shown)
+    evidence.stop()
+    assert evidence.version == 1
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path)
+    evidence.start()
+    shown = inspection(box=BOX)
+    (tmp_path / "top").mkdir()
+    hanging = tmp_path / "top" / f".{describe(shown).stem}.jpg.part"
+    os.mkfifo(hanging)  # whoever opens it to write waits for a reader
+    for number in range(3):
+        evidence.keep(shown if number == 0 else inspection(seq=number, box=BOX))
+    evidence.stop(within_s=0.3)
+    assert evidence.dropped == 2
+    hanging.read_bytes()  # lets the thread go
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path)
+    evidence.start()
+    evidence._jobs.put("a bug")  # type: ignore[arg-type]
+    assert evidence._thread is not None
+    evidence._thread.join()
+    for number in range(32):
+        evidence.keep(inspection(seq=number, box=BOX))
+    evidence.stop(within_s=60)
+    assert evidence.dropped == 32
 
 
 def test_the_oldest_make_room(tmp_path: Path) -> None:
