@@ -117,15 +117,15 @@ def measure(
     """Build, warm up, run for `seconds`. Raises EngineError, ValueError for fewer than one camera."""
     if cameras < 1:
         raise ValueError("at least one camera is needed")
-    library, shown = Library(), {}
-    for number in range(cameras):
-        name = f"camera-{number + 1}"
-        shown[name] = pictures(number)
-        artifact, threshold = model(size, number, shown[name])
-        library.put(name, artifact, CameraTuning(threshold=threshold))
-    before_mb = _resident_mb()
+    library = Library()
     runner = Runner(library, device, backend=backend)
-    runner.warm_up(max_batch)
+    shown = {f"camera-{number + 1}": pictures(number) for number in range(cameras)}
+    models = [model(size, seed, frames) for seed, frames in enumerate(shown.values())]
+    before_mb = _resident_mb()
+    for name, (artifact, threshold) in zip(shown, models, strict=True):
+        library.put(name, artifact, CameraTuning(threshold=threshold))
+    for _, error in runner.warm_up(max_batch):
+        raise error
     memory_mb = _resident_mb()
     bare = _bare_frames_per_s(runner, shown, max_batch)
     line = _Line(runner, shown, max_batch)

@@ -55,18 +55,18 @@ def tiny_artifact(
 ) -> Artifact:
     """An artifact that was never on disk, with the tiny network or a real one of size `real`."""
     if real is not None:
-        return _real_artifact(real, name, version)
+        return _real_artifact(real, name, version, 256 if input_px == SIDE else input_px)
     state = {"gain": torch.full((1,), gain)}
     calibration = good_calibration(input_px)
     return Artifact(name, "tiny", input_px, TINY_TEACHER, "f" * 64, state, calibration, version=version)
 
 
-def _real_artifact(size: str, name: str, version: int) -> Artifact:
+def _real_artifact(size: str, name: str, version: int, input_px: int) -> Artifact:
     torch.manual_seed(version)
     network, teacher = build_network(size), SIZES[size].teacher
     digest = str(build_teacher(teacher).sha256)
-    scores = good_calibration(256, low=1.0)
-    return Artifact(name, size, 256, teacher, digest, network.state_dict(), scores, version=version)
+    scores = good_calibration(input_px, low=1.0)
+    return Artifact(name, size, input_px, teacher, digest, network.state_dict(), scores, version=version)
 
 
 def tiny_backend(device: torch.device | None = None, *, bf16: bool = False) -> TorchBackend:

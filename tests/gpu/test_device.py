@@ -70,10 +70,10 @@ def test_a_runner_on_cuda_answers_as_one_on_the_cpu() -> None:
     answers = []
     for device in ("cpu", "cuda"):
         library = Library()
+        runner = Runner(library, backend=tiny_backend(torch.device(device)))
         library.put(
             "top", tiny_artifact(), CameraTuning(min_area_px=1.0, roi=((0, 0), (0.9, 0), (0.9, 1), (0, 1)))
         )
-        runner = Runner(library, backend=tiny_backend(torch.device(device)))
         answers.append(runner.run(Batch((Frame("top", 1, 0.0, time.monotonic(), bright_spot()),)))[0])
     here, there = answers
     assert [d.box for d in here.defects] == [d.box for d in there.defects] != []

@@ -78,10 +78,10 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None
 
 def test_the_four_pieces_in_a_row_are_the_network() -> None:
     backend = TorchBackend(torch.device("cpu"), bf16=False)
-    artifact = tiny_artifact(real="lite")
-    network, pictures = backend.network(artifact), probe_pictures(256)[1:3]
+    artifact = tiny_artifact(real="lite", input_px=128)
+    network, pictures = backend.network(artifact), probe_pictures(128)[1:3]
     assert isinstance(network, CameraNetwork)
-    pieces = pieces_of(network, 256)
+    pieces = pieces_of(network, 128)
     with torch.inference_mode():
         looked = backend.teacher(artifact.teacher)(backend.upload(pictures))
         evidence = pieces["evidence"](*looked, *pieces["student"](looked[0]))
@@ -94,8 +94,8 @@ def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
         threads=2, make_teacher=lambda name, weights: TinyTeacher(), make_network=lambda size: TinyNetwork()
     )
     library = Library()
-    library.put("top", tiny_artifact(), CameraTuning(min_area_px=1.0))
     runner = Runner(library, backend=backend)
+    library.put("top", tiny_artifact(), CameraTuning(min_area_px=1.0))
     entry = library.get("top")
     assert entry is not None and "torch cpu float32" in entry.network.note
     [seen] = runner.run(Batch((Frame("top", 1, 0.0, time.monotonic(), bright_spot()),)))
@@ -115,17 +115,17 @@ def test_maps_that_differ_only_where_nothing_is_decided_agree() -> None:
 
 def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(tmp_path: Path) -> None:
     frames = tuple(Frame(c, 1, 0.0, time.monotonic(), bright_spot(256, 256)) for c in ("top", "side"))
+    models = {c: tiny_artifact(real="lite", version=v, input_px=128) for v, c in enumerate(("top", "side"))}
     answers, seconds = [], []
     for backend in (
         TorchBackend(torch.device("cpu"), bf16=False),
         OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path),
         OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path),
     ):
-        library = Library()
-        library.put("top", tiny_artifact(real="lite", version=1))
-        library.put("side", tiny_artifact(real="lite", version=2))
-        started = time.process_time()
+        library, started = Library(), time.process_time()
         runner = Runner(library, backend=backend)
+        for camera, model in models.items():
+            library.put(camera, model)
         seconds.append(time.process_time() - started)
         answers.append([i.score_ratio for i in runner.run(Batch(frames))])
         answers.append([runner.run(Batch((frame,)))[0].score_ratio for frame in frames])
