@@ -1,18 +1,19 @@
 """The keys beside the streams that a PLC polls: a status hash for each camera, and a heartbeat that expires.
 
-These are the present, not history: what could not be written is written newer a second later, so nothing is
+These are the present, not history: what could not be written is written newer at the next turn, so nothing is
 queued. The heartbeat's absence is a fault by itself, whatever the reason.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from .endings import end
 from .heed import heed_cancellation
 from .keys import Keys
 
@@ -22,7 +23,8 @@ Fields = Mapping[str, str | int | float]
 
 
 class StatusBoard:
-    """Writes what `read` tells, {camera: fields}, every `every_s`. `run` is one task.
+    """Writes what `read` tells, {camera: fields}, every `every_s`, and renews the heartbeat every
+    `heartbeat_every_s`; the heartbeat expires after three times that. `run` is one task.
 
     `alive` is asked before each heartbeat: a device that hangs must not look alive. Fields of product.md:
     ready, busy, result_no, ok_count, ng_count, error_code, processing_ms, config_checksum, model_version.
@@ -36,34 +38,61 @@ class StatusBoard:
         *,
         alive: Callable[[], bool] = lambda: True,
         every_s: float = 1.0,
+        heartbeat_every_s: float = 1.0,
     ) -> None:
         self._make_client, self._keys = make_client, keys
         self._read, self._alive = read, alive
-        self._every_s = every_s
+        self._every_s, self._heartbeat_every_s = every_s, heartbeat_every_s
 
     async def run(self) -> None:
         """Writes until cancelled; a broker that is away is tried again at the next turn."""
-        async with self._make_client() as client:
-            while True:
-                with contextlib.suppress(RedisError, OSError):
-                    await self.write(client)
-                heed_cancellation()
-                await asyncio.sleep(self._every_s)
+        async with self._make_client() as client, asyncio.TaskGroup() as group:
+            group.create_task(_repeat(lambda: self.write(client), self._every_s), name="status")
+            group.create_task(_repeat(lambda: self.beat(client), self._heartbeat_every_s), name="heartbeat")
 
     async def write(self, client: Redis) -> None:
-        """One turn, as one pipeline without a transaction: the keys are independent."""
+        """The cameras' hashes once, as one pipeline without a transaction: the keys are independent."""
         async with client.pipeline(transaction=False) as pipe:
             for camera, fields in self._read().items():
                 told: dict[Any, Any] = dict(fields)
                 pipe.hset(self._keys.status(camera), mapping=told)
-            if self._alive():
-                pipe.set(self._keys.heartbeat, "1", px=int(self._every_s * 3000))
             await pipe.execute()
 
-    async def clear(self, client: Redis) -> None:
-        """An orderly stop: the heartbeat ends now and not three turns later, and no camera is ready."""
-        async with client.pipeline(transaction=False) as pipe:
+    async def beat(self, client: Redis) -> None:
+        """The heartbeat once, if we are alive."""
+        if self._alive():
+            await client.set(self._keys.heartbeat, "1", px=max(1, int(self._heartbeat_every_s * 3000)))
+
+    async def cleared(self, within_s: float = 2.0) -> bool:
+        """Says that nobody is ready: no heartbeat, ready=0 and busy=0 for every camera that `read` tells.
+
+        At the start, before `run` (what an earlier run left is not true any more), and at an orderly stop,
+        after it. Over a connection of its own; False when the broker did not take it within `within_s`.
+        """
+        task = asyncio.create_task(self._clear(), name="status-clear")
+        try:
+            await asyncio.wait([task], timeout=within_s)
+        finally:
+            await end([task])
+        if task.cancelled():
+            return False
+        error = task.exception()
+        if error is not None and not isinstance(error, RedisError | OSError):
+            raise error  # a bug
+        return error is None
+
+    async def _clear(self) -> None:
+        async with self._make_client() as client, client.pipeline(transaction=False) as pipe:
             pipe.delete(self._keys.heartbeat)
             for camera in self._read():
                 pipe.hset(self._keys.status(camera), mapping={"ready": 0, "busy": 0})
             await pipe.execute()
+            heed_cancellation()
+
+
+async def _repeat(turn: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        with contextlib.suppress(RedisError, OSError):
+            await turn()
+        heed_cancellation()
+        await asyncio.sleep(every_s)

@@ -1,0 +1,70 @@
+"""A PLC that polls never reads that we are ready when we are not."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from stream.broker import EmbeddedBroker, Endpoint
+from stream.endings import end
+from stream.status import StatusBoard
+from tests.brokers import KEYS, valkey
+
+READY = {"top": {"ready": 1, "busy": 1, "ok_count": 7}}
+
+
+@pytest_asyncio.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
+    async with valkey(tmp_path) as running:
+        yield running
+
+
+def make(endpoint: Endpoint, every_s: float = 60.0, heartbeat_every_s: float = 60.0) -> StatusBoard:
+    return StatusBoard(
+        endpoint.client, KEYS, lambda: READY, every_s=every_s, heartbeat_every_s=heartbeat_every_s
+    )
+
+
+async def there(client: Redis, key: str) -> None:
+    while not await client.exists(key):  # noqa: ASYNC110 - a key of a real server has no event to wait for
+        await asyncio.sleep(0.005)
+
+
+async def test_the_heartbeat_has_a_turn_of_its_own(broker: EmbeddedBroker) -> None:
+    """A status that is written every minute must not let the heartbeat live for three."""
+    running = asyncio.create_task(make(broker.endpoint, heartbeat_every_s=0.1).run())
+    async with broker.endpoint.client() as client:
+        await there(client, KEYS.status("top"))
+        await there(client, KEYS.heartbeat)
+        assert 0 < await client.pttl(KEYS.heartbeat) <= 300
+        await client.delete(KEYS.heartbeat)
+        await there(client, KEYS.heartbeat)  # renewed
+    await end([running])
+
+
+async def test_nobody_is_ready_once_it_is_cleared(broker: EmbeddedBroker) -> None:
+    board = make(broker.endpoint)
+    async with broker.endpoint.client() as client:
+        await board.write(client)
+        await board.beat(client)
+        assert await client.hget(KEYS.status("top"), "ready") == b"1"
+        assert await board.cleared()
+        assert await client.hgetall(KEYS.status("top")) == {b"ready": b"0", b"busy": b"0", b"ok_count": b"7"}
+        assert not await client.exists(KEYS.heartbeat)
+
+
+async def test_a_broker_that_is_away_or_hangs_does_not_hold_up_the_end(broker: EmbeddedBroker) -> None:
+    assert not await make(Endpoint("redis://127.0.0.1:1/0")).cleared()
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert not await make(broker.endpoint).cleared(within_s=0.3)
+        assert time.monotonic() - began < 2.0
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
