@@ -137,12 +137,16 @@ class Publisher:
                     await self._news.wait()
 
     async def _housekeep(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(CHECKPOINT_EVERY_S)
             try:
                 await asyncio.to_thread(checkpoint, self._outbox.path)
+                said = ""
             except (OSError, RuntimeError) as error:  # RuntimeError: no further thread can be started
-                log.warning("the outbox was not written through: %s", error)
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("the outbox is not written through for now: %s", said)
 
     async def _send_batch(self, client: Redis, stream: str) -> bool:
         """One batch of one stream; True when there may be more."""

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from stream.broker import EmbeddedBroker
 from stream.outbox import Outbox
 from stream.publisher import Publisher
-from tests.brokers import KEYS, check_complete, facts, published, publishing, stored, valkey
+from tests.brokers import KEYS, check_complete, facts, published, publishing, stored, until, valkey
 
 
 @pytest_asyncio.fixture
@@ -50,6 +52,21 @@ async def test_a_broker_that_lost_everything_gets_it_again_under_the_same_ids(
     check_complete(read, put)
     assert [e.seq for e in read] == list(range(1, 611))
     assert after[:600] == before
+    outbox.close()
+
+
+async def test_a_process_that_gets_no_thread_publishes_on(
+    broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    monkeypatch.setattr("stream.publisher.CHECKPOINT_EVERY_S", 0.01)
+    exhausted = ThreadPoolExecutor()
+    exhausted.shutdown()
+    asyncio.get_running_loop().set_default_executor(exhausted)
+    async with publishing(make(broker, outbox)) as publisher:
+        await until(lambda: "not written through" in caplog.text)
+        outbox.put(facts(3))
+        await published(publisher, outbox)
     outbox.close()
 
 
