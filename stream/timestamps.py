@@ -21,17 +21,29 @@ class PtsClock:
     offset_s: float | None = None
     """Camera's clock minus ours, of the last picture that had both; None without sender reports."""
     _base: float | None = None
+    _camera_base: float | None = None
     _last_pts_s: float = 0.0
 
     def taken_at(self, pts_s: float | None, arrived_at: float, by_camera: float | None) -> tuple[float, str]:
         """(UTC seconds, clock) of a picture; `arrived_at` and `by_camera` are UTC seconds."""
         by_host = self._by_host(pts_s, arrived_at)
+        by_camera = self._by_camera(pts_s, by_camera)
         if by_camera is None:
             return by_host, "host"
         self.offset_s = by_camera - by_host
         if abs(self.offset_s) > self.max_offset_s:
             return by_host, "host"
         return by_camera, "camera"
+
+    def _by_camera(self, pts_s: float | None, said: float | None) -> float | None:
+        """The library marks most pictures with the camera's time and leaves some out: those follow from the
+        presentation time, or one stream would speak of two clocks in turn.
+        """
+        if pts_s is None:
+            return said
+        if said is not None:
+            self._camera_base = said - pts_s
+        return None if self._camera_base is None else self._camera_base + pts_s
 
     def _by_host(self, pts_s: float | None, arrived_at: float) -> float:
         if pts_s is None:
@@ -40,6 +52,7 @@ class PtsClock:
         self._last_pts_s = pts_s
         if self._base is None or abs(step_s) > _JUMP_S:
             self._base = arrived_at - pts_s
+            self._camera_base = None
         # The least delayed picture sets the base; the leak lets it follow clocks that drift apart.
         self._base = min(self._base + _LEAK * max(0.0, step_s), arrived_at - pts_s)
         return self._base + pts_s

@@ -180,7 +180,7 @@ async def _watch(
 @contextlib.asynccontextmanager
 async def _simulator(plan: Plan, cameras: Sequence[stage.DemoCamera], phase: str) -> AsyncIterator[Path]:
     """The simulated cameras; yields the config file that names them."""
-    words = ["camera-sim", "--json", "--port", "0", "--phase", phase, "--fps", str(stage.FPS)]
+    words = ["camera-sim", "--json", "--port", "0", "--phase", phase, "--fps", str(stage.CAMERA_FPS)]
     words += ["--user", stage.USER, "--password-file", str(stage.password(plan.folder))]
     words += ["--schedule", str(plan.folder / "schedule")]
     for camera in cameras:

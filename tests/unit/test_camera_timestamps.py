@@ -37,3 +37,16 @@ def test_a_picture_is_never_taken_after_it_arrived() -> None:
 
 def test_without_presentation_times_the_arrival_counts() -> None:
     assert PtsClock().taken_at(None, 1000.0, None) == (1000.0, "host")
+
+
+def test_a_picture_without_the_camera_s_word_is_dated_by_the_same_clock_as_its_neighbours() -> None:
+    clock = PtsClock()
+    clock.taken_at(0.0, 1000.2, 1000.0)
+    assert clock.taken_at(0.2, 1000.4, None) == (pytest.approx(1000.2), "camera")
+    assert clock.taken_at(0.4, 1000.6, 1000.4) == (1000.4, "camera")
+
+
+def test_after_a_jump_of_the_presentation_time_the_camera_s_old_word_counts_no_more() -> None:
+    clock = PtsClock()
+    clock.taken_at(5000.0, 1000.2, 1000.0)
+    assert clock.taken_at(0.0, 1000.4, None)[1] == "host"
