@@ -25,12 +25,15 @@ from . import versions as shelf
 from .calibration import Calibration
 from .core import ModelInfo
 from .errors import ArtifactError
+from .model.dmdd import ARCHITECTURE
 from .versions import MANIFEST
 from .versions import check_name as check_name
 from .versions import resolve as resolve
 
 SCHEMA = "linewatch-model/1"
 WEIGHTS = "weights.safetensors"
+# What manifests mean that say nothing: the number came after the first models.
+_FIRST_ARCHITECTURE = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +131,7 @@ def _publish(artifact: Artifact, draft: Path, models: Path) -> Path:
 def _to_manifest(artifact: Artifact) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
+        "architecture": ARCHITECTURE,
         "name": artifact.name,
         "version": artifact.version,
         "size": artifact.size,
@@ -167,6 +171,11 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
         raise ArtifactError(f"{path} is not JSON: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ArtifactError(f"{path} is not a {SCHEMA} manifest; it was made by another program or version.")
+    if (made_for := manifest.get("architecture", _FIRST_ARCHITECTURE)) != ARCHITECTURE:
+        raise ArtifactError(
+            f"{path.parent} was trained for form {made_for} of the network and this program has form "
+            f"{ARCHITECTURE}, in which its weights mean something else; train it again."
+        )
     return manifest
 
 

@@ -20,6 +20,10 @@ from .segmentation import HeadSpec, SegmentationHead
 from .student import Lateral, Student, StudentSpec
 from .teacher import TEACHERS
 
+# What the weights mean. Another number for every change after which old weights would still load but answer
+# something else: a layer, a distance, the join, how pictures are brought to size.
+ARCHITECTURE = 1
+
 LEVELS = 3
 MAPS = 2 * LEVELS  # N at strides 4, 8, 16, then A at strides 4, 8, 16
 PARTS = MAPS + 1  # and the head

@@ -12,6 +12,7 @@ from engine import artifact, versions
 from engine.artifact import Artifact
 from engine.calibration import Calibration
 from engine.errors import ArtifactError
+from engine.model.dmdd import ARCHITECTURE
 
 
 @pytest.fixture
@@ -61,6 +62,18 @@ def test_nothing_is_left_behind_when_the_disk_is_full(
         artifact.save(made, tmp_path)
     assert sorted(p for p in tmp_path.rglob("*")) == before
     assert artifact.resolve(tmp_path, "top") == first
+
+
+@pytest.mark.parametrize("number", [ARCHITECTURE + 1, None, "2"])
+def test_weights_for_another_form_of_the_network_are_refused(
+    made: Artifact, tmp_path: Path, number: object
+) -> None:
+    manifest = artifact.save(made, tmp_path) / "manifest.json"
+    said = json.loads(manifest.read_text())
+    assert said["architecture"] == ARCHITECTURE
+    manifest.write_text(json.dumps({**said, "architecture": number}))
+    with pytest.raises(ArtifactError, match="train it again"):
+        artifact.load(manifest.parent)
 
 
 def test_altered_weights_are_refused(made: Artifact, tmp_path: Path) -> None:
