@@ -5,20 +5,26 @@ wish, so that another wish never goes on from it. As everything random is drawn 
 resumed run ends with the same weights as one that was never interrupted.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from engine.model.dmdd import CameraNetwork
+from engine.model.dmdd import ARCHITECTURE, CameraNetwork
 
 EVERY_S = 60.0
+# Another number for another content of the file, or another meaning of its steps.
+_FORMAT = 1
+_ANEW = "What was kept of an interrupted training is not of this wish and program: starting anew."
 
 
 @dataclass(slots=True, eq=False)
@@ -35,22 +41,29 @@ class Checkpoint:
     _moments: dict[str, Tensor] = field(default_factory=dict)
     _written_at: float = field(default_factory=time.monotonic)
 
-    def resume(self, network: CameraNetwork) -> bool:
-        """Load the kept weights if they are of this very wish; whether there were any."""
+    def resume(self, network: CameraNetwork) -> str:
+        """Load the kept weights if they are of this very wish and network.
+
+        What was done, for the person; "" if nothing was kept. Kept weights that don't fit change nothing.
+        """
         if self.path is None or not self.path.is_file():
-            return False
+            return ""
         try:
             with safe_open(self.path, framework="pt") as file:
                 said = file.metadata() or {}
                 if said.get("fingerprint") != self.fingerprint:
-                    return False
+                    return _ANEW
                 kept = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
-            return False
-        network.load_state_dict({k.removeprefix("network."): v for k, v in kept.items() if k[:4] == "netw"})
+            return _ANEW
+        weights = {k.removeprefix("network."): v for k, v in kept.items() if k.startswith("network.")}
+        # Looked at before loading: load_state_dict fills what fits and only then raises.
+        if _shapes(weights) != _shapes(network.state_dict()):
+            return _ANEW
+        network.load_state_dict(weights)
         self._moments = {k: v for k, v in kept.items() if k.startswith("moment.")}
         self.stage, self.step = int(said["stage"]), int(said["step"])
-        return True
+        return "Going on with the training that was interrupted."
 
     def start(self, stage: int, optimiser: torch.optim.Optimizer) -> int:
         """The step to begin `stage` with, its optimiser brought to where it was; past the end if it was
@@ -71,15 +84,20 @@ class Checkpoint:
         _replace(self.path, {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, said)
         self._written_at = time.monotonic()
 
-    def forget(self) -> None:
-        """The model is safe; the file isn't needed any more."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+
+def fingerprint(pixels: NDArray[np.uint8], **wish: object) -> str:
+    """The wish in words that compare; `pixels` are the good pictures: others under the same names are another
+    wish."""
+    pictures = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return json.dumps(
+        {"format": _FORMAT, "architecture": ARCHITECTURE, "pictures": pictures, **wish},
+        sort_keys=True,
+        default=str,
+    )
 
 
-def fingerprint(**wish: object) -> str:
-    """The wish in words that compare."""
-    return json.dumps(wish, sort_keys=True, default=str)
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def _take_moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Good pictures from a folder. Nothing but good pictures gets in: a test folder is never opened here."""
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from .errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MIN_GOOD = 10
-_HELD_OUT_SHARE, _HELD_OUT_MIN, _HELD_OUT_MAX = 0.15, 4, 60
+_HELD_OUT_SHARE, _HELD_OUT_MAX, _HELD_OUT_RUNS = 0.25, 60, 8
+HELD_OUT_RULE = (
+    "a quarter of the good pictures, at least 8 and at most 60 (of fewer than 24 a third), as up to 8 runs "
+    "of neighbours by name, each in the middle of an equal part of the sequence"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,19 +38,46 @@ class GoodPictures:
         return len(self.names)
 
     def split(self) -> tuple["GoodPictures", "GoodPictures"]:
-        """(for training, held out): the last 15 % by name, which is the last in time where names count up.
+        """(for training, held out), by HELD_OUT_RULE; the same pictures give the same split.
 
-        The last, not a random share: neighbours in time resemble each other, and a threshold set on
-        near-copies of training pictures is too low on tomorrow's parts.
+        Runs, not single pictures: neighbours in time resemble each other, and a threshold set on near-copies
+        of training pictures is too low on tomorrow's parts. Spread over the sequence and never its end:
+        what is newest, such as an operator's false alarms, is what training must learn from.
         """
-        count = min(max(round(len(self) * _HELD_OUT_SHARE), _HELD_OUT_MIN), _HELD_OUT_MAX)
-        cut = len(self) - count
-        first = GoodPictures(self.pixels[:cut], self.names[:cut], self.notes)
-        return first, GoodPictures(self.pixels[cut:], self.names[cut:], ())
+        out = np.zeros(len(self), dtype=bool)
+        for run in _held_out_runs(len(self)):
+            out[run] = True
+        return self._some(~out, self.notes), self._some(out, ())
+
+    def _some(self, chosen: NDArray[np.bool_], notes: tuple[str, ...]) -> "GoodPictures":
+        names = tuple(name for name, is_in in zip(self.names, chosen, strict=True) if is_in)
+        return GoodPictures(self.pixels[chosen], names, notes)
+
+
+def _held_out_runs(pictures: int) -> list[slice]:
+    """Where the held-out runs lie among so many pictures."""
+    count = math.ceil(pictures / 3)
+    if pictures >= 24:
+        count = min(max(round(pictures * _HELD_OUT_SHARE), 8), _HELD_OUT_MAX)
+    parts = min(_HELD_OUT_RUNS, max(1, count // 2))
+    runs = []
+    for part in range(parts):
+        begin, end = part * pictures // parts, (part + 1) * pictures // parts
+        length = (part + 1) * count // parts - part * count // parts
+        first = begin + (end - begin - length) // 2
+        runs.append(slice(first, first + length))
+    return runs
 
 
 def good_folder(data: Path) -> Path:
     """`data`/train/good of an MVTec layout, else `data` itself when it holds pictures. Raises DataError."""
+    try:
+        return _good_folder(data)
+    except OSError as error:
+        raise _unreadable(data, error) from error
+
+
+def _good_folder(data: Path) -> Path:
     if not data.is_dir():
         raise DataError(f"{data} is not a folder; give one with good pictures, or one that has train/good.")
     if (data / "train" / "good").is_dir():
@@ -56,8 +88,15 @@ def good_folder(data: Path) -> Path:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Picture files of one folder, not of its subfolders, numbers in names compared as numbers."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    """Picture files of one folder, not of its subfolders, numbers in names compared as numbers.
+
+    Raises DataError for a folder that can't be read.
+    """
+    try:
+        inside = list(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    found = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     return sorted(
         found, key=lambda p: [(int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"(\d+)", p.name)]
     )
@@ -113,6 +152,10 @@ def load_textures(folder: Path, size_px: int) -> list[NDArray[np.uint8]]:
     if not paths:
         raise DataError(f"{folder} and its subfolders hold no pictures to take textures from.")
     return [to_square(read_picture(path)[0], size_px) for path in paths]
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(f"The folder {folder} can't be read: {error.strerror}.")
 
 
 def _decode(path: Path, flags: int) -> NDArray[np.generic]:

@@ -22,7 +22,7 @@ from .advice import advise
 from .bank import build_bank
 from .calibrate import calibrate
 from .checkpoint import Checkpoint, fingerprint
-from .dataset import GoodPictures, load_good, load_textures
+from .dataset import HELD_OUT_RULE, GoodPictures, load_good, load_textures
 from .errors import DataError
 from .foreground import find_foregrounds
 from .join import Joined, fit_join
@@ -75,9 +75,9 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
     material, unseen = _material(wish, training, teacher, network, device)
     note(f"Foreground: {material.foregrounds.why}.")
-    checkpoint = Checkpoint(keep, fingerprint(wish=wish, names=good.names, schedule=schedule))
-    if checkpoint.resume(network):
-        note("Going on with the training that was interrupted.")
+    checkpoint = Checkpoint(keep, fingerprint(good.pixels, wish=wish, names=good.names, schedule=schedule))
+    if said := checkpoint.resume(network):
+        note(said)
     _train(network, material, schedule, on_progress, checkpoint)
     same_rule = "off" if material.foregrounds.masks is None else "on"
     joined = fit_join(
@@ -135,6 +135,8 @@ def _check(wish: Wish) -> None:
         )
     if wish.steps is not None and wish.steps < 2:
         raise DataError(f"--steps {wish.steps}: expected at least 2, one for each stage.")
+    if not 0 <= wish.seed < 2**32:
+        raise DataError(f"--seed {wish.seed}: expected a whole number from 0 to {2**32 - 1}.")
     if wish.input_px % 32 or not 64 <= wish.input_px <= 1024:
         raise DataError(f"--input-px {wish.input_px}: expected a multiple of 32 from 64 to 1024.")
 
@@ -191,6 +193,7 @@ def _made_of(
         "good_pictures": len(training) + len(held_out),
         "training": list(training.names),
         "held_out": list(held_out.names),
+        "held_out_rule": HELD_OUT_RULE,
         "foreground": material.foregrounds.why,
         "notes": list(training.notes),
         "seconds": round(seconds, 1),

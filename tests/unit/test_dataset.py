@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.dataset import good_folder, list_pictures, load_good, load_textures, read_picture
+from trainer.dataset import GoodPictures, good_folder, list_pictures, load_good, load_textures, read_picture
 from trainer.errors import DataError
 
 
@@ -44,11 +44,41 @@ def test_names_count_up_as_numbers(tmp_path: Path) -> None:
     assert [p.stem for p in list_pictures(tmp_path)] == [str(n) for n in range(12)]
 
 
-def test_the_last_pictures_are_held_out_and_none_is_on_both_sides(tmp_path: Path) -> None:
-    training, held_out = load_good(fill(tmp_path, 20), 64).split()
-    assert held_out.names == ("16.png", "17.png", "18.png", "19.png")
-    assert not set(training.names) & set(held_out.names)
-    assert len(training) + len(held_out) == 20
+def named(count: int) -> GoodPictures:
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    return GoodPictures(pixels, tuple(f"{n}.png" for n in range(count)), ())
+
+
+@pytest.mark.parametrize(
+    ("count", "held_out"), [(10, 4), (14, 5), (23, 8), (24, 8), (40, 10), (100, 25), (250, 60)]
+)
+def test_a_quarter_is_held_out_in_runs_and_the_newest_is_learnt_from(count: int, held_out: int) -> None:
+    training, out = named(count).split()
+    assert len(out) == held_out and not set(training.names) & set(out.names)
+    assert set(training.names) | set(out.names) == set(named(count).names)
+    assert f"{count - 1}.png" in training.names
+    assert [f"{n}.png" for n in out.pixels.ravel()] == list(out.names)
+    places = [int(name[:-4]) for name in out.names]
+    alone = [n for n in places if n - 1 not in places and n + 1 not in places]
+    assert not alone and places[0] < count / 4 and places[-1] > count * 3 / 4 - 1
+
+
+def test_the_same_pictures_are_split_alike() -> None:
+    assert named(50).split()[1].names == named(50).split()[1].names
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="can't be read: File name too long"):
+        good_folder(tmp_path / ("x" * 300))
+
+    def forbidden(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(DataError, match="can't be read: Permission denied"):
+        list_pictures(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def test_the_bank_holds_the_teachers_answer_for_every_altered_copy(good: Path, t
         ({"size": "huge"}, "--size 'huge'"),
         ({"teacher": "resnet18"}, "doesn't fit --size lite"),
         ({"steps": 1}, "--steps 1"),
+        ({"seed": -1}, "--seed -1"),
         ({"input_px": 100}, "--input-px 100"),
         ({"device": "tpu"}, "--device 'tpu'"),
     ],
@@ -176,8 +177,29 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 def test_another_wish_never_goes_on_from_a_kept_training(wish: Wish, tmp_path: Path) -> None:
     (tmp_path / "keep").write_bytes(b"not safetensors")
     told: list[int] = []
-    make_model(wish, lambda _, done, *__: told.append(done), quiet, tmp_path / "keep")
-    assert told == [1, 2]
+    notes: list[str] = []
+    make_model(wish, lambda _, done, *__: told.append(done), notes.append, tmp_path / "keep")
+    assert told == [1, 2] and any("starting anew" in note for note in notes)
+
+
+def test_weights_of_another_program_are_not_gone_on_from_and_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    network, other = build_network("lite"), build_network("lite")
+    optimiser = torch.optim.Adam(network.head.parameters())
+    other.register_buffer("one_more", torch.zeros(1))
+    checkpoint.Checkpoint(tmp_path / "keep", "wish").keep(1, 3, other, optimiser)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    kept = checkpoint.Checkpoint(tmp_path / "keep", "wish")
+    assert "starting anew" in kept.resume(network) and kept.stage == 0
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_other_pictures_under_the_same_names_are_another_wish() -> None:
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    assert checkpoint.fingerprint(pixels, seed=1) == checkpoint.fingerprint(pixels.copy(), seed=1)
+    assert checkpoint.fingerprint(pixels, seed=1) != checkpoint.fingerprint(pixels + 1, seed=1)
 
 
 def test_bad_input_is_one_sentence_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
