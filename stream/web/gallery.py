@@ -65,6 +65,8 @@ def build(evidence: Evidence, pictures: Path | None) -> APIRouter:
             return out(
                 await asyncio.to_thread(evidence.answer, found.camera, found.stem, said.feedback, good)
             )
+        except (EvidenceError, FileNotFoundError) as error:
+            raise HTTPException(404, "This picture was removed just now, to make room.") from error
         except OSError as error:
             raise HTTPException(507, f"The picture could not be filed: {error.strerror}.") from error
 

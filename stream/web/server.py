@@ -110,7 +110,15 @@ class WebServer:
         listener = _listen(self._host, self._port)
         self._port = listener.getsockname()[1]
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="web")
-        await self._server.listening.wait()
+        listening = asyncio.create_task(self._server.listening.wait(), name="web listens")
+        try:
+            await asyncio.wait([listening, self._serving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listening.cancel()
+        if not self._server.listening.is_set():
+            failed, self._serving = self._serving.exception(), None
+            listener.close()
+            raise ListenError(f"The page can't start on {self._host}:{self._port}: {failed}.") from failed
 
     async def stop(self) -> None:
         """Answers in flight end, streams at once; returns when every connection is closed."""

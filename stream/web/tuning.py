@@ -3,13 +3,15 @@
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from math import isclose
+from typing import Annotated, Self
 
 from fastapi import APIRouter, HTTPException, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from engine.core import ModelInfo
 
+from .schemas import ErrorOut
 from .scores import Scores, cost, curve
 from .view import LineActions
 
@@ -41,9 +43,17 @@ class CostOut(BaseModel):
 
 
 class LevelIn(BaseModel):
-    """The new alarm level as a multiple of the present one; null: the model's own again."""
+    """The new alarm level as a multiple of `base`, the raw one that the asker saw; null: the model's own
+    again."""
 
     level: Annotated[float, Field(gt=0.05, lt=20)] | None
+    base: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _of_what(self) -> Self:
+        if self.level is not None and self.base is None:
+            raise ValueError("base is missing: the raw alarm level (threshold) that level multiplies")
+        return self
 
 
 Level = Annotated[float, Query(gt=0.05, lt=20)]
@@ -84,12 +94,17 @@ def build(
             level=level, pictures=found.pictures, above=found.above, alarms=found.alarms, hours=found.hours
         )
 
-    @router.put("/threshold")
+    @router.put("/threshold", responses={409: {"model": ErrorOut}})
     async def set_level(name: str, wish: LevelIn) -> LevelIn:
-        """Set the alarm level from now on."""
+        """Set the alarm level from now on. 409 if it is not `base` any more: a repeated request changes
+        nothing twice."""
         model = scores(name).model
         if actions.set_threshold is None or model is None:
             raise HTTPException(409, "The alarm level of this camera can't be set now: it has no model yet.")
+        if wish.base is not None and not isclose(wish.base, model.threshold, rel_tol=1e-9):
+            raise HTTPException(
+                409, "The alarm level was changed meanwhile; look at the new one, then set it again."
+            )
         await actions.set_threshold(name, None if wish.level is None else raw_threshold(model, wish.level))
         changed()
         return wish

@@ -328,6 +328,20 @@ async def test_seats_are_bounded_with_a_sentence(line: FakeLine) -> None:
         await page.stop()
 
 
+async def test_a_server_that_fails_before_it_listens_is_one_sentence(
+    line: FakeLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_server", fail)
+    page = LivePage(line.view(), listen="127.0.0.1:0")
+    async with asyncio.timeout(5):
+        with pytest.raises(ListenError, match="The page can't start on"):
+            await page.start()
+        await page.stop()
+
+
 async def test_a_port_that_is_taken_is_one_sentence(line: FakeLine) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """The camera page's and the gallery's routes over a real server."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ from tests.webline import MODEL, FakeLine, incident, inspection
 
 API = "/api/v1"
 BOX = (100, 80, 180, 140)
+LOUDER = {"level": 1.5, "base": MODEL.threshold}
 
 
 @dataclass
@@ -114,17 +115,37 @@ async def test_the_curve_and_the_cost_of_another_level(served: Served) -> None:
 
 async def test_the_alarm_level_is_set_as_a_raw_value(served: Served) -> None:
     served.page.show(inspection("top"))
-    await served.http.put(f"{API}/cameras/top/threshold", json={"level": 1.5})
+    await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
     await served.http.put(f"{API}/cameras/top/threshold", json={"level": None})
     assert served.levels == [("top", 0.1 + 1.5 * 1.9), ("top", None)]
 
 
+async def test_the_same_request_again_does_not_raise_the_level_again(served: Served) -> None:
+    served.page.show(inspection("top"))
+    await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
+    raised = replace(MODEL, threshold=0.1 + 1.5 * 1.9)
+    served.page.show(replace(inspection("top"), model=raised))
+    again = await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
+    assert again.status_code == 409 and "changed meanwhile" in again.json()["detail"]
+    assert len(served.levels) == 1
+    without_base = await served.http.put(f"{API}/cameras/top/threshold", json={"level": 1.5})
+    assert without_base.status_code == 422
+
+
+async def test_an_answer_on_a_picture_that_was_just_removed_is_404(served: Served, tmp_path: Path) -> None:
+    path = served.keep()
+    for file in (tmp_path / "evidence").rglob("*.png"):
+        file.unlink()
+    answer = await served.http.put(f"{path}/feedback", json={"feedback": "false_alarm"})
+    assert answer.status_code == 404 and "removed" in answer.json()["detail"]
+
+
 async def test_what_can_not_be_set_says_why(served: Served) -> None:
-    assert (await served.http.put(f"{API}/cameras/top/threshold", json={"level": 1.5})).status_code == 409
+    assert (await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)).status_code == 409
     served.page.show(inspection("side"))
-    refused = await served.http.put(f"{API}/cameras/side/threshold", json={"level": 1.5})
+    refused = await served.http.put(f"{API}/cameras/side/threshold", json=LOUDER)
     assert (refused.status_code, refused.json()["detail"]) == (409, "The model of side is being trained.")
     for level in (0, -1, 100, "NaN"):
         assert (
-            await served.http.put(f"{API}/cameras/top/threshold", json={"level": level})
+            await served.http.put(f"{API}/cameras/top/threshold", json={**LOUDER, "level": level})
         ).status_code == 422

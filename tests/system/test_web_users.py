@@ -21,9 +21,10 @@ from stream.web.errors import ListenError
 from stream.web.page import LivePage
 from stream.web.users import UsersError, UsersFile
 from stream.web.view import LineActions
-from tests.webline import FakeLine, inspection
+from tests.webline import MODEL, FakeLine, inspection
 
 API = "/api/v1"
+LEVEL = {"level": 1.1, "base": MODEL.threshold}
 PASSWORD = "correct horse battery"
 TOKENS: dict[str, str] = {}
 
@@ -83,7 +84,7 @@ async def test_a_login_opens_what_its_role_may_and_a_logout_closes_it(http: http
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=strict" in cookie
     assert (await http.get(f"{API}/cameras")).status_code == 200
-    assert (await http.put(f"{API}/cameras/top/threshold", json={"level": 1.1})).status_code == 403
+    assert (await http.put(f"{API}/cameras/top/threshold", json=LEVEL)).status_code == 403
     await http.post(f"{API}/logout")
     assert (await http.get(f"{API}/cameras")).status_code == 401
 
@@ -98,7 +99,7 @@ async def test_the_old_cookie_is_worth_nothing_after_a_logout(http: httpx.AsyncC
 async def test_only_an_admin_sets_the_alarm_level(http: httpx.AsyncClient) -> None:
     for role, status in (("viewer", 403), ("operator", 403), ("admin", 200)):
         headers = {"authorization": f"Bearer {TOKENS[role]}"}
-        answer = await http.put(f"{API}/cameras/top/threshold", json={"level": 1.1}, headers=headers)
+        answer = await http.put(f"{API}/cameras/top/threshold", json=LEVEL, headers=headers)
         assert answer.status_code == status
 
 
@@ -137,7 +138,7 @@ async def test_every_change_and_every_failed_login_leaves_a_line_without_the_pas
     with caplog.at_level(logging.INFO, "linewatch.audit"):
         await login(http, "admin", "not the password")
         await login(http, "admin")
-        await http.put(f"{API}/cameras/top/threshold", json={"level": 1.1})
+        await http.put(f"{API}/cameras/top/threshold", json=LEVEL)
         await http.get(f"{API}/cameras")
     lines = [r.getMessage() for r in caplog.records if r.name == "linewatch.audit"]
     assert "a login as 'admin' from 127.0.0.1 failed" in lines

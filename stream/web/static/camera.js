@@ -48,13 +48,15 @@ function scoreCard(name) {
     el("label", { for: "level" }, "Alarm level"), slider, said, apply, reset);
   const node = el("section", { class: "card", "aria-label": "Score" },
     el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, control);
-  let asked = 0, closed = false;
+  // `base` is the alarm level that the slider multiplies: what was drawn when it was last moved.
+  let asked = 0, closed = false, present = null, base = null;
 
   async function refresh() {
     if (closed) return;
     try {
       const curve = await ask(cameraPath(name, `scores?seconds=${spans.value}`));
       drawn.update(curve);
+      present = curve.threshold;
       control.hidden = !curve.can_set;
       const peak = curve.highest.length ? Math.max(...curve.highest) : 0;
       canvas.setAttribute("aria-label", `Score of the last ${spans.selectedOptions[0].text}, highest ${peak.toFixed(2)}`);
@@ -63,6 +65,7 @@ function scoreCard(name) {
 
   async function preview() {
     const level = Number(slider.value), mine = ++asked;
+    base = present;
     drawn.level(level);
     apply.disabled = level === 1;
     const cost = await ask(cameraPath(name, `cost?level=${level}`)).catch(() => null);
@@ -74,7 +77,7 @@ function scoreCard(name) {
 
   async function set(level) {
     try {
-      await put(cameraPath(name, "threshold"), { level });
+      await put(cameraPath(name, "threshold"), level === null ? { level } : { level, base });
       slider.value = "1";
       drawn.level(1);
       apply.disabled = true;
