@@ -216,6 +216,11 @@ class WebSettings(Section):
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
     def port(self) -> int:
         """The port of `listen`; 0: a free one."""
         return int(self.listen.rpartition(":")[2])

@@ -36,7 +36,7 @@ from .services import (
     TriggersSettings,
     WebSettings,
 )
-from .sources import SourceSettings
+from .sources import SourceSettings, WebrtcSource
 
 CONFIG_VERSION = 1
 
@@ -197,6 +197,23 @@ def _known_version(version: int) -> int:
     return version
 
 
+def _pushed_with_a_token(web: WebSettings, info: ValidationInfo) -> WebSettings:
+    """A camera's push is let in by its token alone: without one anybody in reach could show us pictures."""
+    if web.is_loopback or web.insecure:
+        return web
+    cameras: dict[str, CameraSettings] = info.data.get("cameras") or {}
+    for name, camera in cameras.items():
+        source = camera.source
+        if isinstance(source, WebrtcSource) and source.mode == "whip" and source.token is None:
+            raise PydanticCustomError(
+                "whip_token",
+                "camera {camera} takes pushes (whip) from anybody who reaches this address: give its source "
+                "a token, or listen on 127.0.0.1",
+                {"camera": name},
+            )
+    return web
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -220,7 +237,7 @@ class Settings(Section):
     """Verdicts on triggered parts."""
     triggers: TriggersSettings = TriggersSettings()
     """How triggers find their frame."""
-    web: WebSettings = WebSettings()
+    web: Annotated[WebSettings, AfterValidator(_pushed_with_a_token)] = WebSettings()
     """The live page."""
     models: ModelsSettings = ModelsSettings()
     """Trained models."""

@@ -108,10 +108,10 @@ class Users:
 def read(path: Path) -> UsersFile:
     """Raises UsersError, one sentence that shows no hash."""
     try:
-        return UsersFile.model_validate(yaml.safe_load(path.read_text()) or {})
+        return UsersFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except OSError as error:
         raise UsersError(f"The users file {path} can't be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsersError(f"The users file {path} is not YAML.") from error
     except ValidationError as error:
         places = ", ".join(".".join(map(str, mistake["loc"])) or "the file" for mistake in error.errors())

@@ -335,3 +335,24 @@ def test_a_mistyped_source_is_compared_with_what_vendors_bring_too() -> None:
 def test_a_file_from_a_windows_editor_is_read(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(b"\xef\xbb\xbfversion: 1\r\nsite: a\r\n")
     assert load(tmp_path / "c.yaml", {}).site == "a"
+
+
+WHIP = HEAD + "cameras:\n  top:\n    source: {type: webrtc}\n"
+
+
+def test_a_push_that_others_can_reach_needs_a_token() -> None:
+    [line] = mistakes(WHIP + "web:\n  listen: 0.0.0.0:8080\n  users_file: users.yaml\n")
+    assert line.startswith("cameras.yaml:5") and "camera top takes pushes (whip) from anybody" in line
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        WHIP,
+        WHIP + "web: {listen: '[::1]:80'}\n",
+        WHIP + "web: {listen: '0.0.0.0:80', insecure: true}\n",
+        WHIP.replace("webrtc}", "webrtc, token: secret-of-top}") + "web: {listen: '0.0.0.0:80'}\n",
+    ],
+)
+def test_a_push_with_a_token_or_from_this_machine_is_fine(allowed: str) -> None:
+    assert list(read(allowed).cameras) == ["top"]

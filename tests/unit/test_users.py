@@ -83,6 +83,12 @@ def test_a_broken_file_is_one_sentence_without_what_it_holds(tmp_path: Path, tex
     assert "plain" not in str(said.value)
 
 
+def test_a_binary_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "users.yaml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(UsersError, match="is not YAML"):
+        users.read(tmp_path / "users.yaml")
+
+
 def test_a_file_without_users_or_no_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsersError, match="can't be read"):
         Users(tmp_path / "none.yaml")
