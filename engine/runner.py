@@ -88,7 +88,7 @@ class Runner:
             self._arrays = library_for(self.device)
             self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         # Not a bound method: the library would hold the runner, and a replaced one would stay in memory.
-        self.refused = library.serve(partial(_prepare, self.backend))
+        self.refused: Sequence[Refused] = library.serve(partial(_prepare, self.backend))
 
     def warm_up(self, max_batch: int = 1) -> list[Refused]:
         """Run blank frames through every model, alone and together, so that the first real frame isn't the

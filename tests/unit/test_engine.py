@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class FakeRunner:
 
     def __init__(self, cameras: tuple[str, ...] = ("top", "side")) -> None:
         self.library = Library()
-        self.refused: list[Refused] = []
+        self.refused: Sequence[Refused] = []
         for camera in cameras:
             self.library.put(camera, tiny_artifact())
         self.sizes: list[int] = []
