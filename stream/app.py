@@ -97,6 +97,7 @@ class App:
         self._gateway = Gateway(settings, self._recorder, self._library, self._models, self.page.show)
         self._engine: Engine | None = None
         self._runner: Runner | None = None
+        self._board: StatusBoard | None = None
         self._cameras: dict[str, Camera] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -139,6 +140,8 @@ class App:
             self._recorder.watch(name, policy_of(camera))
         self._evidence.start()
         await self.delivery.start()
+        self._board = self._make_board()
+        await self._board.cleared()
         self._recorder.start()
         await self.page.start()
         await self._models.look()
@@ -151,7 +154,7 @@ class App:
         self._tasks += [
             asyncio.create_task(self._keep_ticking(), name="ticks"),
             asyncio.create_task(self._models.keep_looking(), name="models"),
-            asyncio.create_task(self._board().run(), name="status"),
+            asyncio.create_task(self._board.run(), name="status"),
         ]
         self.delivery.announce()
         self._started = True
@@ -179,6 +182,8 @@ class App:
         await self._gateway.close()
         if self._started:
             self._recorder.stop()
+        if self._board is not None:
+            await self._board.cleared()
         await self.delivery.stop(DRAIN_WITHIN_S)
         await self.page.stop()
         await asyncio.to_thread(self._evidence.stop)
@@ -208,12 +213,16 @@ class App:
     def _on_cpu(self) -> Runner:
         return make_runner(self._library, self.settings, "cpu")
 
-    def _board(self) -> StatusBoard:
-        endpoint = self.delivery.endpoint
+    def _make_board(self) -> StatusBoard:
+        endpoint, events = self.delivery.endpoint, self.settings.events
         assert endpoint is not None
-        every_s = self.settings.events.status_every_s
         return StatusBoard(
-            endpoint.client, self.delivery.keys, self._plc_status, alive=self._is_alive, every_s=every_s
+            endpoint.client,
+            self.delivery.keys,
+            self._plc_status,
+            alive=self._is_alive,
+            every_s=events.status_every_s,
+            heartbeat_every_s=events.heartbeat_every_s,
         )
 
     def _camera(self, name: str, settings: CameraSettings) -> Camera:
@@ -361,7 +370,8 @@ class App:
         return self._engine is not None and self._engine.is_stuck(time.monotonic(), limit_s)
 
     def _stats(self) -> LineStats:
-        return line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway)
+        held = self._recorder.held
+        return line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
 
     def _plc_status(self) -> dict[str, Fields]:
         return {view.name: self._plc_status_of(view) for view in self._camera_views()}

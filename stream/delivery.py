@@ -20,7 +20,7 @@ from .endings import end
 from .heed import heed_cancellation
 from .keys import Keys
 from .lag import LagWatch
-from .outbox import Outbox
+from .outbox import Outbox, OutboxError
 from .publisher import Publisher, PublisherState
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,13 @@ class Delivery:
         """Something was recorded."""
         if self._publisher is not None:
             self._publisher.wake()
+
+    def backlog(self, now_s: float) -> tuple[float | None, int | None]:
+        """Age in s of the oldest event that waits, and how many were dropped; None: the disk does not say."""
+        try:
+            return self.outbox.oldest_s(now_s), sum(self.outbox.dropped().values())
+        except OutboxError:
+            return None, None
 
     @property
     def state(self) -> PublisherState:

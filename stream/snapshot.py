@@ -62,9 +62,10 @@ def line_stats(
     overview: Overview,
     delivery: Delivery,
     gateway: Gateway,
+    held: int,
 ) -> LineStats:
-    """Counters since start and depths now."""
-    outbox = delivery.outbox
+    """Counters since start and depths now; `held` events wait in memory for the disk."""
+    oldest_s, dropped = delivery.backlog(time.time())
     snapshot = engine.meter.snapshot() if engine else None
     frames = dict(snapshot.frames) if snapshot else {}
     reconnects: dict[tuple[str, str], int] = {}
@@ -85,9 +86,9 @@ def line_stats(
             "parts": sum(gateway.parts.waiting(name) for name in cameras),
         },
         events=dict(overview.phases),
-        outbox_pending=outbox.pending,
-        outbox_oldest_s=outbox.oldest_s(time.time()),
-        outbox_dropped=sum(outbox.dropped().values()),
+        outbox_pending=delivery.outbox.pending + held,
+        outbox_oldest_s=oldest_s,
+        outbox_dropped=dropped,
         stream_lag=dict(delivery.lags),
         verdicts=gateway.verdicts(),
         inbox=gateway.read(),
