@@ -385,9 +385,15 @@ class App:
             disabled=not self._gateway.parts.is_enabled(view.name),
             disk=self._recorder.disk_error is not None,
             stuck=self._is_stuck(),
-            blind=self._cameras_on[view.name].frames == "latest" and view.fps == 0.0,
+            blind=self._is_blind(view),
         )
         return plc_status(view, counts, fault, busy=busy, config_checksum=self._checksum)
+
+    def _is_blind(self, view: CameraView) -> bool:
+        """Live for a while, and none of its pictures was inspected lately; triggered cameras may rest."""
+        camera = self._cameras_on[view.name]
+        long_enough = time.time() - view.since > camera.down_after_s
+        return view.state == "live" and long_enough and camera.frames == "latest" and not view.fps
 
     def _is_alive(self) -> bool:
         """What the heartbeat says: whatever is decided now is on disk, and the device decides."""

@@ -20,7 +20,8 @@ from .endings import end
 from .heed import heed_cancellation
 from .keys import Keys
 from .lag import LagWatch
-from .outbox import Outbox, OutboxError
+from .outbox import Outbox
+from .outbox_file import OutboxError
 from .publisher import Publisher, PublisherState
 
 log = logging.getLogger(__name__)
