@@ -32,11 +32,12 @@ from .models import Models
 from .outages import HealthChange, Outage
 from .overview import Overview
 from .recorder import Recorder, policy_of
-from .snapshot import LineFault, line_stats, not_ready, plc_status
+from .snapshot import line_stats
 from .sources import base
 from .sources.desk import DESK
-from .status import Fields, StatusBoard
+from .status import StatusBoard
 from .view import trained_view
+from .vitals import Vitals
 from .web import whip
 from .web.page import LivePage
 from .web.rtc import RtcOptions
@@ -70,7 +71,6 @@ class App:
         self._cameras_on = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
         self._checksum = config_sha256(settings)
         self._overview = Overview()
-        self._started = False
         self._unpublished: deque[tuple[str, float]] = deque(maxlen=_UNPUBLISHED)
         self._inspections: Handover[Inspection] = Handover(
             loop, self._inspected, _HANDOVER_EACH * (len(self._cameras_on) or 1), self._overrun
@@ -95,6 +95,14 @@ class App:
         self._library = Library()
         self._models = Models(self._library, settings.models.dir, self._cameras_on, self._model_changed)
         self._gateway = Gateway(settings, self._recorder, self._library, self._models, self.page.show)
+        self._vitals = Vitals(
+            settings,
+            self._checksum,
+            recorder=self._recorder,
+            delivery=self.delivery,
+            gateway=self._gateway,
+            overview=self._overview,
+        )
         self._engine: Engine | None = None
         self._runner: Runner | None = None
         self._board: StatusBoard | None = None
@@ -109,8 +117,8 @@ class App:
             cameras=self._camera_views,
             stats=self._stats,
             incidents=self._overview.incidents,
-            not_ready=self._not_ready,
-            started=lambda: self._started,
+            not_ready=lambda: self._vitals.not_ready(),
+            started=lambda: self._vitals.started,
         )
         hysteresis = {n: (c.detect.on_frames, c.detect.off_frames) for n, c in self._cameras_on.items()}
         return LivePage(
@@ -157,7 +165,7 @@ class App:
             asyncio.create_task(self._board.run(), name="status"),
         ]
         self.delivery.announce()
-        self._started = True
+        self._vitals.started = True
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises LineFailed when a part died that the line can't be without."""
@@ -180,7 +188,7 @@ class App:
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)
         self._inspections.flush()
         await self._gateway.close()
-        if self._started:
+        if self._vitals.started:
             self._recorder.stop()
         if self._board is not None:
             await self._board.cleared()
@@ -192,7 +200,10 @@ class App:
         """Models are on the device and warm when this returns. Raises EngineError."""
         wish = self.settings.engine
         runner = await asyncio.to_thread(make_runner, self._library, self.settings)
-        await asyncio.to_thread(runner.warm_up, wish.max_batch)
+        cold = await asyncio.to_thread(runner.warm_up, wish.max_batch)
+        for name, why in (*runner.refused, *cold):
+            log.error("camera %s is not inspected: %s", name, why)
+            self._overview.model(name, None)
         engine = Engine(
             runner,
             max_batch=wish.max_batch,
@@ -207,7 +218,7 @@ class App:
         for name, camera in self._cameras_on.items():
             engine.set_mode(name, camera.frames)
         engine.start()
-        self._runner, self._engine = runner, engine
+        self._runner, self._engine, self._vitals.engine = runner, engine, engine
         return engine
 
     def _on_cpu(self) -> Runner:
@@ -219,8 +230,8 @@ class App:
         return StatusBoard(
             endpoint.client,
             self.delivery.keys,
-            self._plc_status,
-            alive=self._is_alive,
+            lambda: self._vitals.status(self._camera_views()),
+            alive=self._vitals.is_alive,
             every_s=events.status_every_s,
             heartbeat_every_s=events.heartbeat_every_s,
         )
@@ -357,44 +368,6 @@ class App:
         camera = self._cameras.get(name)
         return camera.stats().age_s if camera else None
 
-    def _not_ready(self) -> list[str]:
-        return not_ready(
-            started=self._started,
-            broker_error=self.delivery.state.error,
-            disk_error=self._recorder.disk_error,
-            stuck_after_s=self.settings.engine.stuck_after_s if self._is_stuck() else None,
-        )
-
-    def _is_stuck(self) -> bool:
-        limit_s = self.settings.engine.stuck_after_s
-        return self._engine is not None and self._engine.is_stuck(time.monotonic(), limit_s)
-
     def _stats(self) -> LineStats:
         held = self._recorder.held
         return line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
-
-    def _plc_status(self) -> dict[str, Fields]:
-        return {view.name: self._plc_status_of(view) for view in self._camera_views()}
-
-    def _plc_status_of(self, view: CameraView) -> Fields:
-        counts = self._gateway.counts(view.name, self._overview.counts(view.name))
-        busy = self._gateway.parts.waiting(view.name) > 0 or (
-            self._engine is not None and self._engine.busy_since is not None
-        )
-        fault = LineFault(
-            disabled=not self._gateway.parts.is_enabled(view.name),
-            disk=self._recorder.disk_error is not None,
-            stuck=self._is_stuck(),
-            blind=self._is_blind(view),
-        )
-        return plc_status(view, counts, fault, busy=busy, config_checksum=self._checksum)
-
-    def _is_blind(self, view: CameraView) -> bool:
-        """Live for a while, and none of its pictures was inspected lately; triggered cameras may rest."""
-        camera = self._cameras_on[view.name]
-        long_enough = time.time() - view.since > camera.down_after_s
-        return view.state == "live" and long_enough and camera.frames == "latest" and not view.fps
-
-    def _is_alive(self) -> bool:
-        """What the heartbeat says: whatever is decided now is on disk, and the device decides."""
-        return self._started and not self._is_stuck() and self._recorder.disk_error is None

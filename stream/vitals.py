@@ -1,0 +1,75 @@
+"""Can the line be relied on? What the heartbeat, `/ready` and the PLC's status keys say of it."""
+
+import time
+from collections.abc import Mapping
+
+from config.settings import Settings
+from engine.engine import Engine
+
+from .delivery import Delivery
+from .gateway import Gateway
+from .overview import Overview
+from .recorder import Recorder
+from .snapshot import LineFault, not_ready, plc_status
+from .status import Fields
+from .web.view import CameraView
+
+
+class Vitals:
+    """Event loop only. `engine` and `started` are set when they are there."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        checksum: str,
+        *,
+        recorder: Recorder,
+        delivery: Delivery,
+        gateway: Gateway,
+        overview: Overview,
+    ) -> None:
+        self.engine: Engine | None = None
+        self.started = False
+        self._settings, self._checksum = settings, checksum
+        self._recorder, self._delivery = recorder, delivery
+        self._gateway, self._overview = gateway, overview
+
+    def not_ready(self) -> list[str]:
+        """One sentence for each reason; empty when all is well."""
+        return not_ready(
+            started=self.started,
+            broker_error=self._delivery.state.error,
+            disk_error=self._recorder.disk_error,
+            stuck_after_s=self._settings.engine.stuck_after_s if self._is_stuck() else None,
+        )
+
+    def is_alive(self) -> bool:
+        """What the heartbeat says: whatever is decided now is on disk, and the device decides."""
+        return self.started and not self._is_stuck() and self._recorder.disk_error is None
+
+    def status(self, cameras: list[CameraView]) -> Mapping[str, Fields]:
+        """The status hash of each camera."""
+        return {camera.name: self._status_of(camera) for camera in cameras}
+
+    def _status_of(self, camera: CameraView) -> Fields:
+        parts = self._gateway.parts
+        counts = self._gateway.counts(camera.name, self._overview.counts(camera.name))
+        on_device = self.engine is not None and self.engine.busy_since is not None
+        fault = LineFault(
+            disabled=not parts.is_enabled(camera.name),
+            disk=self._recorder.disk_error is not None,
+            stuck=self._is_stuck(),
+            blind=self._is_blind(camera),
+        )
+        busy = on_device or parts.waiting(camera.name) > 0
+        return plc_status(camera, counts, fault, busy=busy, config_checksum=self._checksum)
+
+    def _is_stuck(self) -> bool:
+        limit_s = self._settings.engine.stuck_after_s
+        return self.engine is not None and self.engine.is_stuck(time.monotonic(), limit_s)
+
+    def _is_blind(self, camera: CameraView) -> bool:
+        """Live for a while, and none of its pictures was inspected lately; triggered cameras may rest."""
+        settings = self._settings.cameras[camera.name]
+        long_enough = time.time() - camera.since > settings.down_after_s
+        return camera.state == "live" and long_enough and settings.frames == "latest" and not camera.fps
