@@ -268,7 +268,7 @@ def test_a_device_that_is_not_there_is_said_so(wish: str) -> None:
 
 
 def test_the_real_network_runs_through_the_runner() -> None:
-    real = Runner(Library(), "cpu", backend="torch")
+    real = Runner(Library(), "cpu", backend="torch", precision="float32")
     real.library.put("top", tiny_artifact(real="lite", version=1, input_px=128))
     real.library.put("side", tiny_artifact(real="lite", version=2, input_px=128))
     seen = real.run(Batch((frame("top"), frame("side"))))
