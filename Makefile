@@ -29,8 +29,10 @@ check: $(VENV)/.ok-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two workers, because many tests wait for sockets and deadlines; one thread each, because torch's threads spin
+# against each other on a busy machine.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # What `make test` deselects because it needs Debian packages or takes minutes.
 test-all: $(VENV)/.ok-browser

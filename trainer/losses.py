@@ -3,7 +3,7 @@ read.
 
 All in float32. Teacher features T_l come without gradient; they and the linear N_l and A_l are signed, so
 the distance d = 1 - cosine reaches 2, and is cut at 1 where it is compared with a mask. Features are neither
-centred nor scaled per channel: tried, and it made every map worse, as it blows up the noise of plain surfaces.
+centred nor scaled per channel: tried, and every map got worse, as it blows up the noise of plain surfaces.
 """
 
 from collections.abc import Sequence
