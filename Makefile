@@ -16,10 +16,6 @@ $(VENV)/.ok-dev: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) dev
 	touch $(VENV)/.ok $@
 
-$(VENV)/.ok-browser: pyproject.toml deploy/bootstrap.sh
-	deploy/bootstrap.sh $(VENV) dev,browser
-	touch $(VENV)/.ok $(VENV)/.ok-dev $@
-
 demo: $(VENV)/.ok
 	$(BIN)/linewatch demo $(if $(SECONDS),--seconds $(SECONDS) --json) $(foreach d,$(DATA),--data $(d))
 
@@ -35,7 +31,7 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 # What `make test` deselects because it needs Debian packages or takes minutes.
-test-all: $(VENV)/.ok-browser
+test-all: $(VENV)/.ok-dev
 	deploy/debian.sh
 	$(BIN)/pytest -m 'debian or slow'
 
