@@ -28,7 +28,7 @@ if ! $pip show -q torch 2>/dev/null; then
     fi
 fi
 
-# torchvision and the rest must fit the torch that is here, never replace it.
+# The rest must fit the torch that is here, never replace it.
 constraint=$(mktemp)
 trap 'rm -f "$constraint"' EXIT
 "$venv/bin/python" - >"$constraint" <<'PY'
