@@ -102,6 +102,19 @@ def suspicion(names: Sequence[str]) -> list[str]:
     ]
 
 
+def stand_alone(names: Sequence[str], *, kept: bool) -> list[str]:
+    """The sentence for pictures that look unlike all others (see odd.py), left out or kept."""
+    if not names:
+        return []
+    what = f"{_listed(names)} looks unlike all other pictures"
+    if kept:
+        return [f"{what} (another view, another part or a defect?) and was kept, as you asked."]
+    return [
+        f"Set aside: {what}. If it is not a good part in its usual place, delete it; if it is, capture "
+        "more like it, or train with --keep-odd."
+    ]
+
+
 def _grey(picture: Picture) -> Picture:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -47,11 +47,12 @@ class GoodPictures:
         out = np.zeros(len(self), dtype=bool)
         for run in _held_out_runs(len(self)):
             out[run] = True
-        return self._some(~out, self.notes), self._some(out, ())
+        return self.some(~out), replace(self.some(out), notes=())
 
-    def _some(self, chosen: NDArray[np.bool_], notes: tuple[str, ...]) -> "GoodPictures":
+    def some(self, chosen: NDArray[np.bool_]) -> "GoodPictures":
+        """Those where `chosen` (N,) is True, with the notes of all."""
         names = tuple(name for name, is_in in zip(self.names, chosen, strict=True) if is_in)
-        return GoodPictures(self.pixels[chosen], names, notes)
+        return GoodPictures(self.pixels[chosen], names, self.notes)
 
 
 def _held_out_runs(pictures: int) -> list[slice]:

@@ -18,7 +18,7 @@ from engine.model.precision import autocast
 from engine.model.teacher import TEACHERS, Teacher, build_teacher
 
 from . import synthesis as synth
-from .advice import advise
+from .advice import advise, stand_alone
 from .bank import build_bank
 from .calibrate import calibrate
 from .checkpoint import Checkpoint, fingerprint
@@ -26,6 +26,7 @@ from .dataset import HELD_OUT_RULE, GoodPictures, load_good, load_textures
 from .errors import DataError
 from .foreground import find_foregrounds
 from .join import Joined, fit_join
+from .odd import odd_pictures
 from .train import Material, Schedule, train_head, train_student
 
 STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
@@ -52,6 +53,7 @@ class Wish:
     input_px: int = 256
     textures: Path | None = None
     foreground: str = "auto"
+    keep_odd: bool = False
 
 
 def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | None = None) -> Artifact:
@@ -65,12 +67,12 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     begin = time.monotonic()
     device = choose_device(wish.device)
     good = load_good(wish.data, wish.input_px)
-    good = replace(good, notes=(*good.notes, *advise(good.names, good.pixels)))
+    teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
+    good, set_aside = _without_odd(good, teacher, device, keep=wish.keep_odd)
     for sentence in good.notes:
         note(sentence)
     training, held_out = good.split()
     torch.manual_seed(wish.seed)
-    teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
     network = build_network(wish.size).to(device)
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
     material, unseen = _material(wish, training, teacher, network, device)
@@ -91,7 +93,19 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     )
     calibration = calibrate(predictor(network, teacher, device), list(held_out.pixels))
     made = _made_of(wish, training, held_out, material, schedule, joined, device, time.monotonic() - begin)
+    made["trained_on"]["set_aside"] = set_aside
     return _artifact(wish, network, teacher, calibration, made)
+
+
+def _without_odd(
+    good: GoodPictures, teacher: Teacher, device: torch.device, *, keep: bool
+) -> tuple[GoodPictures, list[str]]:
+    """The pictures to learn from, with all that is to be said of them, and the names of those left out."""
+    odd = odd_pictures(good.pixels, teacher, device)
+    names = [name for name, is_odd in zip(good.names, odd, strict=True) if is_odd]
+    left = good if keep else good.some(~odd)
+    notes = (*good.notes, *stand_alone(names, kept=keep), *advise(left.names, left.pixels))
+    return replace(left, notes=notes), [] if keep else names
 
 
 def predictor(
