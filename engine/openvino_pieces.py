@@ -42,7 +42,7 @@ class EvidencePiece(nn.Module):
 
     def __init__(self, network: CameraNetwork) -> None:
         super().__init__()
-        self.inner = _without_weights(network, keep_buffers=False)
+        self.inner = _without_weights(network, ("strength",))
 
     def forward(self, *levels: Tensor) -> tuple[Tensor, ...]:
         teacher, normal, abnormal = levels[:LEVELS], levels[LEVELS : 2 * LEVELS], levels[2 * LEVELS :]
@@ -68,7 +68,7 @@ class JoinPiece(nn.Module):
 
     def __init__(self, network: CameraNetwork, input_px: int) -> None:
         super().__init__()
-        self.inner = _without_weights(network, keep_buffers=True)
+        self.inner = _without_weights(network, ("part_mean", "part_std", "part_weight", "smooth"))
         self.logit = network.head.logit
         self.side = input_px
 
@@ -91,9 +91,11 @@ def _images(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 3, 1, 2).to(torch.float32) / 255.0
 
 
-def _without_weights(network: CameraNetwork, *, keep_buffers: bool) -> CameraNetwork:
-    """The network's methods without its submodules, so that an exported piece holds no more than it needs."""
+def _without_weights(network: CameraNetwork, buffers: tuple[str, ...]) -> CameraNetwork:
+    """The network's methods with these buffers alone, so that an exported piece holds no more than it
+    needs.
+    """
     twin = copy.copy(network)
     twin._modules = {}
-    twin._buffers = dict(network._buffers) if keep_buffers else {}
+    twin._buffers = {name: network._buffers[name] for name in buffers}
     return twin

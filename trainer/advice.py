@@ -102,16 +102,14 @@ def suspicion(names: Sequence[str]) -> list[str]:
     ]
 
 
-def stand_alone(names: Sequence[str], *, kept: bool) -> list[str]:
-    """The sentence for pictures that look unlike all others (see odd.py), left out or kept."""
+def stand_alone(names: Sequence[str]) -> list[str]:
+    """The sentence for pictures that look unlike all others (see odd.py)."""
     if not names:
         return []
-    what = f"{_listed(names)} looks unlike all other pictures"
-    if kept:
-        return [f"{what} (another view, another part or a defect?) and was kept, as you asked."]
     return [
-        f"Set aside: {what}. If it is not a good part in its usual place, delete it; if it is, capture "
-        "more like it, or train with --keep-odd."
+        f"{_listed(names)} looks unlike all other pictures: another view, another part or a defect? It was "
+        "learnt from as a good one, but has no say in the alarm level. If it isn't good, delete it and train "
+        "again; if it is, capture more like it."
     ]
 
 

@@ -43,6 +43,10 @@ class Bank:
         index = torch.from_numpy(chosen)
         return tuple(level[index.to(level.device)] for level in self.features)
 
+    def strength(self) -> Tensor:
+        """Mean length of the feature vectors of each level, (levels,) float32."""
+        return torch.stack([level.float().norm(dim=1).mean() for level in self.features])
+
 
 def build_bank(
     pictures: NDArray[np.uint8],

@@ -37,16 +37,18 @@ class GoodPictures:
     def __len__(self) -> int:
         return len(self.names)
 
-    def split(self) -> tuple["GoodPictures", "GoodPictures"]:
+    def split(self, odd: NDArray[np.bool_] | None = None) -> tuple["GoodPictures", "GoodPictures"]:
         """(for training, held out), by HELD_OUT_RULE; the same pictures give the same split.
 
         Runs, not single pictures: neighbours in time resemble each other, and a threshold set on near-copies
         of training pictures is too low on tomorrow's parts. Spread over the sequence and never its end:
-        what is newest, such as an operator's false alarms, is what training must learn from.
+        what is newest, such as an operator's false alarms, is what training must learn from. Pictures that
+        are `odd` (N,) are always for training.
         """
+        ordinary = np.arange(len(self)) if odd is None else np.flatnonzero(~odd)
         out = np.zeros(len(self), dtype=bool)
-        for run in _held_out_runs(len(self)):
-            out[run] = True
+        for run in _held_out_runs(len(ordinary)):
+            out[ordinary[run]] = True
         return self.some(~out), replace(self.some(out), notes=())
 
     def some(self, chosen: NDArray[np.bool_]) -> "GoodPictures":

@@ -1,9 +1,10 @@
-"""Good pictures that look unlike all the others: another view, another part, or a defect.
+"""Good pictures that look unlike all the others: another view, another part, now and then a defect.
 
-One such picture among a few held-out ones raises the alarm level above every defect, and as one of many it
-teaches the network that everything is good. So it is set aside and named; a person decides. The rule is ours
-and looks at good pictures only: each picture is compared with all the others by the teacher's features,
-wherever in the picture they stand. Several pictures of one kind vouch for each other.
+One such picture among a few held-out ones raises the alarm level above every defect. So it is learnt from,
+as somebody called it good, but has no say in the alarm level, and is named; a person decides. The rule is
+ours and looks at good pictures only: each is compared with all the others by the teacher's features, wherever
+in the picture they stand, so it tells another scene rather than a small flaw. Several pictures of one kind
+vouch for each other.
 """
 
 import numpy as np

@@ -53,7 +53,6 @@ class Wish:
     input_px: int = 256
     textures: Path | None = None
     foreground: str = "auto"
-    keep_odd: bool = False
 
 
 def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | None = None) -> Artifact:
@@ -68,14 +67,17 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     device = choose_device(wish.device)
     good = load_good(wish.data, wish.input_px)
     teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
-    good, set_aside = _without_odd(good, teacher, device, keep=wish.keep_odd)
+    odd = odd_pictures(good.pixels, teacher, device)
+    odd_names = [name for name, is_odd in zip(good.names, odd, strict=True) if is_odd]
+    good = replace(good, notes=(*good.notes, *stand_alone(odd_names), *advise(good.names, good.pixels)))
     for sentence in good.notes:
         note(sentence)
-    training, held_out = good.split()
+    training, held_out = good.split(odd)
     torch.manual_seed(wish.seed)
     network = build_network(wish.size).to(device)
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
-    material, unseen = _material(wish, training, teacher, network, device)
+    material, unseen = _material(wish, training, teacher, device)
+    network.strength.copy_(material.bank.strength())
     note(f"Foreground: {material.foregrounds.why}.")
     checkpoint = Checkpoint(keep, fingerprint(good.pixels, wish=wish, names=good.names, schedule=schedule))
     if said := checkpoint.resume(network):
@@ -93,19 +95,8 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     )
     calibration = calibrate(predictor(network, teacher, device), list(held_out.pixels))
     made = _made_of(wish, training, held_out, material, schedule, joined, device, time.monotonic() - begin)
-    made["trained_on"]["set_aside"] = set_aside
+    made["trained_on"]["odd"] = odd_names
     return _artifact(wish, network, teacher, calibration, made)
-
-
-def _without_odd(
-    good: GoodPictures, teacher: Teacher, device: torch.device, *, keep: bool
-) -> tuple[GoodPictures, list[str]]:
-    """The pictures to learn from, with all that is to be said of them, and the names of those left out."""
-    odd = odd_pictures(good.pixels, teacher, device)
-    names = [name for name, is_odd in zip(good.names, odd, strict=True) if is_odd]
-    left = good if keep else good.some(~odd)
-    notes = (*good.notes, *stand_alone(names, kept=keep), *advise(left.names, left.pixels))
-    return replace(left, notes=notes), [] if keep else names
 
 
 def predictor(
@@ -156,7 +147,7 @@ def _check(wish: Wish) -> None:
 
 
 def _material(
-    wish: Wish, training: GoodPictures, teacher: Teacher, network: CameraNetwork, device: torch.device
+    wish: Wish, training: GoodPictures, teacher: Teacher, device: torch.device
 ) -> tuple[Material, synth.Synthesis]:
     """What training draws from, and the synthesis of what it never draws."""
     seen, unseen = synth.TRAINING, synth.UNSEEN

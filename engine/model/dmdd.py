@@ -22,7 +22,7 @@ from .teacher import TEACHERS
 
 # What the weights mean. Another number for every change after which old weights would still load but answer
 # something else: a layer, a distance, the join, how pictures are brought to size.
-ARCHITECTURE = 1
+ARCHITECTURE = 2
 
 LEVELS = 3
 MAPS = 2 * LEVELS  # N at strides 4, 8, 16, then A at strides 4, 8, 16
@@ -60,8 +60,8 @@ SIZES: dict[str, SizeSpec] = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What teacher and student disagree on: `maps` (N, 6, h, w) float32 cosine distances, `products` for the
-    head."""
+    """What teacher and student disagree on: `maps` (N, 6, h, w) float32 cosine distances times the teacher's
+    strength, `products` for the head."""
 
     maps: Tensor
     products: list[Tensor]
@@ -77,6 +77,7 @@ class CameraNetwork(nn.Module):
     part_mean: Tensor
     part_std: Tensor
     part_weight: Tensor
+    strength: Tensor
     smooth: Tensor
 
     def __init__(self, spec: SizeSpec) -> None:
@@ -88,16 +89,23 @@ class CameraNetwork(nn.Module):
         self.register_buffer("part_mean", torch.zeros(PARTS))
         self.register_buffer("part_std", torch.ones(PARTS))
         self.register_buffer("part_weight", torch.full((PARTS,), 1.0 / PARTS))
+        self.register_buffer("strength", torch.ones(LEVELS))
         self.register_buffer("smooth", _gaussian(1.0))
 
     def evidence(self, teacher: Sequence[Tensor], normal: list[Tensor], abnormal: list[Tensor]) -> Evidence:
-        """Cosine distances and products of teacher features and both branches, in float32."""
+        """Distances and products of teacher features and both branches, in float32.
+
+        Each cell counts by the teacher's strength there, 1 on average over good pictures: where the teacher
+        sees next to nothing, the direction of what it sees is noise.
+        """
         maps, products = [], []
         size = (teacher[0].shape[2], teacher[0].shape[3])
-        unit = [functional.normalize(t.float(), dim=1) for t in teacher]
-        for t, s in zip((*unit, *unit), (*normal, *abnormal), strict=True):
-            product = t * functional.normalize(s.float(), dim=1)
-            maps.append(resize(1.0 - product.sum(1, keepdim=True), size))
+        norms = [t.float().norm(dim=1, keepdim=True) for t in teacher]
+        unit = [t.float() / norm.clamp(min=1e-12) for t, norm in zip(teacher, norms, strict=True)]
+        strong = [norm / mean for norm, mean in zip(norms, self.strength, strict=True)]
+        for t, s, weight in zip((*unit, *unit), (*normal, *abnormal), (*strong, *strong), strict=True):
+            product = t * functional.normalize(s.float(), dim=1) * weight
+            maps.append(resize(weight - product.sum(1, keepdim=True), size))
             products.append(product * -float(product.shape[1]))
         return Evidence(torch.cat(maps, dim=1), products)
 

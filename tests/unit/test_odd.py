@@ -1,4 +1,4 @@
-"""A picture that looks unlike all others is set aside; pictures that vouch for each other are not."""
+"""A picture that looks unlike all others is told apart; pictures that vouch for each other are not."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.model.teacher import Teacher, build_teacher
+from trainer.dataset import GoodPictures
 from trainer.odd import odd_pictures, stand_out
 from trainer.recipe import Wish, make_model
 
@@ -58,15 +59,21 @@ def test_small_differences_among_very_equal_pictures_are_not_odd() -> None:
     assert not stand_out(np.array([0.010] * 20 + [0.03])).any()
 
 
-@pytest.mark.parametrize("keep_odd", [False, True])
-def test_training_sets_it_aside_and_says_so_or_keeps_it_when_asked(tmp_path: Path, keep_odd: bool) -> None:
+def test_training_learns_from_it_but_lets_it_set_no_alarm_level_and_names_it(tmp_path: Path) -> None:
     for index in range(14):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), disc(index))
-    cv2.imwrite(str(tmp_path / "14.png"), weave(0))
+        cv2.imwrite(str(tmp_path / f"{index}.png"), weave(0) if index == 2 else disc(index))
     told: list[str] = []
-    wish = Wish("top", tmp_path, steps=2, input_px=64, device="cpu", foreground="off", keep_odd=keep_odd)
+    wish = Wish("top", tmp_path, steps=2, input_px=64, device="cpu", foreground="off")
     made = make_model(wish, lambda *_: None, told.append)
-    used = {*made.trained_on["training"], *made.trained_on["held_out"]}
-    assert ("14.png" in used) is keep_odd
-    assert made.trained_on["set_aside"] == ([] if keep_odd else ["14.png"])
-    assert any("14.png looks unlike all other pictures" in sentence for sentence in told)
+    assert made.trained_on["odd"] == ["2.png"]
+    assert "2.png" in made.trained_on["training"]
+    assert any("2.png looks unlike all other pictures" in sentence for sentence in told)
+
+
+def test_an_odd_picture_is_never_held_out() -> None:
+    good = GoodPictures(np.zeros((24, 4, 4, 3), np.uint8), tuple(str(i) for i in range(24)), ())
+    held_out_else = good.split()[1].names[0]
+    odd = np.array([name == held_out_else for name in good.names])
+    training, held_out = good.split(odd)
+    assert held_out_else in training.names
+    assert len(training) + len(held_out) == 24

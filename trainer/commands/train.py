@@ -36,9 +36,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-px", type=int, default=256, help="side of the network's picture (256)")
     parser.add_argument("--textures", type=Path, metavar="DIR", help="further texture pictures, such as DTD")
     parser.add_argument("--foreground", choices=("auto", "on", "off"), default="auto", help="find the part")
-    parser.add_argument(
-        "--keep-odd", action="store_true", help="also learn from pictures that look unlike all others"
-    )
     parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     add_models(parser)
@@ -86,7 +83,6 @@ def _wish(args: argparse.Namespace) -> "Wish":
         input_px=args.input_px,
         textures=args.textures,
         foreground=args.foreground,
-        keep_odd=args.keep_odd,
     )
 
 
