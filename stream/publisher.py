@@ -30,6 +30,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
+from .links import Links
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
 from .replay import StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
@@ -83,6 +84,8 @@ class Publisher:
         self._now_s = now_s
         self._rng = rng
         self._news = asyncio.Event()
+        # Streams that could not be sent when they were tried last.
+        self._failing: dict[str, Exception] = {}
         self._failures = 0
         # Batches in a row that another writer's entry has undone.
         self._undone = 0
@@ -103,14 +106,13 @@ class Publisher:
 
     async def _send(self) -> None:
         while True:
-            client = self._make_client()
+            links = Links(self._make_client())
             try:
-                await self._serve(client)
+                await self._serve(links)
             except (RedisError, OSError, OutboxError) as error:
                 self._failed(error)
             finally:
-                with contextlib.suppress(RedisError, OSError):
-                    await client.aclose()
+                await links.aclose()
             heed_cancellation()
             await asyncio.sleep(self._delay_s())
 
@@ -123,18 +125,37 @@ class Publisher:
                     await asyncio.sleep(0.01)
         return not self._outbox.pending
 
-    async def _serve(self, client: Redis) -> None:
+    async def _serve(self, links: Links) -> None:
         while True:
             self._news.clear()
-            for stream in self._outbox.streams():
-                while await self._send_batch(client, stream):
-                    pass
+            await self._send_all(links)
             self._succeeded()
             heed_cancellation()
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with news.
                 async with asyncio.timeout(IDLE_CHECK_S):
                     await self._news.wait()
+
+    async def _send_all(self, links: Links) -> None:
+        """A batch of each stream in turn until nothing waits: a backlog of one delays no other, nor does one
+        that can't be sent now (in a cluster it may be on another server).
+        """
+        streams = self._outbox.streams()
+        while streams:
+            streams = [stream for stream in streams if await self._sent(links, stream)]
+        if self._failing:
+            raise next(iter(self._failing.values()))
+
+    async def _sent(self, links: Links, stream: str) -> bool:
+        """True when there may be more to send."""
+        try:
+            client = await links.of(self._keys.of(stream))
+            more = await self._send_batch(client, stream)
+        except (RedisError, OSError, OutboxError) as error:
+            self._failing[stream] = error
+            return False
+        self._failing.pop(stream, None)
+        return more
 
     async def _housekeep(self) -> None:
         said = ""
@@ -174,7 +195,7 @@ class Publisher:
         if crowded:
             replies = await self._one_by_one(client, key, rows)
             self._outrun = not replies
-        return self._delivered(rows[: len(replies)], replies)
+        return self._delivered(stream, rows[: len(replies)], replies)
 
     async def _settle(self, pipe: Pipeline, stream: str, key: str, top: EntryId) -> bool:
         """Reads back the ids that may have been used already; True when there were some.
@@ -252,7 +273,7 @@ class Publisher:
         fields: dict[Any, Any] = dict(entry_fields(row.body, self._now_s()))
         return client.xadd(key, fields, id=entry_id_text(_id_of(row)), maxlen=self._maxlen, approximate=True)
 
-    def _delivered(self, rows: Sequence[Row], replies: Sequence[Any]) -> bool:
+    def _delivered(self, stream: str, rows: Sequence[Row], replies: Sequence[Any]) -> bool:
         done = [
             row for row, reply in zip(rows, replies, strict=True) if text(reply) == entry_id_text(_id_of(row))
         ]
@@ -263,7 +284,8 @@ class Publisher:
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         if errors:
             raise errors[0]
-        self._succeeded()
+        if not self._failing.keys() - {stream}:
+            self._succeeded()
         return True
 
     def _succeeded(self) -> None:
