@@ -26,7 +26,7 @@ Kind = Literal["single", "sentinel", "cluster"]
 
 @dataclass(frozen=True, slots=True)
 class BrokerUrl:
-    """An address, taken apart. `nodes` are (host, port), none for a unix socket; `service` is a sentinel's."""
+    """An address, taken apart. `nodes` are (host, port), none of a unix socket; `service` is a sentinel's."""
 
     text: str
     kind: Kind
@@ -46,7 +46,9 @@ class BrokerUrl:
         kind: Kind = found["kind"] or "single"  # type: ignore[assignment]  # the pattern knows no other
         nodes = tuple(_node(node, _PORTS[kind]) for node in found["nodes"].split(","))
         if kind == "single" and len(nodes) > 1:
-            raise ValueError("expected one HOST:PORT; several belong to redis+sentinel:// or redis+cluster://")
+            raise ValueError(
+                "expected one HOST:PORT; several belong to redis+sentinel:// or redis+cluster://"
+            )
         service, db = _path(kind, (found["path"] or "").strip("/").split("/"))
         return cls(text, kind, nodes, bool(found["tls"]), service, db)
 

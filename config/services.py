@@ -139,7 +139,7 @@ class EventsSettings(Section):
     maxlen: int = Field(default=100_000, ge=100, le=100_000_000)
     """Entries that the stream keeps; as many acknowledged events stay in the outbox for a replay."""
     max_age_hours: float | None = Field(default=None, gt=0, le=876_000)
-    """Older entries are removed from the stream too, by the time in their ids (MINID); null: only by maxlen."""
+    """Older entries leave the stream too, by the time in their ids (MINID); null: only by maxlen."""
     heartbeat_every_s: float = Field(default=1.0, ge=0.1, le=60)
     """How often the heartbeat is renewed; it expires after three times that."""
     status_every_s: float = Field(default=1.0, ge=0.1, le=60)
@@ -153,6 +153,11 @@ class EventsSettings(Section):
     @classmethod
     def _credentials_out_of_the_url(cls, raw: Any) -> Any:
         return take_credentials(raw)
+
+    @property
+    def max_age_s(self) -> float | None:
+        """`max_age_hours` in seconds."""
+        return None if self.max_age_hours is None else self.max_age_hours * 3600
 
     def stream_key(self, site: str, line: str) -> str:
         """The event stream's key with its placeholders filled."""

@@ -33,7 +33,7 @@ from .keys import Keys
 from .links import Links
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
-from .replay import StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
+from .replay import Kept, StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ MOST_UNDONE = 3
 LEAD_MS = 1000
 IDLE_CHECK_S = 1.0
 CHECKPOINT_EVERY_S = 1.0
+TRIM_EVERY_S = 60.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 
 
@@ -60,8 +61,8 @@ class Publisher:
     """Sends what the outbox holds. `run` is one task; `wake` and `state` may be used from the same loop.
 
     `make_client` gives a new connection pool: after every error the old one is closed, so that a name is
-    looked up again and a Sentinel is asked again. `now_s` is UTC seconds; a clock set back only makes ids
-    count up.
+    looked up again and a Sentinel is asked again. Streams keep about `maxlen` entries, and none that is older
+    than `max_age_s`. `now_s` is UTC seconds; a clock set back only makes ids count up.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Publisher:
         keys: Keys,
         *,
         maxlen: int,
+        max_age_s: float | None = None,
         on_delivered: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -79,13 +81,16 @@ class Publisher:
         self._outbox = outbox
         self._make_client = make_client
         self._keys = keys
-        self._maxlen = maxlen
+        self._maxlen, self._max_age_s = maxlen, max_age_s
         self._on_delivered = on_delivered
         self._now_s = now_s
         self._rng = rng
         self._news = asyncio.Event()
         # Streams that could not be sent when they were tried last.
         self._failing: dict[str, Exception] = {}
+        # What each stream was like when we looked last.
+        self._seen: dict[str, StreamInfo] = {}
+        self._trim_at = 0.0
         self._failures = 0
         # Batches in a row that another writer's entry has undone.
         self._undone = 0
@@ -145,6 +150,7 @@ class Publisher:
             streams = [stream for stream in streams if await self._sent(links, stream)]
         if self._failing:
             raise next(iter(self._failing.values()))
+        await self._trim_old(links)
 
     async def _sent(self, links: Links, stream: str) -> bool:
         """True when there may be more to send."""
@@ -156,6 +162,22 @@ class Publisher:
             return False
         self._failing.pop(stream, None)
         return more
+
+    async def _trim_old(self, links: Links) -> None:
+        """Entries beyond their age go, also while nothing is sent."""
+        now = time.monotonic()
+        if self._max_age_s is None or now < self._trim_at:
+            return
+        for stream in self._outbox.streams():
+            key = self._keys.of(stream)
+            client = await links.of(key)
+            await client.xtrim(key, minid=self._keeps().oldest_ms, approximate=False)
+        self._trim_at = now + TRIM_EVERY_S
+
+    def _keeps(self) -> Kept:
+        if self._max_age_s is None:
+            return Kept(self._maxlen)
+        return Kept(self._maxlen, max(0, int((self._now_s() - self._max_age_s) * 1000)))
 
     async def _housekeep(self) -> None:
         said = ""
@@ -182,6 +204,7 @@ class Publisher:
                     return True
                 if await self._replay(pipe, stream, key, info):
                     return True
+                self._seen[stream] = info
                 rows = self._outbox.take(stream, self._batch)
                 if not rows:
                     return False
@@ -195,6 +218,8 @@ class Publisher:
         if crowded:
             replies = await self._one_by_one(client, key, rows)
             self._outrun = not replies
+        else:
+            self._seen[stream] = info.after(rows)
         return self._delivered(stream, rows[: len(replies)], replies)
 
     async def _settle(self, pipe: Pipeline, stream: str, key: str, top: EntryId) -> bool:
@@ -215,7 +240,8 @@ class Publisher:
 
     async def _replay(self, pipe: Pipeline, stream: str, key: str, info: StreamInfo) -> bool:
         """Takes back what the broker lost of what it had acknowledged; True when it lost something."""
-        lost = await lost_rows(pipe, key, stream, self._outbox, info, self._maxlen)
+        before = self._seen.get(stream)
+        lost = await lost_rows(pipe, key, stream, self._outbox, info, before, self._keeps())
         if not lost:
             return False
         await _not_going_back(pipe, key, info.top)

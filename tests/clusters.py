@@ -48,7 +48,7 @@ async def server(
     folder: Path, binary: Path, *lines: str, kind: str = "server", password: str = PASSWORD
 ) -> AsyncIterator[Server]:
     """`lines` are added to its configuration, which stands in a file: a sentinel rewrites its own."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True)  # noqa: ASYNC240 - a test may wait for its own disk
     port = free_port()
     config = folder / "server.conf"
     config.write_text(
@@ -164,7 +164,7 @@ async def watched_pair(folder: Path, binary: Path) -> AsyncIterator[Pair]:
             server(folder / "sentinel", binary, *watch, kind="sentinel", password=SENTINEL_PASSWORD)
         )
         async with asyncio.timeout(20):
-            while not await sentinel_knows_the_replica(sentinel):
+            while not await sentinel_knows_the_replica(sentinel):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/mine"
         yield Pair(

@@ -5,26 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from stream.broker import Endpoint, server_binary
+from stream.broker import Endpoint
 from stream.consumer import Consumer
 from stream.events import Event
 from stream.inbox import Inbox
 from stream.outbox import Outbox
 from stream.publisher import Publisher
 from stream.status import StatusBoard
-from tests.brokers import KEYS, check_complete, facts, published, publishing, stored, until
+from tests.brokers import KEYS, REDIS_7, VALKEY_9, check_complete, facts, published, publishing, stored, until
 from tests.clusters import cluster, watched_pair
 from tests.system.test_inbox import reading
 
-REDIS = Path("/usr/bin/redis-server")
-BINARIES = [
-    pytest.param(server_binary, id="valkey"),
-    pytest.param(lambda: REDIS, id="redis-7", marks=pytest.mark.debian),
-]
 BOTH = ("events", "verdicts")
 
 
-@pytest.fixture(params=BINARIES)
+@pytest.fixture(params=[VALKEY_9, REDIS_7])
 def binary(request: pytest.FixtureRequest) -> Path:
     return request.param()
 
@@ -120,5 +115,3 @@ async def test_status_triggers_and_dead_letters_work_in_a_cluster(binary: Path, 
         assert await client.exists(KEYS.heartbeat) == 1
         assert await board.cleared()
         assert await client.hget(KEYS.status("top"), "ready") == b"0"
-
-
