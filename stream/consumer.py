@@ -256,6 +256,7 @@ class Consumer:
         fields: dict[Any, Any] = {
             **entry.fields,
             b"dead_reason": reason,
+            b"dead_stream": self.stream,
             b"dead_group": self.group,
             b"dead_entry": entry.id,
         }
