@@ -84,7 +84,7 @@ def test_a_recipe_is_a_model_whose_name_stands_in_the_cameras_events(desk: Desk)
     ]
     assert [event.recipe for event in told] == ["bracket", "NA", "bracket", "of the trigger"]
     desk.ask(command="model", camera="top", value="top@7")
-    assert [event.recipe for event in desk.recorder.camera_up("top")] == ["NA"]
+    assert [event.recipe for event in desk.recorder.finding("top", "dark", "night")] == ["NA"]
 
 
 @pytest.mark.parametrize(
