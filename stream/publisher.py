@@ -25,6 +25,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
 from .events import entry_fields
@@ -344,6 +345,10 @@ def explain(error: Exception) -> str:
         return f"the broker's ACL forbids a command that is needed: {error}"
     if isinstance(error, ResponseError):
         return f"the broker answers: {error}"
+    if isinstance(error, MasterNotFoundError):
+        return "the sentinels name no primary now; check the service's name in events.url"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "the broker's certificate is not to be trusted; check events.tls.ca_file and the host's name"
     return f"the broker can't be reached ({type(error).__name__})"
 
 
