@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from config.services import EventsSettings
-from stream.broker import EmbeddedBroker, Endpoint, endpoint_of, free_port
+from stream.broker import Endpoint, endpoint_of, free_port
 from stream.consumer import Consumer
 from stream.events import Event
 from stream.inbox import Inbox
@@ -31,7 +31,6 @@ from tests.brokers import (
     published,
     publishing,
     until,
-    valkey,
 )
 from tests.clusters import PASSWORD, cluster, server
 from tests.system.test_inbox import reading
@@ -42,7 +41,7 @@ PASSWORDS = {"linewatch": "change-me-1", "mes": "change-me-2", "plc": "change-me
 
 async def take_up_the_example(client: Redis) -> None:
     for line in ACL.read_text().splitlines():
-        if line.startswith("user ") and not line.startswith("user default"):
+        if not line.startswith("user default"):
             await client.execute_command("ACL", "SETUSER", *line.split()[1:])
 
 
@@ -51,11 +50,13 @@ def as_user(url: str, name: str) -> Endpoint:
 
 
 @pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
-async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
-    async with valkey(tmp_path / "broker", request.param()) as broker:
-        async with broker.endpoint.client() as client:
-            await take_up_the_example(client)
-        yield broker
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Of a server that has the file as its `aclfile`, and beside it somebody who can start and stop it."""
+    users = tmp_path / "users.acl"
+    admin = f"user default on >{PASSWORD} ~* &* +@all"
+    users.write_text(ACL.read_text().replace("user default off", admin))
+    async with server(tmp_path / "broker", request.param(), f"aclfile {users}") as running:
+        yield f"redis://127.0.0.1:{running.port}/0"
 
 
 async def filled(endpoint: Endpoint, folder: Path, n: int) -> list[Event]:
@@ -103,8 +104,8 @@ async def use_everything(url: str, folder: Path) -> None:
         check_complete([event async for event in consumer], put)
 
 
-async def test_the_example_acl_is_enough_for_everybody(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    await use_everything(broker.endpoint.url, tmp_path)
+async def test_the_example_acl_is_enough_for_everybody(url: str, tmp_path: Path) -> None:
+    await use_everything(url, tmp_path)
 
 
 @pytest.mark.parametrize("binary", [VALKEY_9, REDIS_7])
@@ -116,8 +117,8 @@ async def test_it_is_enough_in_a_cluster(binary: pytest.FixtureRequest, tmp_path
 
 
 @pytest.mark.parametrize("name", ["mes", "plc"])
-async def test_a_subscriber_and_a_gateway_may_give_no_commands(broker: EmbeddedBroker, name: str) -> None:
-    async with as_user(broker.endpoint.url, name).client() as client:
+async def test_a_subscriber_and_a_gateway_may_give_no_commands(url: str, name: str) -> None:
+    async with as_user(url, name).client() as client:
         for key in (KEYS.commands, *([KEYS.triggers] if name == "mes" else [KEYS.events])):
             with pytest.raises(NoPermissionError):
                 await client.xadd(key, {"command": "disable", "camera": "top"})
