@@ -6,7 +6,7 @@ SECONDS ?=
 DATA ?=
 export PYTHON
 
-.PHONY: demo run test test-all check bench soak clean
+.PHONY: demo run test test-all node-red check bench soak clean
 
 $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) ""
@@ -34,6 +34,12 @@ test: check
 test-all: $(VENV)/.ok-dev
 	deploy/debian.sh
 	$(BIN)/pytest -m 'debian or slow'
+
+# The Node-RED example in the real Node-RED, from the npm registry: needs Node.js >= 18 and npm.
+node-red: $(VENV)/.ok-dev
+	npm install --prefix var/node-red --no-audit --no-fund --no-update-notifier --loglevel=error \
+		node-red@4 node-red-contrib-redis@1
+	$(BIN)/pytest -m npm
 
 bench: $(VENV)/.ok-dev
 	$(BIN)/linewatch bench

@@ -4,9 +4,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from .broker_url import PATTERN, WISH, BrokerUrl
 from .fields import LocalPath, Secret, Section, take_credentials
 from .sources import hide_secrets, installed
 
@@ -89,21 +98,48 @@ def _stream_name(template: str) -> str:
     return template
 
 
+def _broker_url(url: str) -> str:
+    if not re.match(PATTERN, url):
+        raise PydanticCustomError("broker_url", "does not fit, expected: {wish}", {"wish": WISH})
+    if url != "embedded":
+        try:
+            BrokerUrl.parse(url)
+        except ValueError as error:
+            raise PydanticCustomError("broker_url", "{why}", {"why": str(error)}) from None
+    return url
+
+
+class SentinelSettings(Section):
+    """How we log in at the sentinels themselves, where they ask for it."""
+
+    username: str | None = None
+    """Sentinel user (ACL); null: the default user."""
+    password: Secret | None = None
+    """Sentinel password."""
+
+
 class EventsSettings(Section):
     """Where events go."""
 
-    url: str = Field(default="embedded", pattern=r"^(embedded$|rediss?://[^\s/]|unix:///)")
-    """embedded, redis://HOST:PORT/DB, rediss:// (TLS) or unix:///path, without user and password."""
+    url: Annotated[
+        str, AfterValidator(_broker_url), WithJsonSchema({"type": "string", "pattern": PATTERN})
+    ] = "embedded"
+    """embedded, redis://HOST:PORT/DB, rediss:// (TLS), unix:///path, redis+sentinel://HOST:PORT,…/SERVICE or
+    redis+cluster://HOST:PORT,…; without user and password."""
     username: str | None = None
     """Broker user (ACL); null: the default user."""
     password: Secret | None = None
     """Broker password."""
+    sentinel: SentinelSettings = SentinelSettings()
+    """For redis+sentinel:// addresses."""
     tls: TlsClientSettings = TlsClientSettings()
     """For rediss:// addresses."""
     stream: Annotated[str, AfterValidator(_stream_name)] = "linewatch:{site}:{line}:events"
     """Key of the event stream; the other keys are its neighbours."""
     maxlen: int = Field(default=100_000, ge=100, le=100_000_000)
     """Entries that the stream keeps; as many acknowledged events stay in the outbox for a replay."""
+    max_age_hours: float | None = Field(default=None, gt=0, le=876_000)
+    """Older entries leave the stream too, by the time in their ids (MINID); null: only by maxlen."""
     heartbeat_every_s: float = Field(default=1.0, ge=0.1, le=60)
     """How often the heartbeat is renewed; it expires after three times that."""
     status_every_s: float = Field(default=1.0, ge=0.1, le=60)
@@ -117,6 +153,11 @@ class EventsSettings(Section):
     @classmethod
     def _credentials_out_of_the_url(cls, raw: Any) -> Any:
         return take_credentials(raw)
+
+    @property
+    def max_age_s(self) -> float | None:
+        """`max_age_hours` in seconds."""
+        return None if self.max_age_hours is None else self.max_age_hours * 3600
 
     def stream_key(self, site: str, line: str) -> str:
         """The event stream's key with its placeholders filled."""

@@ -20,7 +20,6 @@ from engine.runner import Runner
 
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
-from .consumer import GroupLag
 from .delivery import Delivery
 from .device import make_runner
 from .endings import end
@@ -28,6 +27,7 @@ from .events import Event
 from .evidence import Evidence
 from .gateway import Gateway
 from .handover import Handover
+from .lag import GroupLag
 from .models import Models
 from .outages import HealthChange, Outage
 from .overview import Overview
@@ -300,10 +300,10 @@ class App:
         self._unpublished.clear()
 
     def _group_behind(self, group: GroupLag) -> None:
-        behind = (group.lag or 0) + group.pending
-        reason = f"consumer group {group.group} is {behind} entries behind and will soon lose the oldest"
+        behind = f"{group.behind} entries behind and will soon lose the oldest"
+        reason = f"consumer group {group.group} is {behind}"
         log.warning("%s", reason)
-        self._recorder.system("lag", reason, {"behind": behind}, "major")
+        self._recorder.system("lag", reason, {"group": group.group, "behind": group.behind}, "major")
 
     def _camera_changed(self, state: CameraState) -> None:
         log.info("camera %s is %s: %s", state.camera, state.state, state.reason)

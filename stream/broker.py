@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from config.broker_url import BrokerUrl
 from config.services import EventsSettings
 
 from .endings import end
+from .links import connect
 
 log = logging.getLogger(__name__)
 
@@ -64,28 +67,34 @@ class Endpoint:
     key_file: str | None = None
     verify: bool = True
 
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+
     def client(self, timeout_s: float = 5.0) -> Redis:
         """A pool of connections, made when first used. No retries of its own: we repeat what we know is
-        harmless.
+        harmless. A cluster's client has the same commands, each of which finds the node of its key.
         """
-        options: dict[str, Any] = {
-            "username": self.username,
-            "password": self.password,
-            "socket_connect_timeout": timeout_s,
-            "socket_timeout": timeout_s,
-            "retry": Retry(NoBackoff(), 0),
-            "client_name": "linewatch",
+        timeouts = {"socket_connect_timeout": timeout_s, "socket_timeout": timeout_s}
+        common = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+        url = BrokerUrl.parse(self.url)
+        if url.tls:
+            common |= self._tls()
+        ours = {"username": self.username, "password": self.password, "client_name": "linewatch"}
+        sentinels = {"username": self.sentinel_username, "password": self.sentinel_password}
+        return connect(url, _told(common | ours), _told(common | sentinels))
+
+    def _tls(self) -> dict[str, Any]:
+        return {
+            "ssl_ca_certs": self.ca_file,
+            "ssl_certfile": self.cert_file,
+            "ssl_keyfile": self.key_file,
+            "ssl_cert_reqs": "required" if self.verify else "none",
+            "ssl_check_hostname": self.verify,
         }
-        if urlsplit(self.url).scheme == "rediss":
-            options |= {
-                "ssl_ca_certs": self.ca_file,
-                "ssl_certfile": self.cert_file,
-                "ssl_keyfile": self.key_file,
-                "ssl_cert_reqs": "required" if self.verify else "none",
-                "ssl_check_hostname": self.verify,
-            }
-        client: Redis = Redis.from_url(self.url, **{k: v for k, v in options.items() if v is not None})
-        return client
+
+
+def _told(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +125,22 @@ class RunFile:
 
 def endpoint_of(events: EventsSettings) -> Endpoint:
     """The broker that the config names; the embedded one has its address only when it runs (see RunFile)."""
-    tls = events.tls
+    tls, sentinel = events.tls, events.sentinel
     return Endpoint(
         events.url,
         events.username,
-        None if events.password is None else events.password.get_secret_value(),
+        _revealed(events.password),
         ca_file=_text(tls.ca_file),
         cert_file=_text(tls.cert_file),
         key_file=_text(tls.key_file),
         verify=tls.verify,
+        sentinel_username=sentinel.username,
+        sentinel_password=_revealed(sentinel.password),
     )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _text(path: Path | None) -> str | None:

@@ -12,7 +12,6 @@ one run a body sees an event once. Over restarts be idempotent by `event.id`.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -257,6 +256,7 @@ class Consumer:
         fields: dict[Any, Any] = {
             **entry.fields,
             b"dead_reason": reason,
+            b"dead_stream": self.stream,
             b"dead_group": self.group,
             b"dead_entry": entry.id,
         }
@@ -276,24 +276,3 @@ class Consumer:
             self._ready = False
             self._here.clear()
             self.counts.reconnects += 1
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLag:
-    """How far a group is behind; `lag` is None where the server can't say (Redis 6.2)."""
-
-    group: str
-    lag: int | None
-    pending: int
-
-
-async def group_lags(client: Redis, stream: str) -> list[GroupLag]:
-    """What each group of a stream has not read yet, for the lag metric and its warning."""
-    with contextlib.suppress(ResponseError):  # no such key: nobody reads a stream that does not exist
-        told: Any = await client.xinfo_groups(stream)
-        return [GroupLag(_name(g["name"]), g.get("lag"), int(g["pending"])) for g in told]
-    return []
-
-
-def _name(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

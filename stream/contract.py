@@ -7,17 +7,21 @@ from typing import Any
 from .events import FLAT, json_schema
 
 _CHANNELS: dict[str, tuple[str, str, str]] = {
-    # name: (message, action of Linewatch, what it is for); the address ends in the name
+    # name: (message, action of Linewatch, what it is for); the key ends in the name
     "events": ("event", "send", "stream: everything that was decided"),
     "verdicts": ("event", "send", "stream: one answer to each trigger"),
     "triggers": ("trigger", "receive", "stream: parts to look at"),
     "commands": ("command", "receive", "stream: what a recipe change or a person wants"),
     "answers": ("event", "send", "stream: one system.command to each command, done or refused in its detail"),
-    "dead": ("event", "send", "stream: what a reader could not digest, with dead_reason"),
+    "dead": ("letter", "send", "stream: what a reader could not digest, and why"),
+    "status": ("status", "send", "hash of one camera, written each second: HGETALL, the present only"),
+    "heartbeat": ("heartbeat", "send", "key that expires: while it is absent, do not rely on the line"),
 }
+_OF_A_CAMERA = ("status",)
+_BEAT = {"name": "heartbeat", "contentType": "text/plain", "payload": {"type": "string", "const": "1"}}
 
-# Fields of what we read: (name, what it is, whether it must be there).
-_READ: dict[str, tuple[tuple[str, str, bool], ...]] = {
+# Fields of what is no event: (name, what it is, whether it must be there).
+_FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "trigger": (
         ("camera", "which camera sees the part", True),
         ("part_id", "1 to 128 printable characters; sent again within 10 s it is answered once", True),
@@ -26,10 +30,33 @@ _READ: dict[str, tuple[tuple[str, str, bool], ...]] = {
         ("at", "UTC, RFC 3339 or seconds since 1970: the first picture from then on decides", False),
     ),
     "command": (
-        ("command", "threshold, model, enable or disable", True),
+        ("command", "threshold, model, recipe, enable or disable", True),
         ("camera", "which camera", True),
-        ("value", "an alarm level or default; NAME@7 or NAME@latest", False),
+        ("value", "an alarm level or default; NAME@7 or NAME@latest; for a recipe NAME is enough", False),
         ("id", "the sender's, for the answer", False),
+    ),
+    # The fields of the entry itself stand beside these.
+    "letter": (
+        ("dead_reason", "why, for people", True),
+        ("dead_stream", "key of the stream that held the entry", True),
+        ("dead_group", "consumer group that gave it up", True),
+        ("dead_entry", "its entry id there", True),
+    ),
+    "status": (
+        ("ready", "1: what this camera sees is inspected and told; 0: do not rely on it", True),
+        ("busy", "1: something is being inspected, or a trigger waits", True),
+        ("result_no", "results since start: verdicts of a triggered camera, pictures of another", True),
+        ("ok_count", "of these ok", True),
+        ("ng_count", "of these ng", True),
+        (
+            "error_code",
+            "0 well, 1 connecting, 2 down, 3 frozen, 4 refused, 10 no model, 11 disabled, 12 events can't be "
+            "stored, 13 device stuck, 14 pictures come and none is inspected",
+            True,
+        ),
+        ("processing_ms", "time of the last inspection", True),
+        ("config_checksum", "SHA-256 of the settings", True),
+        ("model_version", "NAME@7, or nothing", True),
     ),
 }
 
@@ -53,20 +80,18 @@ def asyncapi() -> dict[str, Any]:
             for name, (_, action, _) in _CHANNELS.items()
         },
         "components": {
-            "messages": {"event": _message(), **{name: _read_message(name) for name in _READ}},
+            "messages": {"event": _message(), **{n: _plain_message(n) for n in _FIELDS}, "heartbeat": _BEAT},
             "schemas": {"event": _relocated(schema), **{k: _relocated(v) for k, v in definitions.items()}},
         },
     }
 
 
 def _channel(name: str, message: str, what: str) -> dict[str, Any]:
+    places = ["site", "line", *(["camera"] if name in _OF_A_CAMERA else [])]
     return {
-        "address": f"linewatch:{{site}}:{{line}}:{name}",
+        "address": ":".join(["linewatch", *(f"{{{place}}}" for place in places), name]),
         "description": what,
-        "parameters": {
-            "site": {"description": "site of the config file"},
-            "line": {"description": "line of the config file"},
-        },
+        "parameters": {place: {"description": f"{place} of the config file"} for place in places},
         "messages": {message: {"$ref": f"#/components/messages/{message}"}},
     }
 
@@ -85,11 +110,11 @@ def _message() -> dict[str, Any]:
     }
 
 
-def _read_message(name: str) -> dict[str, Any]:
-    fields = _READ[name]
+def _plain_message(name: str) -> dict[str, Any]:
+    fields = _FIELDS[name]
     return {
         "name": name,
-        "contentType": "application/vnd.redis.stream-entry",
+        "contentType": "application/vnd.redis." + ("hash" if name == "status" else "stream-entry"),
         "payload": {
             "type": "object",
             "required": [field for field, _, needed in fields if needed],

@@ -1,7 +1,8 @@
 """Commands that others send: read, carried out, and answered `done` or `refused` with the reason.
 
     threshold   value: a raw alarm level, or `default`: what the config or the model says
-    model       value: NAME@7 or NAME@latest
+    model       value: NAME@7 or NAME@latest; ends a recipe
+    recipe      the same, or NAME alone for its latest; its NAME stands in the camera's events from then on
     enable      inspect the camera again
     disable     stay connected, show pictures, inspect nothing; its triggers are answered unknown
 
@@ -58,6 +59,7 @@ class Control:
         self._verbs: Mapping[str, Callable[[Command], Awaitable[str]]] = {
             "threshold": self._threshold,
             "model": self._model,
+            "recipe": self._recipe,
             "enable": self._enable,
             "disable": self._disable,
         }
@@ -95,7 +97,14 @@ class Control:
 
     async def _model(self, command: Command) -> str:
         info = await self._controls.choose_model(command.camera, command.value)
+        self._recorder.drafts.recipes.pop(command.camera, None)
         return f"inspected with {info.name}@{info.version}"
+
+    async def _recipe(self, command: Command) -> str:
+        name, _, version = command.value.partition("@")
+        info = await self._controls.choose_model(command.camera, f"{name}@{version or 'latest'}")
+        self._recorder.drafts.recipes[command.camera] = name
+        return f"recipe {name}, inspected with {info.name}@{info.version}"
 
     async def _enable(self, command: Command) -> str:
         self._controls.enable(command.camera, True)

@@ -8,18 +8,20 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config.settings import Settings
 
 from .broker import EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
-from .consumer import GroupLag, group_lags
 from .endings import end
 from .heed import heed_cancellation
 from .keys import Keys
-from .lag import LagWatch
+from .lag import GroupLag, LagWatch, group_lags
 from .outbox import Outbox
 from .outbox_file import OutboxError
 from .publisher import Publisher, PublisherState
@@ -27,11 +29,14 @@ from .publisher import Publisher, PublisherState
 log = logging.getLogger(__name__)
 
 _LAG_EVERY_S = 5.0
+# Groups that the metric names, those that are furthest behind: others may make as many as they like.
+_MOST_GROUPS = 24
 
 
 class Delivery:
     """`on_delivered` is called on the event loop when the broker took something, `on_behind` once for each
-    consumer group that is about to lose entries to MAXLEN. `lags` is entries behind by group, as last seen.
+    consumer group that is about to lose entries to the stream's retention. `lags` is entries behind by group,
+    as last seen; groups of the verdict stream are called verdicts/GROUP.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Delivery:
             self.endpoint.client,
             self.keys,
             maxlen=events.maxlen,
+            max_age_s=events.max_age_s,
             on_delivered=self._on_delivered,
         )
         self._tasks = [
@@ -113,13 +119,25 @@ class Delivery:
         self.outbox.close()
 
     async def _watch_lag(self, endpoint: Endpoint) -> None:
-        watch = LagWatch(self._settings.events.maxlen)
+        events = self._settings.events
+        watch = LagWatch(events.maxlen, events.max_age_s)
         async with endpoint.client() as client:
             while True:
-                with contextlib.suppress(RedisError, OSError):
-                    groups = await group_lags(client, self.keys.events)
-                    self.lags = {group.group: (group.lag or 0) + group.pending for group in groups}
-                    for group in watch.newly_behind(groups):
+                with contextlib.suppress(RedisError, OSError, OutboxError):
+                    groups = [*await self._lags(client, "events"), *await self._lags(client, "verdicts")]
+                    furthest = sorted(groups, key=lambda group: -group.behind)[:_MOST_GROUPS]
+                    self.lags = {group.group: group.behind for group in furthest}
+                    for group in watch.newly_behind(groups, time.time()):
                         self._on_behind(group)
                 heed_cancellation()
                 await asyncio.sleep(_LAG_EVERY_S)
+
+    async def _lags(self, client: Redis, stream: str) -> list[GroupLag]:
+        found = await group_lags(
+            client,
+            self.keys.of(stream),
+            unread=lambda read_up_to: self.outbox.kept_after(stream, read_up_to),
+            ages=self._settings.events.max_age_s is not None,
+        )
+        prefix = "" if stream == "events" else f"{stream}/"
+        return [replace(group, group=prefix + group.group) for group in found]

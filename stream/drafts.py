@@ -36,10 +36,14 @@ class Part:
 
 
 class Drafts:
-    """Makes events for one line. `now_s` is UTC seconds and becomes `detected_at`."""
+    """Makes events for one line. `now_s` is UTC seconds and becomes `detected_at`.
+
+    `recipes` are those that somebody has chosen, by camera: what stands in events whose trigger names none.
+    """
 
     def __init__(self, site: str, line: str, config_sha256: str | None, now_s: Callable[[], float]) -> None:
         self.site, self.line, self.config_sha256 = site, line, config_sha256
+        self.recipes: dict[str, str] = {}
         self._now_s = now_s
         self.new_id = Uuid7(now_s)
 
@@ -112,7 +116,7 @@ class Drafts:
             reason=reason,
             part_id=part.part_id,
             job_id=part.job_id,
-            recipe=part.recipe,
+            recipe=self._recipe(camera) if part.recipe == NOT_AVAILABLE else part.recipe,
             **known,
             **more,
         )
@@ -147,9 +151,13 @@ class Drafts:
             "camera": camera,
             "captured_at": now,
             "detected_at": now,
+            "recipe": self._recipe(camera),
             "config_sha256": self.config_sha256,
         }
         return Event(**fields | more)
+
+    def _recipe(self, camera: str) -> str:
+        return self.recipes.get(camera, NOT_AVAILABLE)
 
     def _inspected(self, inspection: Inspection) -> dict[str, Any]:
         frame = inspection.frame

@@ -14,7 +14,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 SCHEMA = "evidence/1"
 Feedback = Literal["false_alarm", "confirmed"]
 _MAX_WAITING = 32
+_LOOK_EVERY_S = 600.0
 _STEM = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
 # What a crash leaves of `_write` and of `write_png`.
 _UNFINISHED = re.compile(rf"\.{_STEM.pattern}\.(png|jpg|json)\.(part|[0-9]+)")
@@ -48,7 +49,8 @@ class EvidenceError(Exception):
 class Item:
     """One kept picture.
 
-    `boxes` are 0–1 of the frame (x0, y0, x1, y1), strongest first; `size_bytes` of all files.
+    `boxes` are 0–1 of the frame (x0, y0, x1, y1), strongest first; `size_bytes` of all files; `taken_at` is
+    by the camera's clock, which may be wrong by years, `kept_at` by ours (0: unknown).
     """
 
     camera: str
@@ -59,6 +61,12 @@ class Item:
     boxes: tuple[tuple[float, float, float, float], ...]
     size_bytes: int
     feedback: Feedback | None = None
+    kept_at: float = 0.0
+
+    @property
+    def since(self) -> float:
+        """From when on its age counts."""
+        return self.kept_at or self.taken_at
 
     @property
     def image(self) -> str:
@@ -73,11 +81,11 @@ class Item:
 
 def overdue(items: Iterable[Item], now: float, *, max_bytes: int, max_age_s: float | None) -> list[Item]:
     """What has to go (pure): what is too old unless confirmed; then the oldest, confirmed ones last."""
-    kept = sorted(items, key=lambda item: (item.feedback == "confirmed", item.taken_at))
+    kept = sorted(items, key=lambda item: (item.feedback == "confirmed", item.since))
     size = sum(item.size_bytes for item in kept)
     gone = []
     for item in kept:
-        old = max_age_s is not None and now - item.taken_at > max_age_s and item.feedback != "confirmed"
+        old = max_age_s is not None and now - item.since > max_age_s and item.feedback != "confirmed"
         if old or size > max_bytes:
             gone.append(item)
             size -= item.size_bytes
@@ -92,10 +100,17 @@ class Evidence:
     the disk refuses, pictures are dropped and counted: the events themselves never wait for a picture.
     """
 
-    def __init__(self, folder: Path, *, max_mb: int = 4096, max_age_days: float | None = 90.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_mb: int = 4096,
+        max_age_days: float | None = 90.0,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
         self.dropped = 0
         self.version = 0
-        self._folder = folder
+        self._folder, self._now_s = folder, now_s
         self._max_bytes = max_mb * 1_000_000
         self._max_age_s = None if max_age_days is None else max_age_days * 86400
         self._items: dict[tuple[str, str], Item] = {}
@@ -144,7 +159,7 @@ class Evidence:
 
     def keep(self, inspection: Inspection) -> tuple[str | None, str | None]:
         """Relative URLs of the picture and its heat map, about to be written; (None, None) when dropped."""
-        item = describe(inspection)
+        item = replace(describe(inspection), kept_at=self._now_s())
         with self._lock:
             known = (item.camera, item.stem) in self._items
         if known:  # an incident and a verdict of one frame
@@ -213,18 +228,24 @@ class Evidence:
         return answered
 
     def _write_all(self, jobs: queue.Queue[tuple[Item, Inspection] | None]) -> None:
-        while (job := jobs.get()) is not None:
-            item, inspection = job
+        while True:
             try:
-                self._write_item(item, inspection)
-            except (OSError, ValueError, cv2.error) as error:
-                self.dropped += 1
-                log.error("a picture of camera %s could not be kept: %s", item.camera, error)
-                self._forget(item)
-            try:
-                self._make_room(inspection.frame.taken_at)
-            except OSError as error:
-                log.error("no room could be made for pictures: %s", error)
+                job = jobs.get(timeout=_LOOK_EVERY_S)
+            except queue.Empty:  # a quiet line's pictures get old too
+                self._make_room()
+                continue
+            if job is None:
+                return
+            self._try_to_write(*job)
+            self._make_room()
+
+    def _try_to_write(self, item: Item, inspection: Inspection) -> None:
+        try:
+            self._write_item(item, inspection)
+        except (OSError, ValueError, cv2.error) as error:
+            self.dropped += 1
+            log.error("a picture of camera %s could not be kept: %s", item.camera, error)
+            self._forget(item)
 
     def _forget(self, item: Item) -> None:
         """Nothing of it stays: a picture that is not in the index would never make room again."""
@@ -251,14 +272,18 @@ class Evidence:
     def _write_words(self, item: Item) -> None:
         _write(self.path(item, "json"), json.dumps({"schema": SCHEMA, **asdict(item)}).encode())
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self) -> None:
         with self._lock:
             items = list(self._items.values())
-        for item in overdue(items, now, max_bytes=self._max_bytes, max_age_s=self._max_age_s):
-            self._remove(item)
-            with self._lock:
-                self._items.pop((item.camera, item.stem), None)
-                self.version += 1
+        gone = overdue(items, self._now_s(), max_bytes=self._max_bytes, max_age_s=self._max_age_s)
+        try:
+            for item in gone:
+                self._remove(item)
+                with self._lock:
+                    self._items.pop((item.camera, item.stem), None)
+                    self.version += 1
+        except OSError as error:
+            log.error("no room could be made for pictures: %s", error)
 
 
 def describe(inspection: Inspection) -> Item:

@@ -198,6 +198,14 @@ class Outbox:
         found = self._rows("stream = ? AND acked = 1 AND ms = ? AND sub = ?", (stream, *entry_id))
         return found[0] if found else None
 
+    def kept_after(self, stream: str, entry_id: EntryId) -> int:
+        """How many entries the broker acknowledged under higher ids, as far as the window reaches."""
+        ((count,),) = self._ask(
+            "SELECT COUNT(*) FROM event WHERE stream = ? AND acked = 1 AND (ms, sub) > (?, ?)",
+            (stream, *entry_id),
+        )
+        return int(count)
+
     def newest(self, stream: str, limit: int) -> list[Event]:
         """What was put last, newest first, whether the broker has it or not."""
         rows = self._rows("stream = ? ORDER BY n DESC LIMIT ?", (stream, limit))

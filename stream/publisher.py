@@ -25,14 +25,16 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
 from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
+from .links import Links
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
-from .replay import StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
+from .replay import Kept, StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ MOST_UNDONE = 3
 LEAD_MS = 1000
 IDLE_CHECK_S = 1.0
 CHECKPOINT_EVERY_S = 1.0
+TRIM_EVERY_S = 60.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 
 
@@ -59,8 +62,8 @@ class Publisher:
     """Sends what the outbox holds. `run` is one task; `wake` and `state` may be used from the same loop.
 
     `make_client` gives a new connection pool: after every error the old one is closed, so that a name is
-    looked up again and a Sentinel is asked again. `now_s` is UTC seconds; a clock set back only makes ids
-    count up.
+    looked up again and a Sentinel is asked again. Streams keep about `maxlen` entries, and none that is older
+    than `max_age_s`. `now_s` is UTC seconds; a clock set back only makes ids count up.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Publisher:
         keys: Keys,
         *,
         maxlen: int,
+        max_age_s: float | None = None,
         on_delivered: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -78,11 +82,16 @@ class Publisher:
         self._outbox = outbox
         self._make_client = make_client
         self._keys = keys
-        self._maxlen = maxlen
+        self._maxlen, self._max_age_s = maxlen, max_age_s
         self._on_delivered = on_delivered
         self._now_s = now_s
         self._rng = rng
         self._news = asyncio.Event()
+        # Streams that could not be sent when they were tried last.
+        self._failing: dict[str, Exception] = {}
+        # What each stream was like when we looked last.
+        self._seen: dict[str, StreamInfo] = {}
+        self._trim_at = 0.0
         self._failures = 0
         # Batches in a row that another writer's entry has undone.
         self._undone = 0
@@ -103,14 +112,13 @@ class Publisher:
 
     async def _send(self) -> None:
         while True:
-            client = self._make_client()
+            links = Links(self._make_client())
             try:
-                await self._serve(client)
+                await self._serve(links)
             except (RedisError, OSError, OutboxError) as error:
                 self._failed(error)
             finally:
-                with contextlib.suppress(RedisError, OSError):
-                    await client.aclose()
+                await links.aclose()
             heed_cancellation()
             await asyncio.sleep(self._delay_s())
 
@@ -123,18 +131,54 @@ class Publisher:
                     await asyncio.sleep(0.01)
         return not self._outbox.pending
 
-    async def _serve(self, client: Redis) -> None:
+    async def _serve(self, links: Links) -> None:
         while True:
             self._news.clear()
-            for stream in self._outbox.streams():
-                while await self._send_batch(client, stream):
-                    pass
+            await self._send_all(links)
             self._succeeded()
             heed_cancellation()
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with news.
                 async with asyncio.timeout(IDLE_CHECK_S):
                     await self._news.wait()
+
+    async def _send_all(self, links: Links) -> None:
+        """A batch of each stream in turn until nothing waits: a backlog of one delays no other, nor does one
+        that can't be sent now (in a cluster it may be on another server).
+        """
+        streams = self._outbox.streams()
+        while streams:
+            streams = [stream for stream in streams if await self._sent(links, stream)]
+        if self._failing:
+            raise next(iter(self._failing.values()))
+        await self._trim_old(links)
+
+    async def _sent(self, links: Links, stream: str) -> bool:
+        """True when there may be more to send."""
+        try:
+            client = await links.of(self._keys.of(stream))
+            more = await self._send_batch(client, stream)
+        except (RedisError, OSError, OutboxError) as error:
+            self._failing[stream] = error
+            return False
+        self._failing.pop(stream, None)
+        return more
+
+    async def _trim_old(self, links: Links) -> None:
+        """Entries beyond their age go, also while nothing is sent."""
+        now = time.monotonic()
+        if self._max_age_s is None or now < self._trim_at:
+            return
+        for stream in self._outbox.streams():
+            key = self._keys.of(stream)
+            client = await links.of(key)
+            await client.xtrim(key, minid=self._keeps().oldest_ms, approximate=False)
+        self._trim_at = now + TRIM_EVERY_S
+
+    def _keeps(self) -> Kept:
+        if self._max_age_s is None:
+            return Kept(self._maxlen)
+        return Kept(self._maxlen, max(0, int((self._now_s() - self._max_age_s) * 1000)))
 
     async def _housekeep(self) -> None:
         said = ""
@@ -161,6 +205,7 @@ class Publisher:
                     return True
                 if await self._replay(pipe, stream, key, info):
                     return True
+                self._seen[stream] = info
                 rows = self._outbox.take(stream, self._batch)
                 if not rows:
                     return False
@@ -174,7 +219,9 @@ class Publisher:
         if crowded:
             replies = await self._one_by_one(client, key, rows)
             self._outrun = not replies
-        return self._delivered(rows[: len(replies)], replies)
+        else:
+            self._seen[stream] = info.after(rows)
+        return self._delivered(stream, rows[: len(replies)], replies)
 
     async def _settle(self, pipe: Pipeline, stream: str, key: str, top: EntryId) -> bool:
         """Reads back the ids that may have been used already; True when there were some.
@@ -194,7 +241,8 @@ class Publisher:
 
     async def _replay(self, pipe: Pipeline, stream: str, key: str, info: StreamInfo) -> bool:
         """Takes back what the broker lost of what it had acknowledged; True when it lost something."""
-        lost = await lost_rows(pipe, key, stream, self._outbox, info, self._maxlen)
+        before = self._seen.get(stream)
+        lost = await lost_rows(pipe, key, stream, self._outbox, info, before, self._keeps())
         if not lost:
             return False
         await _not_going_back(pipe, key, info.top)
@@ -252,7 +300,7 @@ class Publisher:
         fields: dict[Any, Any] = dict(entry_fields(row.body, self._now_s()))
         return client.xadd(key, fields, id=entry_id_text(_id_of(row)), maxlen=self._maxlen, approximate=True)
 
-    def _delivered(self, rows: Sequence[Row], replies: Sequence[Any]) -> bool:
+    def _delivered(self, stream: str, rows: Sequence[Row], replies: Sequence[Any]) -> bool:
         done = [
             row for row, reply in zip(rows, replies, strict=True) if text(reply) == entry_id_text(_id_of(row))
         ]
@@ -263,7 +311,8 @@ class Publisher:
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         if errors:
             raise errors[0]
-        self._succeeded()
+        if not self._failing.keys() - {stream}:
+            self._succeeded()
         return True
 
     def _succeeded(self) -> None:
@@ -296,6 +345,10 @@ def explain(error: Exception) -> str:
         return f"the broker's ACL forbids a command that is needed: {error}"
     if isinstance(error, ResponseError):
         return f"the broker answers: {error}"
+    if isinstance(error, MasterNotFoundError):
+        return "the sentinels name no primary now; check the service's name in events.url"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "the broker's certificate is not to be trusted; check events.tls.ca_file and the host's name"
     return f"the broker can't be reached ({type(error).__name__})"
 
 

@@ -7,11 +7,15 @@ Entries before the stream's first one in a stream at its full length were trimme
 
 Nor is lost what somebody deletes (XDEL, XTRIM): the stream remembers the highest id it ever had and the
 highest that was deleted, and where one of these is an entry of ours, this very stream had everything up to
-it. A broker that lost entries has a lower top. One case can't be told apart, and is taken for a loss: all of
-ours trimmed away and a foreign entry after it; and so is a key that was deleted as a whole.
+it. A broker that lost entries has a lower top. Where foreign entries stand above all that is left, the count
+of entries ever added (Redis 7 and later) decides: if it grew since our last look by exactly the entries that
+are newer than that look, nothing was lost. What remains unclear is taken for a loss: a key that was deleted
+as a whole, a stream that others write into and trim several times a second, one that we have not looked at
+since we started, Redis 6.2. A resent event is a second entry with the same event id.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio.client import Pipeline
@@ -20,18 +24,34 @@ from redis.exceptions import ResponseError
 from .outbox import EntryId, Outbox, Row
 
 ZERO: EntryId = (0, 0)
+_MOST_NEWER = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream at the broker: the highest id it ever had, its first entry's, how many entries it has, and the
-    highest id that XDEL took (unknown before Redis 7).
+    """A stream at the broker: the highest id it ever had, its first entry's, how many entries it has, how
+    many it ever had, and the highest id that XDEL took (both unknown before Redis 7).
     """
 
     top: EntryId = ZERO
     first: EntryId = ZERO
     length: int = 0
     deleted: EntryId = ZERO
+    added: int | None = None
+
+    def after(self, sent: Sequence[Row]) -> "StreamInfo":
+        """The same stream after these entries were added, by us alone."""
+        if not sent or self.added is None or sent[-1].entry_id is None:
+            return self
+        return replace(self, top=sent[-1].entry_id, added=self.added + len(sent))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the broker is asked to keep: entries that it trimmed are not lost."""
+
+    maxlen: int
+    oldest_ms: int = 0
 
 
 async def stream_info(pipe: Pipeline, key: str) -> StreamInfo:
@@ -48,15 +68,27 @@ async def stream_info(pipe: Pipeline, key: str) -> StreamInfo:
         entry_id(first[0]) if first else ZERO,
         int(told["length"]),
         entry_id(told.get("max-deleted-entry-id", b"0-0")),
+        told.get("entries-added"),
     )
 
 
 async def lost_rows(
-    pipe: Pipeline, key: str, stream: str, outbox: Outbox, info: StreamInfo, maxlen: int
+    pipe: Pipeline,
+    key: str,
+    stream: str,
+    outbox: Outbox,
+    info: StreamInfo,
+    before: StreamInfo | None,
+    keeps: Kept,
 ) -> list[Row]:
-    """The acknowledged entries that the broker has no more, oldest first; about log2(window) read-backs."""
+    """The acknowledged entries that the broker has no more, oldest first; about log2(window) read-backs.
+
+    `before` is what the stream was like at our last look.
+    """
     kept, missing = outbox.kept_count(stream), 0
-    if kept == 0 or await _is_safe(pipe, key, outbox.kept(stream, 0, 1)[0], info, maxlen):
+    if kept == 0 or await _is_safe(pipe, key, outbox.kept(stream, 0, 1)[0], info, keeps):
+        return []
+    if before is not None and await _only_grew(pipe, key, before, info):
         return []
     had = await _certainly_had(pipe, key, stream, outbox, info)
     if _is_up_to(outbox.kept(stream, 0, 1)[0], had):
@@ -65,7 +97,7 @@ async def lost_rows(
     while kept - missing > 1:
         middle = (kept + missing) // 2
         row = outbox.kept(stream, middle, 1)[0]
-        if _is_up_to(row, had) or await _is_safe(pipe, key, row, info, maxlen):
+        if _is_up_to(row, had) or await _is_safe(pipe, key, row, info, keeps):
             kept = middle
         else:
             missing = middle
@@ -99,8 +131,22 @@ def _is_up_to(row: Row, had: EntryId) -> bool:
     return row.entry_id is not None and row.entry_id <= had
 
 
-async def _is_safe(pipe: Pipeline, key: str, row: Row, info: StreamInfo, maxlen: int) -> bool:
-    if info.length >= maxlen and row.entry_id is not None and row.entry_id < info.first:
+async def _only_grew(pipe: Pipeline, key: str, before: StreamInfo, info: StreamInfo) -> bool:
+    """All that was added since `before` is there, so it is the same stream, and what is not there of the rest
+    was taken out by somebody.
+    """
+    if before.added is None or info.added is None or not 0 <= info.added - before.added <= _MOST_NEWER:
+        return False
+    grown = info.added - before.added
+    above = f"({entry_id_text(before.top)}"
+    newer: Any = await pipe.xrange(key, min=above, count=grown + 1)
+    return len(newer) == grown
+
+
+async def _is_safe(pipe: Pipeline, key: str, row: Row, info: StreamInfo, keeps: Kept) -> bool:
+    assert row.entry_id is not None
+    trimmed = info.length >= keeps.maxlen and row.entry_id < info.first
+    if trimmed or row.entry_id[0] < keeps.oldest_ms:
         return True
     return await holds(pipe, key, row)
 

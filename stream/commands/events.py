@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..broker import RunFile
     from ..events import Event
 
+_AGAIN_S = 0.5
 HELP = "print the events of a line, and follow them"
 
 
@@ -80,13 +81,35 @@ async def _plain(client: "Redis", stream: str, args: argparse.Namespace) -> Asyn
             if event is not None:
                 yield event
     while args.last is None or args.follow:
-        told: Any = await client.xread({stream: last}, count=500, block=1000 if args.follow else None)
+        after: dict[Any, Any] = {stream: last}
+        block_ms = 1000 if args.follow else None
+        told: Any = await _patient(lambda: client.xread(after, count=500, block=block_ms), args.follow)  # noqa: B023
         if not told and not args.follow:
             return
         for entry_id, event in _ours(told[0][1] if told else []):
             if event is not None:
                 yield event
             last = entry_id
+
+
+async def _patient(ask: "Callable[[], Awaitable[Any]]", follow: bool) -> Any:
+    """Who follows outlives a broker that goes away, and is told; who only looks gets the error."""
+    from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+    from ..publisher import explain
+
+    said = ""
+    while True:
+        try:
+            return await ask()
+        except (AuthenticationError, NoPermissionError):
+            raise
+        except (RedisError, OSError) as error:
+            if not follow:
+                raise
+            if said != (said := explain(error)):
+                sys.stderr.write(f"waiting: {said}\n")
+            await asyncio.sleep(_AGAIN_S)
 
 
 def _ours(entries: Any) -> list[tuple[bytes, Any]]:

@@ -7,15 +7,16 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from stream.consumer import Consumer, group_lags
+from stream.consumer import Consumer
 from stream.events import entry_fields, parse_entry
+from stream.lag import group_lags
 from stream.outbox import Outbox
-from tests.brokers import KEYS, facts, valkey
+from tests.brokers import KEYS, REDIS_6, REDIS_7, VALKEY_9, facts, valkey
 
 
-@pytest_asyncio.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Redis]:
-    async with valkey(tmp_path / "broker") as broker, broker.endpoint.client() as client:
+@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
+async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Redis]:
+    async with valkey(tmp_path / "broker", request.param()) as broker, broker.endpoint.client() as client:
         yield client
 
 
@@ -100,7 +101,25 @@ async def test_the_lag_of_a_group_is_known(client: Redis, tmp_path: Path) -> Non
     assert await group_lags(client, KEYS.events) == []
     await client.xgroup_create(KEYS.events, "mes", id="0", mkstream=True)
     await publish(client, tmp_path, 7)
-    assert [(g.group, g.lag, g.pending) for g in await group_lags(client, KEYS.events)] == [("mes", 7, 0)]
+    (group,) = await group_lags(client, KEYS.events, unread=lambda read_up_to: 7)  # Redis 6.2 can't say it
+    assert (group.group, group.lag, group.pending, group.oldest_ms) == ("mes", 7, 0, None)
+
+
+async def test_the_age_of_what_a_group_has_not_settled_is_known(client: Redis) -> None:
+    await client.xgroup_create(KEYS.events, "mes", id="0", mkstream=True)
+
+    async def oldest_ms() -> int | None:
+        (group,) = await group_lags(client, KEYS.events, ages=True)
+        return group.oldest_ms
+
+    assert await oldest_ms() is None
+    for ms in (1000, 2000):
+        await client.xadd(KEYS.events, {"n": ms}, id=f"{ms}-0")
+    assert await oldest_ms() == 1000
+    await client.xreadgroup("mes", "one", {KEYS.events: ">"}, count=1)
+    assert await oldest_ms() == 1000
+    await client.xack(KEYS.events, "mes", "1000-0")
+    assert await oldest_ms() == 2000
 
 
 async def test_a_reader_goes_on_when_the_broker_comes_back(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`linewatch events` prints what is in the stream, to people and to programs."""
 
 import argparse
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +14,8 @@ from stream.broker import BrokerError, Endpoint, RunFile
 from stream.commands import events as command
 from stream.events import entry_fields
 from stream.outbox import Outbox
-from tests.brokers import KEYS, facts, valkey
+from stream.publisher import Publisher
+from tests.brokers import KEYS, facts, publishing, until, valkey
 
 
 @pytest_asyncio.fixture
@@ -60,6 +63,39 @@ async def test_a_group_goes_on_where_it_stopped(
 ) -> None:
     assert len(await printed(run_file, capsys, "--group", "mes", "--json")) == 5
     assert await printed(run_file, capsys, "--group", "mes", "--json") == []
+
+
+async def test_following_outlives_a_broker_that_goes_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_AGAIN_S", 0.01)
+    async with valkey(tmp_path / "broker") as broker:
+        outbox = Outbox(tmp_path / "outbox.db")
+        publisher = Publisher(outbox, broker.endpoint.client, KEYS, maxlen=100)
+        where = RunFile(broker.endpoint, KEYS.events, 1)
+        told = ""
+
+        def has_printed(text: str) -> bool:
+            nonlocal told
+            out, err = capsys.readouterr()
+            told += out + err
+            return text in told
+
+        following = asyncio.create_task(command._print(where, arguments("--follow")))
+        async with publishing(publisher):
+            outbox.put(facts(1))
+            publisher.wake()
+            await until(lambda: has_printed("top #1"))
+            await broker.stop()
+            await until(lambda: has_printed("waiting: the broker can't be reached"))
+            await broker.start()
+            outbox.put(facts(1))
+            await until(lambda: has_printed("top #2"))
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        outbox.close()
+    assert told.count("#1 ") == 1
 
 
 async def test_a_broker_that_is_not_there_is_a_sentence_without_the_password() -> None:

@@ -19,6 +19,8 @@ from stream.events import (
     utc_seconds,
 )
 from stream.ids import Uuid7
+from stream.snapshot import LineFault, plc_status
+from stream.web.view import CameraView
 from tests.unit.test_incidents import defect
 
 DRAFTS = Drafts("plant-a", "line-1", "c" * 64, lambda: 1_700_000_000.25)
@@ -111,6 +113,12 @@ def test_the_close_after_a_restart_is_unknown_and_keeps_the_incident() -> None:
 def test_the_asyncapi_file_in_the_package_is_the_contract() -> None:
     written = json.loads((Path(__file__).parents[2] / "stream" / "asyncapi.json").read_text())
     assert written == asyncapi()
+
+
+def test_the_contract_names_the_fields_of_the_status_hash() -> None:
+    camera = CameraView("top", "live", "", 0.0)
+    told = plc_status(camera, {}, LineFault(), busy=False, config_checksum="c")
+    assert list(asyncapi()["components"]["messages"]["status"]["payload"]["properties"]) == list(told)
 
 
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:

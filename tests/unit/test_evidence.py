@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +211,28 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     evidence.stop()
     assert evidence.items() == []
     assert [p for p in (tmp_path / "evidence").rglob("*") if p.is_file()] == []
+
+
+def test_old_pictures_go_although_no_new_one_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By our own clock: a camera's may say 1970, or next year."""
+    monkeypatch.setattr("stream.evidence._LOOK_EVERY_S", 0.01)
+    now = [2_000_000_000.0]
+    evidence = Evidence(tmp_path / "evidence", max_age_days=1.0, now_s=lambda: now[0])
+    evidence.start()
+    shown = inspection(box=BOX)
+    for taken_at in (0.0, 4_000_000_000.0):
+        evidence.keep(replace(shown, frame=Frame("top", 1, taken_at, 0.0, shown.frame.pixels)))
+    wait_for(lambda: len(evidence.items()) == 2)
+    now[0] += 2 * 86400.0
+    wait_for(lambda: not evidence.items())
+    evidence.stop()
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert true()
 
 
 def test_a_folder_that_can_not_be_made_is_one_sentence(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import count
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core import Defect, Frame, Inspection, ModelInfo
-from stream.incidents import Decision, IncidentPolicy, Incidents, severity
+from stream.incidents import SEVERITIES, Decision, IncidentPolicy, Incidents, severity
 
 PIXELS = np.zeros((480, 640, 3), np.uint8)
 MODEL = ModelInfo("top", 1, "0" * 64, threshold=2.0, median=1.0)
@@ -157,38 +158,128 @@ def test_severity_is_by_ratio_or_by_area() -> None:
     assert [severity(1.1, 500, policy), severity(1.1, 5000, policy)] == [1, 2]
 
 
+# -- whatever the line does ------------------------------------------------------------------------
+
 DEFECTS = st.lists(
     st.builds(defect, st.integers(0, 590), st.integers(0, 430), st.integers(2, 50), st.floats(1.0, 9.0)),
     max_size=5,
 )
-STEP = st.tuples(
-    DEFECTS, st.sampled_from([None, None, "a", "b"]), st.sampled_from(["see"] * 8 + ["end", "tick"])
+WHAT = st.sampled_from(["see"] * 8 + ["end", "tick", "retune"])
+STEP = st.tuples(DEFECTS, st.sampled_from([None, None, "a", "b"]), WHAT)
+STEPS = st.lists(STEP, max_size=40)
+POLICY = st.fixed_dictionaries(
+    {
+        "on_frames": st.integers(1, 3),
+        "off_frames": st.integers(1, 4),
+        "cooldown_s": st.sampled_from([0.0, 0.7]),
+        "update_every_s": st.sampled_from([0.0, 0.5, 3.0]),
+        "max_open": st.integers(1, 6),
+    }
 )
+AGAIN = settings(max_examples=150, derandomize=True, deadline=None)
+SILENT_S = 5.0
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
-@given(
-    st.lists(STEP, max_size=40),
-    st.integers(1, 3),
-    st.integers(1, 4),
-    st.sampled_from([0.0, 0.7]),
-    st.integers(1, 6),
-)
-def test_every_open_is_closed_once_and_nothing_else_is(
-    steps: Sequence[tuple[list[Defect], str | None, str]], on: int, off: int, cooldown: float, most: int
-) -> None:
-    line = Line(on_frames=on, off_frames=off, cooldown_s=cooldown, max_open=most, silent_s=5.0)
+def play(steps: Sequence[tuple[list[Defect], str | None, str]], policy: dict[str, Any]) -> Line:
+    line = Line(**policy, silent_s=SILENT_S)
     for defects, part, what in steps:
         if what == "see":
             line.see(*defects, part_id=part)
         elif what == "end":
             line.decisions += line.incidents.end("camera down", line.seq / 5)
-        else:
+        elif what == "tick":
             line.seq += 40
             line.decisions += line.incidents.tick(line.seq / 5)
-        assert len(line.incidents.open_ids) <= most
+        else:
+            line.incidents.policy = IncidentPolicy(silent_s=SILENT_S)  # the config file was changed
+    return line
+
+
+@AGAIN
+@given(STEPS, POLICY)
+def test_every_open_is_closed_once_and_nothing_else_is(steps: Any, policy: dict[str, Any]) -> None:
+    line = play(steps, policy)
     line.decisions += line.incidents.end("stopped", line.seq / 5)
     check_life_cycles(line.decisions)
+
+
+@AGAIN
+@given(STEPS, POLICY)
+def test_no_incident_outlives_the_sight_of_it(steps: Any, policy: dict[str, Any]) -> None:
+    """Nobody ends them: good pictures do, or that there are none."""
+    line = play(steps, policy)
+    gone = line.incidents.policy.off_frames
+    for _ in range(gone):
+        line.see()
+    assert line.incidents.open_ids == ()
+    check_life_cycles(line.decisions)
+    line = play(steps, policy)
+    line.decisions += line.incidents.tick(line.seq / 5 + SILENT_S + 0.1)
+    assert line.incidents.open_ids == ()
+    check_life_cycles(line.decisions)
+
+
+@AGAIN
+@given(STEPS, POLICY)
+def test_what_waits_is_bounded_by_max_open(steps: Any, policy: dict[str, Any]) -> None:
+    line = Line(**policy)
+    for defects, part, _ in steps:
+        line.see(*defects, part_id=part)
+        assert len(line.incidents._all) <= policy["max_open"]
+
+
+@AGAIN
+@given(STEPS, POLICY)
+def test_updates_of_one_incident_keep_their_distance_unless_it_got_graver(
+    steps: Any, policy: dict[str, Any]
+) -> None:
+    line = Line(**policy)
+    said: dict[str, tuple[float, str]] = {}
+    for defects, part, _ in steps:
+        for d in line.see(*defects, part_id=part):
+            now = line.seq / 5
+            if d.phase == "update":
+                at, severity_then = said[d.defect_id]
+                graver = SEVERITIES.index(d.severity) > SEVERITIES.index(severity_then)
+                assert graver or now - at >= policy["update_every_s"] - 1e-9
+            if d.phase != "close":
+                said[d.defect_id] = now, d.severity
+
+
+@AGAIN
+@given(
+    st.integers(0, 150),
+    st.integers(0, 430),
+    st.floats(-60, 60),
+    st.floats(-40, 40),
+    st.lists(st.integers(-4, 4), min_size=12, max_size=12),
+    st.sets(st.integers(3, 10), max_size=3),
+)
+def test_a_part_that_moves_is_one_incident_although_it_is_missed_now_and_then(
+    x: int, y: int, vx: float, vy: float, shake: list[int], missed: set[int]
+) -> None:
+    """Up to 60 px a frame, which is more than the defect is long, and not quite evenly."""
+    line = Line(on_frames=2, off_frames=5)
+    for k in range(12):
+        at_x, at_y = int(x + vx * k) + shake[k], int(y + vy * k) + shake[-k]
+        line.see(*([] if k in missed else [defect(at_x, at_y)]))
+    assert [d.phase for d in line.decisions if d.phase != "update"] == ["open"]
+
+
+@AGAIN
+@given(st.lists(st.booleans(), max_size=40), st.integers(1, 3), st.integers(1, 4))
+def test_it_opens_after_on_frames_in_a_row_and_closes_after_off_frames_without(
+    seen: list[bool], on: int, off: int
+) -> None:
+    line = Line(on_frames=on, off_frames=off, update_every_s=1e9)
+    is_open, row = False, 0
+    for here in seen:
+        row = row + 1 if here == (not is_open) else 0  # frames in a row that speak against what is
+        turned = row == (off if is_open else on)
+        decisions = line.see(*([defect(100, 100)] if here else []))
+        assert [d.phase for d in decisions] == ((["close"] if is_open else ["open"]) if turned else [])
+        if turned:
+            is_open, row = not is_open, 0
 
 
 def check_life_cycles(decisions: Sequence[Decision]) -> None:

@@ -1,0 +1,75 @@
+"""redis-py's clients for the three kinds of broker, and the way to the one node that a key lives on.
+
+A cluster's own transactions are not used: redis-py repeats them by itself, and it is the publisher who knows
+what may be repeated. It talks to the node of its key, as to any single server; when the slot has moved, the
+node's answer is an error like others, after which the map of the cluster is read again.
+"""
+
+import contextlib
+from typing import Any, cast
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import RedisError
+
+from config.broker_url import BrokerUrl
+
+Options = dict[str, Any]
+
+
+class _OfSentinel(Redis):
+    """A client of whichever server the sentinels call the primary; closes its connections to them too."""
+
+    sentinels: Sentinel
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        with contextlib.suppress(RedisError, OSError):
+            await self.sentinels.aclose()
+
+
+def connect(url: BrokerUrl, options: Options, sentinel_options: Options) -> Redis:
+    """A client that connects when it is first used; both kinds of options are redis-py's, TLS in `ssl_…`."""
+    if url.kind == "single":
+        return Redis.from_url(url.text, **options)
+    tls: Options = {"ssl": True} if url.tls else {}
+    if url.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in url.nodes]
+        # A node that is down costs the keys it holds, and no others.
+        cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options, **tls)
+        return cast(Redis, cluster)  # the same commands
+    sentinels = Sentinel(list(url.nodes), sentinel_kwargs=sentinel_options | tls)  # type: ignore[no-untyped-call]
+    client: _OfSentinel = sentinels.master_for(url.service, _OfSentinel, db=url.db, **options, **tls)
+    client.sentinels = sentinels
+    return client
+
+
+class Links:
+    """`client`, or in a cluster a client of each node that a key of ours lives on. Closes them all."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Redis | RedisCluster = client
+        self._nodes: dict[str, Redis] = {}
+
+    async def of(self, key: str) -> Redis:
+        """The client of the one server that holds this key. Raises RedisError, OSError."""
+        if not isinstance(self._client, RedisCluster):
+            return self._client
+        cluster = await self._client.initialize()
+        node = cluster.get_node_from_key(key)
+        assert node is not None  # only a replica may be missing
+        if node.name not in self._nodes:
+            self._nodes[node.name] = _alone(node)
+        return self._nodes[node.name]
+
+    async def aclose(self) -> None:
+        for client in (*self._nodes.values(), self._client):
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose()
+
+
+def _alone(node: ClusterNode) -> Redis:
+    """A client of this one node, with the cluster's options."""
+    return Redis.from_pool(ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs))

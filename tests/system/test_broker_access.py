@@ -1,0 +1,184 @@
+"""Who may do what at the broker, and TLS: the example ACL file and the settings of the config file hold."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from config.services import EventsSettings
+from stream.broker import Endpoint, endpoint_of, free_port
+from stream.consumer import Consumer
+from stream.events import Event
+from stream.inbox import Inbox
+from stream.outbox import Outbox
+from stream.publisher import Publisher
+from stream.status import StatusBoard
+from tests.brokers import (
+    KEYS,
+    REDIS_6,
+    REDIS_7,
+    VALKEY_9,
+    check_complete,
+    facts,
+    published,
+    publishing,
+    until,
+)
+from tests.clusters import PASSWORD, cluster, server
+from tests.system.test_inbox import reading
+
+ACL = Path(__file__).parents[2] / "deploy/broker/acl.example"
+PASSWORDS = {"linewatch": "change-me-1", "mes": "change-me-2", "plc": "change-me-3", "setter": "change-me-4"}
+
+
+async def take_up_the_example(client: Redis) -> None:
+    for line in ACL.read_text().splitlines():
+        if not line.startswith("user default"):
+            await client.execute_command("ACL", "SETUSER", *line.split()[1:])
+
+
+def as_user(url: str, name: str) -> Endpoint:
+    return Endpoint(url, name, PASSWORDS[name])
+
+
+@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Of a server that has the file as its `aclfile`, and beside it somebody who can start and stop it."""
+    users = tmp_path / "users.acl"
+    admin = f"user default on >{PASSWORD} ~* &* +@all"
+    users.write_text(ACL.read_text().replace("user default off", admin))
+    async with server(tmp_path / "broker", request.param(), f"aclfile {users}") as running:
+        yield f"redis://127.0.0.1:{running.port}/0"
+
+
+async def filled(endpoint: Endpoint, folder: Path, n: int) -> list[Event]:
+    outbox = Outbox(folder / "outbox.db")
+    async with publishing(
+        Publisher(outbox, endpoint.client, KEYS, maxlen=10_000, max_age_s=1e6)
+    ) as publisher:
+        put = outbox.put(facts(n), ("events", "verdicts"))
+        await published(publisher, outbox)
+        assert publisher.state.error is None
+    outbox.close()
+    return put
+
+
+async def use_everything(url: str, folder: Path) -> None:
+    """What the line does at a broker, and a subscriber, each as its own user."""
+    ours = as_user(url, "linewatch")
+    put = await filled(ours, folder, 50)
+    taken: list[str] = []
+
+    async def take(entry: str, fields: dict[str, str]) -> bool:
+        taken.append(entry)
+        return True
+
+    async with as_user(url, "plc").client() as plc, as_user(url, "setter").client() as setter:
+        await plc.xadd(KEYS.triggers, {"part_id": b"\xff"})
+        await plc.xadd(KEYS.triggers, {"part_id": "a"})
+        await setter.xadd(KEYS.commands, {"command": "enable"})
+        for key in (KEYS.triggers, KEYS.commands):
+            inbox = Inbox(ours.client, key, KEYS.dead, take)
+            async with reading(inbox):
+                before = len(taken)
+                await until(lambda: len(taken) > before)  # noqa: B023
+            await inbox.finish()
+        board = StatusBoard(ours.client, KEYS, lambda: {"top": {"ready": 1}})
+        async with ours.client() as client:
+            await board.write(client)
+            await board.beat(client)
+        assert await plc.hget(KEYS.status("top"), "ready") == b"1"
+        assert await plc.get(KEYS.heartbeat) == b"1"
+        assert len(await plc.xread({KEYS.verdicts: "0"})) == 1
+        assert await board.cleared()
+    async with as_user(url, "mes").client() as mes:
+        consumer = Consumer(mes, KEYS.events, "mes", until_idle=True)
+        check_complete([event async for event in consumer], put)
+
+
+async def test_the_example_acl_is_enough_for_everybody(url: str, tmp_path: Path) -> None:
+    await use_everything(url, tmp_path)
+
+
+@pytest.mark.parametrize("binary", [VALKEY_9, REDIS_7])
+async def test_it_is_enough_in_a_cluster(binary: pytest.FixtureRequest, tmp_path: Path) -> None:
+    async with cluster(tmp_path, binary()) as nodes:  # type: ignore[operator]
+        for node in nodes.nodes:
+            await take_up_the_example(node.client)
+        await use_everything(nodes.endpoint.url, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mes", "plc"])
+async def test_a_subscriber_and_a_gateway_may_give_no_commands(url: str, name: str) -> None:
+    async with as_user(url, name).client() as client:
+        for key in (KEYS.commands, *([KEYS.triggers] if name == "mes" else [KEYS.events])):
+            with pytest.raises(NoPermissionError):
+                await client.xadd(key, {"command": "disable", "camera": "top"})
+
+
+# -- TLS ---------------------------------------------------------------------------------------------
+
+
+def certificate(folder: Path, name: str, issuer: str | None = None) -> None:
+    """NAME.pem and NAME.key for 127.0.0.1, signed by ISSUER or itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signer, signed_by = key, subject
+    if issuer is not None:
+        loaded = serialization.load_pem_private_key((folder / f"{issuer}.key").read_bytes(), None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        signer = loaded
+        signed_by = x509.load_pem_x509_certificate((folder / f"{issuer}.pem").read_bytes()).subject
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(signed_by, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
+    (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+@pytest.mark.debian
+async def test_tls_with_our_own_certificate_delivers_and_another_authority_is_named(tmp_path: Path) -> None:
+    for name, issuer in (("ca", None), ("server", "ca"), ("client", "ca"), ("stranger", None)):
+        certificate(tmp_path, name, issuer)
+    port = free_port()
+    lines = (
+        f"tls-port {port}",
+        f"tls-cert-file {tmp_path}/server.pem",
+        f"tls-key-file {tmp_path}/server.key",
+        f"tls-ca-cert-file {tmp_path}/ca.pem",
+        "tls-auth-clients yes",
+    )
+    tls = {"cert_file": tmp_path / "client.pem", "key_file": tmp_path / "client.key"}
+
+    def settings(authority: str) -> EventsSettings:
+        told = {"url": f"rediss://localhost:{port}/0", "password": PASSWORD}
+        return EventsSettings.model_validate(told | {"tls": tls | {"ca_file": tmp_path / f"{authority}.pem"}})
+
+    async with server(tmp_path / "broker", Path("/usr/bin/redis-server"), *lines):
+        put = await filled(endpoint_of(settings("ca")), tmp_path, 20)
+        async with endpoint_of(settings("ca")).client() as client:
+            check_complete([e async for e in Consumer(client, KEYS.events, "mes", until_idle=True)], put)
+        outbox = Outbox(tmp_path / "second.db")
+        publisher = Publisher(outbox, endpoint_of(settings("stranger")).client, KEYS, maxlen=100)
+        async with publishing(publisher):
+            outbox.put(facts(1))
+            await until(lambda: "certificate" in (publisher.state.error or ""))
+        outbox.close()

