@@ -23,6 +23,7 @@ from .condition import CameraState
 from .consumer import GroupLag
 from .delivery import Delivery
 from .device import make_runner
+from .drift import Drift
 from .endings import end
 from .events import Event
 from .evidence import Evidence
@@ -93,6 +94,7 @@ class App:
             evidence=self._evidence.keep,
         )
         self._library = Library()
+        self._drift = Drift(self._calibrated)
         self._models = Models(self._library, settings.models.dir, self._cameras_on, self._model_changed)
         self._gateway = Gateway(settings, self._recorder, self._library, self._models, self.page.show)
         self._vitals = Vitals(
@@ -271,6 +273,7 @@ class App:
             for event in self._decide(inspection):
                 self._unpublished.append((event.camera, inspection.frame.tick))
             self._overview.inspected(inspection)
+            self._drift.add(inspection, time.monotonic())
             self.page.show(inspection)
 
     def _decide(self, inspection: Inspection) -> list[Event]:
@@ -330,6 +333,10 @@ class App:
         self.page.camera_changed()
         await self._take_view(camera)
 
+    def _calibrated(self, camera: str) -> float | None:
+        entry = self._library.get(camera)
+        return None if entry is None else entry.artifact.calibration.image_median
+
     async def _take_view(self, name: str) -> None:
         """What the camera saw in its good pictures: blurred and moved are told against it."""
         if name in self._cameras:
@@ -369,5 +376,7 @@ class App:
         return camera.stats().age_s if camera else None
 
     def _stats(self) -> LineStats:
-        held = self._recorder.held
-        return line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
+        held, drift = self._recorder.held, self._drift.values()
+        return line_stats(
+            self._engine, self._cameras, self._overview, self.delivery, self._gateway, held, drift
+        )

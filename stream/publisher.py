@@ -27,6 +27,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
+from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
@@ -106,7 +107,7 @@ class Publisher:
             client = self._make_client()
             try:
                 await self._serve(client)
-            except (RedisError, OSError, OutboxError) as error:
+            except (RedisError, OSError, OutboxError, BrokerTooOld) as error:
                 self._failed(error)
             finally:
                 with contextlib.suppress(RedisError, OSError):
@@ -124,6 +125,7 @@ class Publisher:
         return not self._outbox.pending
 
     async def _serve(self, client: Redis) -> None:
+        await check_version(client)
         while True:
             self._news.clear()
             for stream in self._outbox.streams():
@@ -288,7 +290,7 @@ class Publisher:
 
 def explain(error: Exception) -> str:
     """A broker's or the outbox's error for a person, without what might hold a password."""
-    if isinstance(error, OutboxError):
+    if isinstance(error, OutboxError | BrokerTooOld):
         return str(error)
     if isinstance(error, AuthenticationError):
         return "the broker refuses our user or password; check events.username and events.password"

@@ -18,6 +18,18 @@ from .web.view import CameraView, Histogram, LineStats, Result
 # What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
 _ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
 NO_MODEL, DISABLED, DISK, STUCK, BLIND = 10, 11, 12, 13, 14
+ERROR_WORDS: Mapping[int, str] = {
+    0: "ready",
+    1: "connecting",
+    2: "down",
+    3: "frozen",
+    4: "refused",
+    NO_MODEL: "no model",
+    DISABLED: "disabled",
+    DISK: "events can't be stored",
+    STUCK: "device stuck",
+    BLIND: "pictures come and none is inspected",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,7 @@ def line_stats(
     delivery: Delivery,
     gateway: Gateway,
     held: int,
+    drift: Mapping[str, float],
 ) -> LineStats:
     """Counters since start and depths now; `held` events wait in memory for the disk."""
     oldest_s, dropped = delivery.backlog(time.time())
@@ -90,6 +103,7 @@ def line_stats(
         outbox_oldest_s=oldest_s,
         outbox_dropped=dropped,
         stream_lag=dict(delivery.lags),
+        drift=drift,
         verdicts=gateway.verdicts(),
         inbox=gateway.read(),
     )
