@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from config.settings import CameraSettings, Settings, config_sha256
 from engine.core import Frame, Inspection, ModelInfo
@@ -376,7 +377,6 @@ class App:
         return camera.stats().age_s if camera else None
 
     def _stats(self) -> LineStats:
-        held, drift = self._recorder.held, self._drift.values()
-        return line_stats(
-            self._engine, self._cameras, self._overview, self.delivery, self._gateway, held, drift
-        )
+        held = self._recorder.held
+        stats = line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
+        return replace(stats, drift=self._drift.values(), evidence_dropped=self._evidence.dropped)

@@ -75,7 +75,6 @@ def line_stats(
     delivery: Delivery,
     gateway: Gateway,
     held: int,
-    drift: Mapping[str, float],
 ) -> LineStats:
     """Counters since start and depths now; `held` events wait in memory for the disk."""
     oldest_s, dropped = delivery.backlog(time.time())
@@ -103,7 +102,9 @@ def line_stats(
         outbox_oldest_s=oldest_s,
         outbox_dropped=dropped,
         stream_lag=dict(delivery.lags),
-        drift=drift,
+        broker_retries=delivery.state.retries,
+        broker_replayed=delivery.state.replayed,
+        device_errors=dict(snapshot.errors) if snapshot else {},
         verdicts=gateway.verdicts(),
         inbox=gateway.read(),
     )
