@@ -15,7 +15,8 @@ def notify(*facts: str) -> bool:
     if not address.startswith(("/", "@")):
         return False
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
-        said.setblocking(False)
+        # A manager that doesn't read for so long is not worth holding up the line for.
+        said.settimeout(0.5)
         # A leading @ stands for the NUL byte of Linux' abstract names.
         said.connect(f"\0{address[1:]}" if address.startswith("@") else address)
         said.send("\n".join(facts).encode())
