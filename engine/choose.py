@@ -13,6 +13,7 @@ from .errors import DeviceError
 from .torch_backend import TorchBackend
 
 BackendName = Literal["auto", "torch", "openvino"]
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def choose_device(wish: str) -> torch.device:
@@ -26,11 +27,23 @@ def choose_device(wish: str) -> torch.device:
     if device.type == "cpu":
         return device
     if device.type != "cuda" or not torch.cuda.is_available():
-        raise DeviceError(f"Torch sees no CUDA device, but {wish!r} was asked for; choose auto or cpu.")
+        raise DeviceError(f"There is no {wish}: {why_no_cuda()}; or choose auto or cpu as the device.")
     index = device.index or 0
     if index >= torch.cuda.device_count():
         raise DeviceError(f"There is no {wish}: torch sees {torch.cuda.device_count()} CUDA devices.")
     return torch.device("cuda", index)
+
+
+def why_no_cuda() -> str:
+    """Why torch can't compute on a GPU here, and what to do, as part of a sentence."""
+    if torch.version.cuda is None:
+        return "this torch is a build for CPUs; install its CUDA build"
+    if not _NVIDIA_DRIVER.exists():
+        return "no NVIDIA driver is loaded; install it, or give the container its GPU (--gpus all)"
+    return (
+        f"the NVIDIA driver here does not serve CUDA {torch.version.cuda}, which this torch needs; "
+        "update the driver, or let this process use /dev/nvidia*"
+    )
 
 
 def usable_cores() -> int:

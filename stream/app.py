@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from config.settings import CameraSettings, Settings, config_sha256
 from engine.core import Frame, Inspection, ModelInfo
@@ -22,6 +23,7 @@ from .camera import Camera, CameraPolicy
 from .condition import CameraState
 from .delivery import Delivery
 from .device import make_runner
+from .drift import Drift
 from .endings import end
 from .events import Event
 from .evidence import Evidence
@@ -93,6 +95,7 @@ class App:
             evidence=self._evidence.keep,
         )
         self._library = Library()
+        self._drift = Drift(self._calibrated)
         self._models = Models(self._library, settings.models.dir, self._cameras_on, self._model_changed)
         self._gateway = Gateway(settings, self._recorder, self._library, self._models, self.page.show)
         self._vitals = Vitals(
@@ -271,6 +274,7 @@ class App:
             for event in self._decide(inspection):
                 self._unpublished.append((event.camera, inspection.frame.tick))
             self._overview.inspected(inspection)
+            self._drift.add(inspection, time.monotonic())
             self.page.show(inspection)
 
     def _decide(self, inspection: Inspection) -> list[Event]:
@@ -330,6 +334,10 @@ class App:
         self.page.camera_changed()
         await self._take_view(camera)
 
+    def _calibrated(self, camera: str) -> float | None:
+        entry = self._library.get(camera)
+        return None if entry is None else entry.artifact.calibration.image_median
+
     async def _take_view(self, name: str) -> None:
         """What the camera saw in its good pictures: blurred and moved are told against it."""
         if name in self._cameras:
@@ -370,4 +378,5 @@ class App:
 
     def _stats(self) -> LineStats:
         held = self._recorder.held
-        return line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
+        stats = line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
+        return replace(stats, drift=self._drift.values(), evidence_dropped=self._evidence.dropped)

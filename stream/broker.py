@@ -187,7 +187,8 @@ class EmbeddedBroker:
             self._unlock()
             if isinstance(error, OSError):
                 raise BrokerError(
-                    f"the embedded broker in {self.folder} can't be started: {error}"
+                    f"the embedded broker in {self.folder} can't be started: {error.strerror}; mend that, or "
+                    "name another folder in events.embedded.dir"
                 ) from error
             raise
         self._keeper = asyncio.create_task(self._keep(binary), name="broker-keeper")

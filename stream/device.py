@@ -20,9 +20,10 @@ def make_runner(library: Library, settings: Settings, device: str | None = None)
         precision=wish.precision,
         threads=wish.threads,
         cache_dir=wish.cache_dir,
-        teacher_weights=_teacher_weights(settings.models.teacher_file),
+        teacher_weights=teacher_weights(settings.models.teacher_file),
     )
 
 
-def _teacher_weights(file: Path | None) -> dict[str, Path]:
+def teacher_weights(file: Path | None) -> dict[str, Path]:
+    """Teacher → its weight file, for those whose weights come in no package."""
     return {} if file is None else dict.fromkeys(_WITHOUT_PACKAGE, file)

@@ -8,6 +8,7 @@ happens.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -46,6 +47,7 @@ class _Line(Collector):
     def __init__(self, view: LineView, page: Callable[[], PageStats]) -> None:
         self._view = view
         self._page = page
+        self._version = version("linewatch")
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -64,6 +66,9 @@ class _Line(Collector):
         yield GaugeMetricFamily(
             "linewatch_ready", "1 when the line can work", float(not self._view.not_ready())
         )
+        info = GaugeMetricFamily("linewatch_build_info", "The program's version", labels=["version"])
+        info.add_metric([self._version], 1.0)
+        yield info
 
 
 def _cameras(cameras: list[CameraView]) -> Iterator[Metric]:
@@ -112,12 +117,26 @@ def _events(stats: LineStats) -> Iterator[Metric]:
     for name, text, value in gauges:
         if value is not None:
             yield GaugeMetricFamily(name, text, value)
-    if stats.outbox_dropped is not None:
-        yield CounterMetricFamily(
-            "linewatch_outbox_dropped", "Events a full outbox let go", stats.outbox_dropped
-        )
+    counters = (
+        ("linewatch_outbox_dropped", "Events a full outbox let go", stats.outbox_dropped),
+        ("linewatch_broker_retries", "Attempts to reach the broker after an error", stats.broker_retries),
+        ("linewatch_broker_replayed", "Events that the broker lost and got again", stats.broker_replayed),
+        ("linewatch_evidence_dropped", "Pictures of defects that were not kept", stats.evidence_dropped),
+    )
+    for name, text, total in counters:
+        if total is not None:
+            yield CounterMetricFamily(name, text, total)
+    errors = CounterMetricFamily("linewatch_device_errors", "Errors of the device by kind", labels=["kind"])
+    for kind, count in stats.device_errors.items():
+        errors.add_metric([kind], count)
+    yield errors
     yield _gauge("linewatch_stream_lag", "Entries a group has not acknowledged", "group", stats.stream_lag)
-    yield _gauge("linewatch_drift", "Distance of live good scores from calibration", "camera", stats.drift)
+    yield _gauge(
+        "linewatch_drift",
+        "Shift of the scores since calibration; 1 = one alarm distance",
+        "camera",
+        stats.drift,
+    )
 
 
 def _page(page: PageStats) -> Iterator[Metric]:

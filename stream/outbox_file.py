@@ -62,16 +62,29 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA wal_autocheckpoint=0")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
-            raise OutboxError(
-                f"outbox {path} was written by another version of Linewatch ({version}); move it away"
-            )
+            raise _other_version(path, version)
         db.executescript(_SCHEMA)
         db.execute(f"PRAGMA user_version={_VERSION}")
     except sqlite3.Error as error:
-        raise OutboxError(
-            f"outbox {path} can't be used: {error}; move it away to start with an empty one"
-        ) from error
+        raise OutboxError(f"outbox {path} can't be used: {error}; {_mend(error)}") from error
     return db
+
+
+def _mend(error: sqlite3.Error) -> str:
+    """A full or read-only disk is no broken file: moving that away would lose what waits in it."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return "free some room on that disk, or name another file in events.outbox.path"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return "let this user write there (`chown`), or name another file in events.outbox.path"
+    return "move it away to start with an empty one"
+
+
+def _other_version(path: Path, version: int) -> OutboxError:
+    return OutboxError(
+        f"outbox {path} was written by another version of Linewatch (form {version}, this program has "
+        f"{_VERSION}); start that version once so that it sends what waits, then move the file away"
+    )
 
 
 def checkpoint(path: Path) -> None:
@@ -82,6 +95,26 @@ def checkpoint(path: Path) -> None:
     """
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=0.1)) as db:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def waiting(path: Path) -> tuple[int, float | None]:
+    """How many events the broker has not acknowledged, and when the oldest was put (UTC s); from any process.
+
+    (0, None) where there is no outbox yet. Raises OutboxError for a file that is none, or of another version.
+    """
+    if not path.exists():
+        return 0, None
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:  # a start that failed made it and put nothing in
+                return 0, None
+            if version != _VERSION:
+                raise _other_version(path, version)
+            count, oldest = db.execute("SELECT count(*), min(put_at) FROM event WHERE acked = 0").fetchone()
+            return int(count), oldest
+    except sqlite3.Error as error:
+        raise OutboxError(f"outbox {path} can't be read: {error}") from error
 
 
 def last_seqs(path: Path) -> dict[str, int]:

@@ -28,6 +28,7 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
+from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
@@ -115,7 +116,7 @@ class Publisher:
             links = Links(self._make_client())
             try:
                 await self._serve(links)
-            except (RedisError, OSError, OutboxError) as error:
+            except (RedisError, OSError, OutboxError, BrokerTooOld) as error:
                 self._failed(error)
             finally:
                 await links.aclose()
@@ -132,6 +133,7 @@ class Publisher:
         return not self._outbox.pending
 
     async def _serve(self, links: Links) -> None:
+        await check_version(await links.of(self._keys.events))
         while True:
             self._news.clear()
             await self._send_all(links)
@@ -337,7 +339,7 @@ class Publisher:
 
 def explain(error: Exception) -> str:
     """A broker's or the outbox's error for a person, without what might hold a password."""
-    if isinstance(error, OutboxError):
+    if isinstance(error, OutboxError | BrokerTooOld):
         return str(error)
     if isinstance(error, AuthenticationError):
         return "the broker refuses our user or password; check events.username and events.password"

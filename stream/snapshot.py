@@ -18,6 +18,18 @@ from .web.view import CameraView, Histogram, LineStats, Result
 # What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
 _ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
 NO_MODEL, DISABLED, DISK, STUCK, BLIND = 10, 11, 12, 13, 14
+ERROR_WORDS: Mapping[int, str] = {
+    0: "ready",
+    1: "connecting",
+    2: "down",
+    3: "frozen",
+    4: "refused",
+    NO_MODEL: "no model",
+    DISABLED: "disabled",
+    DISK: "events can't be stored",
+    STUCK: "device stuck",
+    BLIND: "pictures come and none is inspected",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,9 @@ def line_stats(
         outbox_oldest_s=oldest_s,
         outbox_dropped=dropped,
         stream_lag=dict(delivery.lags),
+        broker_retries=delivery.state.retries,
+        broker_replayed=delivery.state.replayed,
+        device_errors=dict(snapshot.errors) if snapshot else {},
         verdicts=gateway.verdicts(),
         inbox=gateway.read(),
     )

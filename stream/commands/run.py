@@ -37,7 +37,9 @@ def main(args: argparse.Namespace) -> int:
 async def _run(settings: "Settings", as_json: bool) -> None:
     import logging
 
+    from .. import systemd
     from ..app import App
+    from ..endings import end
     from ..unbuilt import unbuilt
 
     for warning in (*settings.warnings, *unbuilt(settings)):
@@ -47,12 +49,16 @@ async def _run(settings: "Settings", as_json: bool) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, _stop_or_give_up, stop)
     app = App(settings)
+    watched = asyncio.create_task(systemd.keep_watched(), name="watchdog")
     try:
         if await _started(app, stop):
             _announce(app, as_json)
+            systemd.notify("READY=1", f"STATUS=The page is {app.page.url}")
             await app.serve(stop)
     finally:
+        systemd.notify("STOPPING=1")
         await app.shutdown()
+        await end([watched])
 
 
 def _stop_or_give_up(stop: asyncio.Event) -> None:

@@ -92,7 +92,8 @@ class LineStats:
     skipped. `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`:
     stage → waiting items. `events`: phase → published. `stream_lag`: consumer group → entries behind.
     `drift`: camera → distance. `verdicts`: (camera, ok, ng or unknown) → parts. `inbox`: (stream that others
-    write, result) → entries, result ∈ taken, repeated, dead, gone.
+    write, result) → entries, result ∈ taken, repeated, dead, gone. `broker_retries`: attempts after an error;
+    `broker_replayed`: acknowledged events that the broker lost and got again. `device_errors`: kind → count.
     """
 
     frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -106,6 +107,10 @@ class LineStats:
     outbox_oldest_s: float | None = None
     outbox_dropped: int | None = None
     stream_lag: Mapping[str, int] = field(default_factory=dict)
+    broker_retries: int | None = None
+    broker_replayed: int | None = None
+    evidence_dropped: int | None = None
+    device_errors: Mapping[str, int] = field(default_factory=dict)
     drift: Mapping[str, float] = field(default_factory=dict)
     verdicts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""`linewatch doctor`: what is well here and what is not, each with its mend. It changes nothing."""

@@ -1,0 +1,48 @@
+"""Weights and models: is each camera's model here, whole, and made for this program?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from config.settings import Settings
+from engine import artifact, versions
+from engine.errors import EngineError, TeacherError
+from engine.model.dmdd import SIZES
+from engine.model.teacher import build_teacher
+
+from ..device import teacher_weights
+from .findings import Finding, failed, ok, warning
+
+
+def teachers(settings: Settings) -> Iterator[Finding]:
+    """The teachers that this config's cameras would be trained with, or were."""
+    sizes = {camera.model.size for camera in settings.cameras.values()} or {settings.defaults.model.size}
+    files = teacher_weights(settings.models.teacher_file)
+    for name in sorted({SIZES[size].teacher for size in sizes}):
+        try:
+            found = build_teacher(name, files.get(name))
+        except TeacherError as error:
+            yield failed("weights", str(error))
+        else:
+            yield ok("weights", f"{name}, SHA-256 {found.sha256[:12]}…")
+
+
+def models(settings: Settings) -> Iterator[Finding]:
+    """A line for each camera that is switched on."""
+    files = teacher_weights(settings.models.teacher_file)
+    for name, camera in settings.cameras.items():
+        if camera.enabled:
+            yield _model(f"model of {name}", camera.model.ref, settings.models.dir, files)
+
+
+def _model(subject: str, ref: str, folder: Path, files: dict[str, Path]) -> Finding:
+    name = ref.partition("@")[0]
+    if not versions.versions(folder, name):
+        return warning(
+            subject, f"there is no model {name} yet: shown and not inspected; `linewatch train {name}`"
+        )
+    try:
+        found = artifact.load(artifact.resolve(folder, ref))
+        build_teacher(found.teacher, files.get(found.teacher), found.teacher_sha256)
+    except (EngineError, OSError) as error:
+        return failed(subject, str(error))
+    return ok(subject, f"{found.name}@{found.version}, {found.size}, {found.input_px} px, whole")

@@ -1,0 +1,127 @@
+"""Ports, users, certificates, and the broker."""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from config.services import WebSettings
+from config.settings import Settings
+
+from ..broker import BrokerError, Endpoint, RunFile, endpoint_of, run_file_of, server_binary
+from ..broker_version import check_version
+from ..keys import Keys
+from ..publisher import explain
+from ..web.errors import ListenError
+from ..web.page import check_listen
+from ..web.users import Users, UsersError
+from .findings import Finding, failed, ok, warning
+
+_EXPIRES_SOON_DAYS = 30
+
+
+def page(web: WebSettings, *, running: bool) -> Iterator[Finding]:
+    """The page's address and who may use it; `running`: a Linewatch of this config holds the port."""
+    try:
+        check_listen(web.listen, web.users_file, web.insecure)
+        if web.users_file is not None:
+            Users(web.users_file)
+    except (ListenError, UsersError) as error:
+        yield failed("web", str(error))
+    yield _port(web, running=running)
+    if web.tls is not None:
+        yield certificate(web.tls.cert_file, datetime.now(UTC))
+    if web.webrtc.port_range is not None:
+        yield udp_ports(*web.webrtc.port_range)
+
+
+def _port(web: WebSettings, *, running: bool) -> Finding:
+    try:
+        _bind(web.host, web.port, socket.SOCK_STREAM)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and running:
+            return ok("web.listen", f"{web.listen}, held by the Linewatch that runs")
+        mend = {
+            errno.EADDRINUSE: "another program holds it (`ss -ltnp` names it); stop that, or choose another",
+            errno.EADDRNOTAVAIL: "this machine has no such address; choose one of `ip address`, or 0.0.0.0",
+            errno.EACCES: "ports below 1024 need a right that this user lacks; choose one from 1024 on",
+        }.get(error.errno or 0, f"{error.strerror or error}; choose another")
+        return failed("web.listen", f"{web.listen}: {mend}")
+    return ok("web.listen", f"{web.listen} is free")
+
+
+def udp_ports(first: int, last: int) -> Finding:
+    """Each viewer of live video takes one."""
+    free = 0
+    for port in range(first, last + 1):
+        with contextlib.suppress(OSError):
+            _bind("0.0.0.0", port, socket.SOCK_DGRAM)
+            free += 1
+    told = f"{free} of {last - first + 1} UDP ports from {first} to {last} are free"
+    if not free:
+        return failed("web.webrtc.udp_ports", f"{told}: no live video; choose other ports")
+    return ok("web.webrtc.udp_ports", told)
+
+
+def certificate(file: Path, now: datetime) -> Finding:
+    """How long the page's certificate is good for: nobody else on an island will say it."""
+    from cryptography import x509
+
+    try:
+        ends = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+    except OSError as error:
+        return failed("web.tls", f"{file} can't be read: {error.strerror}; check web.tls.cert_file")
+    except ValueError:
+        return failed("web.tls", f"{file} holds no certificate in PEM form; check web.tls.cert_file")
+    days = (ends - now).days
+    told = f"{file} is good until {ends:%Y-%m-%d}"
+    if days < 0:
+        return failed("web.tls", f"{file} ended on {ends:%Y-%m-%d}: browsers refuse the page; renew it")
+    return warning("web.tls", f"{told}; renew it") if days < _EXPIRES_SOON_DAYS else ok("web.tls", told)
+
+
+async def broker(settings: Settings, *, running: bool) -> Finding:
+    """Does it answer, is it new enough, and does somebody else already speak for this line?"""
+    events = settings.events
+    try:
+        if events.url != "embedded":
+            return await _ask(endpoint_of(events), settings, running=running)
+        if not running:
+            return ok("broker", f"embedded, by {server_binary().name}, started with the line")
+        return await _ask(RunFile.read(run_file_of(events)).endpoint, settings, running=True)
+    except BrokerError as error:
+        return failed("broker", str(error))
+
+
+async def _ask(endpoint: Endpoint, settings: Settings, *, running: bool) -> Finding:
+    keys = Keys(settings.events.stream_key(settings.site, settings.line))
+    client = endpoint.client(timeout_s=3.0)
+    try:
+        found = await check_version(client)
+        await client.ping()
+        alive = await client.exists(keys.heartbeat)
+    except (RedisError, OSError) as error:
+        return failed("broker", f"{endpoint.url}: {explain(error)}; check events.url, and that it runs")
+    finally:
+        with contextlib.suppress(RedisError, OSError):
+            await client.aclose()
+    if alive and not running:
+        return failed(
+            "broker",
+            f"{endpoint.url}: another Linewatch already speaks for {keys.events}; give this one another "
+            "site or line",
+        )
+    return ok("broker", f"{endpoint.url} answers{f', {found}' if found else ''}")
+
+
+def _bind(host: str, port: int, kind: int) -> None:
+    """Raises OSError where nobody could listen; the port is let go at once."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM and os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))

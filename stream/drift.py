@@ -1,0 +1,74 @@
+"""How far a camera's scores have moved since its model was calibrated (pure).
+
+The middle of the live scores is set against the middle of the held-out good ones, in units of that camera's
+way to the alarm: 0.0 = as calibrated, 1.0 = an ordinary picture scores a whole alarm distance higher. All
+pictures count, also those that were called NG: when the light changes, every picture may be, and a median
+does not mind the few real defects.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.core import Inspection, ModelInfo
+
+WINDOW = 600
+EVERY_S = 1.0
+LEAST = 60
+
+
+@dataclass(slots=True)
+class _Ring:
+    """The newest raw image scores of one camera and one model."""
+
+    model: ModelInfo
+    calibrated: float
+    raw: NDArray[np.float32] = field(default_factory=lambda: np.zeros(WINDOW, np.float32))
+    count: int = 0
+    kept_at: float = float("-inf")
+
+    @property
+    def filled(self) -> int:
+        return min(self.count, WINDOW)
+
+
+class Drift:
+    """One score a second and camera at most, so that WINDOW of them are ten minutes; told from LEAST on.
+
+    `calibrated` is the median image score of the good pictures behind a camera's model, None without one.
+    One thread.
+    """
+
+    def __init__(self, calibrated: Callable[[str], float | None]) -> None:
+        self._calibrated = calibrated
+        self._rings: dict[str, _Ring] = {}
+
+    def add(self, inspection: Inspection, now: float) -> None:
+        """Take one picture's score into account; `now` in monotonic seconds."""
+        camera, model = inspection.frame.camera, inspection.model
+        ring = self._rings.get(camera)
+        if ring is None or ring.model.sha256 != model.sha256:
+            calibrated = self._calibrated(camera)
+            if calibrated is None:
+                return
+            ring = self._rings[camera] = _Ring(model, calibrated)
+        ring.model = model
+        if now - ring.kept_at >= EVERY_S:
+            ring.raw[ring.count % WINDOW] = inspection.score
+            ring.count, ring.kept_at = ring.count + 1, now
+
+    def forget(self, camera: str) -> None:
+        """A camera that is there no more; unknown ones are fine."""
+        self._rings.pop(camera, None)
+
+    def values(self) -> Mapping[str, float]:
+        """Camera → drift, for those with enough pictures."""
+        return {name: _drift(ring) for name, ring in self._rings.items() if ring.filled >= LEAST}
+
+
+def _drift(ring: _Ring) -> float:
+    # An alarm level at the median of good would divide by nothing.
+    span = max(ring.model.threshold - ring.model.median, 1e-6)
+    return float((np.median(ring.raw[: ring.filled]) - ring.calibrated) / span)
