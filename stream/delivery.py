@@ -10,10 +10,12 @@ import logging
 import os
 from collections.abc import Callable
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from config.settings import Settings
 
+from .bridges.report import Report
 from .broker import EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
 from .consumer import GroupLag, group_lags
 from .endings import end
@@ -31,7 +33,8 @@ _LAG_EVERY_S = 5.0
 
 class Delivery:
     """`on_delivered` is called on the event loop when the broker took something, `on_behind` once for each
-    consumer group that is about to lose entries to MAXLEN. `lags` is entries behind by group, as last seen.
+    consumer group that is about to lose entries to MAXLEN. `lags` is entries behind by group, `bridges` what
+    each bridge tells of itself, both as last seen.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Delivery:
         self._on_delivered = on_delivered
         self._on_behind = on_behind
         self.lags: dict[str, int] = {}
+        self.bridges: dict[str, Report | None] = dict.fromkeys(settings.bridges)
         self._broker: EmbeddedBroker | None = None
         self._publisher: Publisher | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -121,5 +125,18 @@ class Delivery:
                     self.lags = {group.group: (group.lag or 0) + group.pending for group in groups}
                     for group in watch.newly_behind(groups):
                         self._on_behind(group)
+                await self._read_reports(client)
                 heed_cancellation()
                 await asyncio.sleep(_LAG_EVERY_S)
+
+    async def _read_reports(self, client: Redis) -> None:
+        """A bridge may run anywhere: its report comes by the broker, and expires when it stops."""
+        names = list(self.bridges)
+        told: list[bytes | None] = [None] * len(names)
+        with contextlib.suppress(RedisError, OSError):
+            async with client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.get(self.keys.bridge_report(name))
+                told = await pipe.execute()
+        for name, text in zip(names, told, strict=True):
+            self.bridges[name] = None if text is None else Report.parse(text)
