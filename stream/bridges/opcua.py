@@ -62,7 +62,7 @@ class Options(BridgeOptions):
         if not is_loopback(self.listen) and not self.insecure and not (self.tls and known):
             raise PydanticCustomError(
                 "opcua",
-                "others reach {listen}: give the server tls, and a users_file or clients, or listen on 127.0.0.1",
+                "others reach {listen}: give it tls, and a users_file or clients, or listen on 127.0.0.1",
                 {"listen": self.listen},
             )
         return self

@@ -22,14 +22,14 @@ _CALL = ua.NodeId(ua.ObjectIds.CallRequest_Encoding_DefaultBinary)
 
 
 @dataclass
-class Guest(User):
+class Guest(User):  # type: ignore[misc]  # asyncua is untyped here
     """Who is connected. asyncua's own role allows reading and calling; ours says whether it may call."""
 
     role: UserRole = UserRole.User
     may_call: bool = False
 
 
-class Rules(SimpleRoleRuleset):  # type: ignore[misc]  # asyncua is untyped here
+class Rules(SimpleRoleRuleset):  # type: ignore[misc]
     """Methods are for operators."""
 
     def check_validity(self, user: User | None, action_type_id: Any, body: Any) -> bool:

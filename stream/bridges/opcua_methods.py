@@ -65,9 +65,7 @@ _METHODS = (
     _Method("SetThreshold", [_argument("Level", _V.Double, "raw alarm level")], _set_threshold),
     _Method("ResetThreshold", [], _reset_threshold),
     _Method("SelectRecipe", [_argument("Model", _V.String, "NAME@7 or NAME@latest")], _select_recipe),
-    _Method(
-        "SetEnabled", [_argument("Enabled", _V.Boolean, "false: connected, not inspected")], _set_enabled
-    ),
+    _Method("SetEnabled", [_argument("Enabled", _V.Boolean, "false: not inspected")], _set_enabled),
     _Method(
         "Trigger",
         [_argument("PartId", _V.String, "of the part"), _argument("JobId", _V.String, "or empty")],

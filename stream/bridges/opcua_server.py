@@ -56,7 +56,7 @@ class OpcUaSink:
     async def _make(self) -> Server:
         """Raises PeerAway for certificates and users that can't be used."""
         options = self._options
-        server = Server(user_manager=Doorkeeper(options))  # type: ignore[arg-type]  # the same one method
+        server = Server(user_manager=Doorkeeper(options))
         await server.init()
         server.set_endpoint(f"opc.tcp://{options.listen}/linewatch")
         server.set_server_name("Linewatch")
@@ -114,9 +114,7 @@ class OpcUaSink:
         assert self._events is not None
         if (nodes := self._nodes.get(event.camera)) is not None:
             late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
-            is_part_line = event.camera in self._line.triggered
-            await nodes.event(
-                event, is_result=event.kind == ("part" if is_part_line else "defect"), late=late
-            )
+            results = "part" if event.camera in self._line.triggered else "defect"
+            await nodes.event(event, is_result=event.kind == results, late=late)
         if event.camera == NO_CAMERA or nodes is not None:
             await self._events.send(event)

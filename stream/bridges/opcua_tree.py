@@ -174,7 +174,7 @@ class CameraNodes:
 
 
 class ResultEvents:
-    """Events of the type LinewatchResultEventType, emitted by the Server object; their source is the camera."""
+    """Events of the type LinewatchResultEventType, emitted by the Server object; the source is the camera."""
 
     def __init__(self, generators: Mapping[str, Any], line: Any) -> None:
         self._generators, self._line = generators, line
@@ -229,8 +229,6 @@ def _read(kind: Any, text: str) -> Any:
         number = 0.0
     if kind == _V.Boolean:
         return number != 0
-    return (
-        number
-        if kind == _V.Double
-        else max(0, min(round(number), 0xFFFF if kind == _V.UInt16 else 0xFFFFFFFF))
-    )
+    if kind == _V.Double:
+        return number
+    return max(0, min(round(number), 0xFFFF if kind == _V.UInt16 else 0xFFFFFFFF))
