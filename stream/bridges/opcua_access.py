@@ -39,6 +39,16 @@ class Rules(SimpleRoleRuleset):  # type: ignore[misc]
         return bool(super().check_validity(user, action_type_id, body))
 
 
+class NoRequests(SimpleRoleRuleset):  # type: ignore[misc]
+    """For a channel without security on a server that has some. asyncua opens one for whoever asks, believes
+    the certificate that is shown there, and asks nobody what may be done: here nothing may.
+    """
+
+    def check_validity(self, user: User | None, action_type_id: Any, body: Any) -> bool:
+        """asyncua's question before each request of a session; looking for endpoints needs no session."""
+        return False
+
+
 class Doorkeeper:
     """asyncua's user manager. Raises PeerAway for files that can't be used."""
 

@@ -4,10 +4,11 @@ import asyncio
 import time
 
 from asyncua import Server, ua
+from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPolicyNone
 
 from ..events import NO_CAMERA, Event
 from .opcua import Options
-from .opcua_access import Doorkeeper, Rules, check_own, in_time
+from .opcua_access import Doorkeeper, NoRequests, Rules, check_own, in_time
 from .opcua_methods import add_methods
 from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
 from .report import verdict_late_s
@@ -37,6 +38,10 @@ class OpcUaSink:
         """The port that is listened on, for `listen: …:0`; valid while `run` serves."""
         assert self._server is not None and self._server.bserver is not None
         return int(self._server.bserver._server.sockets[0].getsockname()[1])
+
+    async def started(self) -> None:
+        """Returns when clients can connect."""
+        await self._up.wait()
 
     async def run(self) -> None:
         server = await self._make()
@@ -70,6 +75,10 @@ class OpcUaSink:
             except (OSError, ValueError, TypeError) as error:
                 raise PeerAway(f"the key {options.tls.key_file} can't be used: {error}") from None
             server.set_security_policy(_ENCRYPTED, Rules())
+            mode = ua.MessageSecurityMode.None_
+            server._policies.append(
+                SecurityPolicyFactory(SecurityPolicyNone, mode, permission_ruleset=NoRequests())
+            )
         server.set_certificate_validator(in_time)
         server.set_identity_tokens(self._tokens())
         return server
