@@ -34,7 +34,9 @@ _QUIET = {
     "aioice": logging.WARNING,
     "aiortc": logging.WARNING,
     "asyncio": logging.WARNING,
+    "asyncua": logging.WARNING,
     "libav": logging.ERROR,
+    "pymodbus.logging": logging.WARNING,
     "uvicorn.access": logging.WARNING,
     "watchfiles": logging.WARNING,
 }

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from .bridges import BridgeSettings, options_of
 from .document import Path
 from .settings import Settings
 from .sources import OWN_SOURCES, PluginSource, source_types
@@ -43,6 +44,8 @@ def key_of(error: ErrorDetails) -> Path:
     steps = [step for step in error["loc"] if step != "[key]"]
     if len(steps) > 3 and steps[0] == "cameras" and steps[2] == "source":
         del steps[3]
+    if _bridge_type(error):
+        del steps[2]
     return tuple(steps)
 
 
@@ -140,7 +143,9 @@ def _known_keys(error: ErrorDetails, path: Path) -> str:
 
 
 def _read_as(error: ErrorDetails) -> str:
-    tag = _tag(error)
+    tag, bridge = _tag(error), _bridge_type(error)
+    if bridge:
+        return f" (read as a bridge of type {bridge})"
     return f" (read as a source of type {tag})" if tag else ""
 
 
@@ -196,7 +201,16 @@ def _model_at(path: Path, error: ErrorDetails) -> type[BaseModel] | None:
             here = _source_class(_tag(error)) if step == "source" else _inner(field.annotation)
         else:
             here = _inner(next(reversed([arg for arg in get_args(here) if arg is not ...]), None))
+        if here is BridgeSettings and (kind := _bridge_type(error)):
+            here = options_of(kind)
     return here if isinstance(here, type) and issubclass(here, BaseModel) else None
+
+
+def _bridge_type(error: ErrorDetails) -> str | None:
+    """The type as whose options a bridge's keys were read."""
+    loc = error["loc"]
+    own = len(loc) > 2 and loc[0] == "bridges" and loc[2] not in BridgeSettings.model_fields
+    return str(loc[2]) if own else None
 
 
 def _source_class(tag: str | None) -> type[BaseModel] | None:

@@ -1,4 +1,4 @@
-"""The sections of the file that are not about one camera: engine, events, page, folders, bridges, logs."""
+"""The sections of the file that are not about one camera: engine, events, page, folders, logs."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -17,7 +15,6 @@ from pydantic_core import PydanticCustomError
 
 from .broker_url import PATTERN, WISH, BrokerUrl
 from .fields import LocalPath, Secret, Section, take_credentials
-from .sources import hide_secrets, installed
 
 
 class EngineSettings(Section):
@@ -222,17 +219,24 @@ class TlsServerSettings(Section):
 _LISTEN = re.compile(r"^(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})$")
 
 
-def _listen(text: str) -> str:
+def listen_address(text: str) -> str:
+    """ADDRESS:PORT as it is, or pydantic's error."""
     match = _LISTEN.match(text)
     if match is None or int(match["port"]) > 65535:
         raise PydanticCustomError("listen", "expected ADDRESS:PORT, for example 127.0.0.1:8080")
     return text
 
 
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine can reach ADDRESS:PORT."""
+    host = listen.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 class WebSettings(Section):
     """The live page and the REST interface."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    listen: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:8080"
     """ADDRESS:PORT; an address that others can reach asks for a users file."""
     users_file: LocalPath | None = None
     """Users with hashed passwords; null: nobody logs in, on loopback only."""
@@ -259,7 +263,7 @@ class WebSettings(Section):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the page."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return is_loopback(self.listen)
 
     @property
     def port(self) -> int:
@@ -298,41 +302,6 @@ class EvidenceSettings(Section):
     """Older ones are removed; null: kept."""
     max_mb: int = Field(default=4096, ge=16)
     """All together; the oldest go first, confirmed ones last."""
-
-
-class BridgeSettings(Section):
-    """A sink that an installed package provides (entry-point group `linewatch.sinks`), with its options."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    """The entry point's name."""
-
-    @field_validator("type")
-    @classmethod
-    def _is_installed(cls, kind: str) -> str:
-        known = installed("linewatch.sinks")
-        if kind not in known:
-            raise PydanticCustomError(
-                "bridge_type",
-                "no bridge of this type is installed, expected {known}",
-                {
-                    "known": f"one of {', '.join(known)}"
-                    if known
-                    else "a package that brings one (linewatch.sinks)"
-                },
-            )
-        return kind
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hide_secrets(cls, raw: Any, info: ValidationInfo) -> Any:
-        return hide_secrets(raw, info)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything beside `type`; values of keys named like a secret are SecretStr."""
-        return dict(self.model_extra or {})
 
 
 class LogsSettings(Section):

@@ -23,9 +23,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from .bridges import BridgeSettings
 from .fields import Name, Polygon, Section
 from .services import (
-    BridgeSettings,
     EngineSettings,
     EventsSettings,
     EvidenceSettings,
@@ -214,6 +214,22 @@ def _pushed_with_a_token(web: WebSettings, info: ValidationInfo) -> WebSettings:
     return web
 
 
+def _of_known_cameras(bridges: dict[str, BridgeSettings], info: ValidationInfo) -> dict[str, BridgeSettings]:
+    """A bridge for a camera that the file doesn't name would wait for ever."""
+    cameras: dict[str, CameraSettings] | None = info.data.get("cameras")
+    if cameras is None:
+        return bridges
+    for name, bridge in bridges.items():
+        unknown = [c for c in getattr(bridge.options, "named_cameras", ()) if c not in cameras]
+        if unknown:
+            raise PydanticCustomError(
+                "bridge_camera",
+                "{bridge}.cameras: there is no camera {camera} in this file; there is: {known}",
+                {"bridge": name, "camera": unknown[0], "known": ", ".join(cameras) or "none"},
+            )
+    return bridges
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -245,7 +261,9 @@ class Settings(Section):
     """Good pictures, collected for training."""
     evidence: EvidenceSettings = EvidenceSettings()
     """Pictures and heat maps of defects."""
-    bridges: dict[Name, BridgeSettings] = Field(default_factory=dict, max_length=32)
+    bridges: Annotated[dict[Name, BridgeSettings], AfterValidator(_of_known_cameras)] = Field(
+        default_factory=dict, max_length=32
+    )
     """Ways to systems that don't read the event stream."""
     logs: LogsSettings = LogsSettings()
     """What the program says."""

@@ -1,8 +1,9 @@
 """The running line: the only place where the parts meet.
 
-startup   evidence · delivery (outbox, broker, publisher) · page · models · engine · cameras
+startup   evidence · delivery (outbox, broker, publisher) · page · models · engine · cameras · bridges
 serve     until told to stop, or until a part died
-shutdown  cameras · engine (finishes its batch) · incidents · delivery (sends what waits) · page · evidence
+shutdown  cameras · engine (finishes its batch) · incidents · bridges · delivery (sends what waits) · page
+          evidence
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from engine.errors import EngineError
 from engine.library import Library
 from engine.runner import Runner
 
+from .bridges.children import BridgeProcesses
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
 from .delivery import Delivery
@@ -106,6 +108,7 @@ class App:
             gateway=self._gateway,
             overview=self._overview,
         )
+        self._bridges = BridgeProcesses(settings)
         self._engine: Engine | None = None
         self._runner: Runner | None = None
         self._board: StatusBoard | None = None
@@ -168,6 +171,7 @@ class App:
             asyncio.create_task(self._board.run(), name="status"),
         ]
         self.delivery.announce()
+        self._bridges.start()
         self._vitals.started = True
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -195,6 +199,7 @@ class App:
             self._recorder.stop()
         if self._board is not None:
             await self._board.cleared()
+        await self._bridges.stop()
         await self.delivery.stop(DRAIN_WITHIN_S)
         await self.page.stop()
         await asyncio.to_thread(self._evidence.stop)

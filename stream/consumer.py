@@ -82,6 +82,15 @@ class _Entry:
     fields: dict[bytes, bytes]
 
 
+@dataclass(eq=False, slots=True)
+class Held:
+    """An event whose reader settles it by itself; `entries` are the ids under which it came."""
+
+    event: Event
+    fields: dict[bytes, bytes]
+    entries: list[bytes]
+
+
 class Consumer:
     """An async iterator over the events of one consumer group. One task at a time iterates.
 
@@ -118,6 +127,11 @@ class Consumer:
         self._history = True
         self._claim_at = 0.0
         self._claim_from: bytes | str = b"0-0"
+        self._holding = False
+        self._history_from = "0"
+        self._held: dict[str, Held] = {}
+        self._held_entries: set[bytes] = set()
+        self._room = asyncio.Event()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         self._ready = False
@@ -133,7 +147,58 @@ class Consumer:
                     self._seen.add(event.id)
                 await self._persist(self._ack(entry.id))
 
+    async def held(self, most: int = 1024) -> AsyncIterator[Held]:
+        """The same events, each settled by itself: `settle` or `reject` it, in any order, from any task of
+        this loop. At most `most` are held; then reading waits.
+
+        For the only reader of a group, under a name that stays the same. It may hold an event for hours and
+        over any number of restarts, so deliveries are not counted, and nothing is claimed from others.
+        """
+        self._holding, self._ready = True, False
+        self._here.clear()
+        while await self._fill():
+            while self._here:
+                held = await self._hold(self._here.popleft())
+                if held is not None:
+                    yield held
+                while len(self._held) >= most:
+                    self._room.clear()
+                    await self._room.wait()
+
+    async def settle(self, held: Held) -> None:
+        """The side effect has happened. What can't be acknowledged now comes again; its id is known."""
+        self._seen.add(held.event.id)
+        self._let_go(held)
+        await self._persist(self._ack(*held.entries))
+
+    async def reject(self, held: Held, reason: str) -> None:
+        """It will never be taken: a dead letter. Raises RedisError or OSError, and it is held on then."""
+        await self._bury(_Entry(held.entries[0], held.fields), reason)
+        await self.settle(held)
+
     # -- reading ---------------------------------------------------------------------------------------------
+
+    async def _hold(self, entry: _Entry) -> Held | None:
+        """None for what is held already, under this entry id or another, and for what is not to be seen."""
+        if entry.id in self._held_entries:
+            return None
+        twin = self._held.get(entry.fields.get(b"id", b"").decode(errors="replace"))
+        event = None if twin is not None else self._open(entry)
+        if twin is not None:
+            twin.entries.append(entry.id)
+        elif event is None:
+            await self._persist(self._ack(entry.id))
+            return None
+        self._held_entries.add(entry.id)
+        if event is None:
+            return None
+        self._held[event.id] = held = Held(event, entry.fields, [entry.id])
+        return held
+
+    def _let_go(self, held: Held) -> None:
+        self._held.pop(held.event.id, None)
+        self._held_entries.difference_update(held.entries)
+        self._room.set()
 
     async def _fill(self) -> bool:
         """Gets at least one entry; False when the iteration is to end."""
@@ -171,6 +236,7 @@ class Consumer:
             if "BUSYGROUP" not in str(error):
                 raise
         self._ready = self._history = True
+        self._history_from = "0"
 
     async def _read(self) -> bool:
         """One question to the broker; True when there may be more.
@@ -178,13 +244,20 @@ class Consumer:
         What was delivered before comes one by one: an entry that kills its reader must not take those into
         the grave that were read in the same batch.
         """
+        if self._history and self._holding:
+            entries = await self._read_group(self._history_from, self._batch, block_ms=None)
+            self._history = bool(entries)
+            if entries:
+                self._history_from = entries[-1][0].decode()
+            await self._take(entries, again=False)
+            return True
         if self._history:
             entries = await self._read_group("0", 1, block_ms=None)
             self._history = bool(entries)
             await self._take(entries, again=True)
             return True
         now = asyncio.get_running_loop().time()
-        if now >= self._claim_at:
+        if now >= self._claim_at and not self._holding:
             more = await self._claim()
             self._claim_at = 0.0 if more else now + self._idle_ms / 2000
             if more:
@@ -265,8 +338,8 @@ class Consumer:
         self.counts.dead += 1
         log.error("entry %s of %s is a dead letter: %s", entry.id.decode(), self.stream, reason)
 
-    async def _ack(self, entry_id: bytes) -> None:
-        await self._client.xack(self.stream, self.group, entry_id)
+    async def _ack(self, *entry_ids: bytes) -> None:
+        await self._client.xack(self.stream, self.group, *entry_ids)
 
     async def _persist(self, acknowledged: Any) -> None:
         """An acknowledgement that fails is not repeated: the entry comes again and is known by its id."""

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from config.settings import Settings
 
+from .bridges.report import Report
 from .broker import EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
 from .endings import end
 from .heed import heed_cancellation
@@ -36,7 +37,8 @@ _MOST_GROUPS = 24
 class Delivery:
     """`on_delivered` is called on the event loop when the broker took something, `on_behind` once for each
     consumer group that is about to lose entries to the stream's retention. `lags` is entries behind by group,
-    as last seen; groups of the verdict stream are called verdicts/GROUP.
+    as last seen; groups of the verdict stream are called verdicts/GROUP. `bridges` is what each bridge told
+    of itself last.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Delivery:
         self._on_delivered = on_delivered
         self._on_behind = on_behind
         self.lags: dict[str, int] = {}
+        self.bridges: dict[str, Report | None] = dict.fromkeys(settings.bridges)
         self._broker: EmbeddedBroker | None = None
         self._publisher: Publisher | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,6 +132,7 @@ class Delivery:
                     self.lags = {group.group: group.behind for group in furthest}
                     for group in watch.newly_behind(groups, time.time()):
                         self._on_behind(group)
+                await self._read_reports(client)
                 heed_cancellation()
                 await asyncio.sleep(_LAG_EVERY_S)
 
@@ -141,3 +145,15 @@ class Delivery:
         )
         prefix = "" if stream == "events" else f"{stream}/"
         return [replace(group, group=prefix + group.group) for group in found]
+
+    async def _read_reports(self, client: Redis) -> None:
+        """A bridge may run anywhere: its report comes by the broker, and expires when it stops."""
+        names = list(self.bridges)
+        told: list[bytes | None] = [None] * len(names)
+        with contextlib.suppress(RedisError, OSError):
+            async with client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.get(self.keys.bridge_report(name))
+                told = await pipe.execute()
+        for name, text in zip(names, told, strict=True):
+            self.bridges[name] = None if text is None else Report.parse(text)

@@ -22,6 +22,10 @@ class Keys:
     def status(self, camera: str) -> str:
         return f"{self.base}:{camera}:status"
 
+    def bridge_report(self, bridge: str) -> str:
+        """Three parts, so that it is no camera's status whatever a camera is called."""
+        return f"{self.base}:bridge:{bridge}:report"
+
     @property
     def heartbeat(self) -> str:
         return f"{self.base}:heartbeat"

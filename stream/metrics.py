@@ -62,6 +62,7 @@ class _Line(Collector):
         yield _counter(
             "linewatch_inbox", "Triggers and commands by result", ("stream", "result"), stats.inbox
         )
+        yield from _bridges(stats)
         yield from _page(self._page())
         yield GaugeMetricFamily(
             "linewatch_ready", "1 when the line can work", float(not self._view.not_ready())
@@ -137,6 +138,14 @@ def _events(stats: LineStats) -> Iterator[Metric]:
         "camera",
         stats.drift,
     )
+
+
+def _bridges(stats: LineStats) -> Iterator[Metric]:
+    yield _gauge("linewatch_bridge_up", "1 when it runs and its peer takes events", "bridge", stats.bridge_up)
+    yield _gauge("linewatch_bridge_pending", "Events that are not out yet", "bridge", stats.bridge_pending)
+    yield _counter("linewatch_bridge_events", "Events by result", ("bridge", "result"), stats.bridge_events)
+    name, text = "linewatch_capture_to_bridge_seconds", "From the picture to the bridge's output"
+    yield _histogram(name, text, "bridge", stats.capture_to_bridge_seconds)
 
 
 def _page(page: PageStats) -> Iterator[Metric]:

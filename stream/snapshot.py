@@ -3,10 +3,13 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engine.engine import Engine
+from engine.meter import SECONDS_BOUNDS
 from engine.meter import Histogram as Measured
 
+from .bridges.report import group_of
 from .camera import Camera
 from .condition import State
 from .delivery import Delivery
@@ -107,7 +110,25 @@ def line_stats(
         device_errors=dict(snapshot.errors) if snapshot else {},
         verdicts=gateway.verdicts(),
         inbox=gateway.read(),
+        **_bridges(delivery),
     )
+
+
+def _bridges(delivery: Delivery) -> dict[str, Any]:
+    reports = {name: report for name, report in delivery.bridges.items() if report is not None}
+    results = ("delivered", "failed", "dead", "repeated", "lost", "late")
+    return {
+        "bridge_up": {
+            name: float(report is not None and report.trouble is None)
+            for name, report in delivery.bridges.items()
+        },
+        "bridge_pending": {name: delivery.lags.get(group_of(name), 0) for name in delivery.bridges},
+        "bridge_events": {(name, of): getattr(r, of) for name, r in reports.items() for of in results},
+        "capture_to_bridge_seconds": {
+            name: Histogram(SECONDS_BOUNDS, tuple(report.to_output), report.to_output_s)
+            for name, report in reports.items()
+        },
+    }
 
 
 def plc_status(

@@ -10,7 +10,6 @@ def unbuilt(settings: Settings) -> list[str]:
         for name, camera in settings.cameras.items()
         if camera.tile_grid != (1, 1)
     ]
-    said += [f"bridges.{name}: bridges are not built yet; nothing is sent there" for name in settings.bridges]
     if settings.pictures.max_age_days is not None:
         said.append("pictures.max_age_days: not built yet; good pictures are kept")
     return said

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from config.settings import Settings
+
     from ..broker import RunFile
     from ..events import Event
 
@@ -29,19 +31,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    where = _where(args)
-    return asyncio.run(_print(where, args))
+    return asyncio.run(_print(_where(args), args))
 
 
 def _where(args: argparse.Namespace) -> "RunFile":
-    """Which broker and stream: the run file of our own broker, or what the config says of another one."""
     from config.load import load
 
+    from ..broker import RunFile
+
+    return where(load(args.config)) if args.run_file is None else RunFile.read(args.run_file)
+
+
+def where(settings: "Settings") -> "RunFile":
+    """Which broker and stream: the run file of our own broker, or what the config says of another one."""
     from ..broker import RunFile, endpoint_of, run_file_of
 
-    if args.run_file is not None:
-        return RunFile.read(args.run_file)
-    settings = load(args.config)
     if settings.events.url == "embedded":
         return RunFile.read(run_file_of(settings.events))
     key = settings.events.stream_key(settings.site, settings.line)

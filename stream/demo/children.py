@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..console import linewatch
+
 _PR_SET_PDEATHSIG = 1
 _LINE_BYTES = 1 << 20
 
@@ -22,12 +24,6 @@ class ChildFailed(Exception):
     """A command of the demo ended with an error; its own words were already printed on stderr."""
 
     user_message = True
-
-
-def linewatch() -> list[str]:
-    """The console script that belongs to this interpreter, or the module where there is no script."""
-    script = Path(sys.executable).with_name("linewatch")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "config.cli"]
 
 
 def _die_with_parent() -> None:

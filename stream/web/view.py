@@ -94,6 +94,8 @@ class LineStats:
     `drift`: camera → distance. `verdicts`: (camera, ok, ng or unknown) → parts. `inbox`: (stream that others
     write, result) → entries, result ∈ taken, repeated, dead, gone. `broker_retries`: attempts after an error;
     `broker_replayed`: acknowledged events that the broker lost and got again. `device_errors`: kind → count.
+    `bridge_up`: 1.0 for a bridge that runs and has no trouble. `bridge_events`: (bridge, result) → events,
+    result ∈ delivered, failed, dead, repeated, lost, late.
     """
 
     frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -114,6 +116,10 @@ class LineStats:
     drift: Mapping[str, float] = field(default_factory=dict)
     verdicts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    bridge_up: Mapping[str, float] = field(default_factory=dict)
+    bridge_pending: Mapping[str, float] = field(default_factory=dict)
+    bridge_events: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    capture_to_bridge_seconds: Mapping[str, Histogram] = field(default_factory=dict)
 
 
 def _ready() -> tuple[str, ...]:

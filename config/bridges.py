@@ -1,0 +1,108 @@
+"""The section `bridges`: what a sink's package says of its options is checked like every other key."""
+
+import functools
+import importlib.util
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from .fields import LocalPath, Section
+from .sources import hide_secrets, installed
+
+GROUP = "linewatch.sinks"
+
+
+class SinkModule(Protocol):
+    """What config reads of the module that an entry point of `linewatch.sinks` names."""
+
+    Options: type[BaseModel]
+    """The bridge's own keys. An attribute `named_cameras` (names) is checked against the file's cameras."""
+    NEEDS: dict[str, str]
+    """Module that must be importable → what brings it, as pip is told."""
+
+
+class BridgeSettings(Section):
+    """A sink that an installed package provides (entry-point group `linewatch.sinks`), with its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    """The entry point's name."""
+    autostart: bool = True
+    """`linewatch run` starts it; false: only `linewatch bridge NAME` does, here or on another machine."""
+    state_dir: LocalPath = Path("var/bridges")
+    """Where it notes how far it came, so that a replay of the broker is not passed on twice."""
+
+    _options: BaseModel | None = PrivateAttr(None)
+
+    @field_validator("type")
+    @classmethod
+    def _is_installed(cls, kind: str) -> str:
+        known = installed(GROUP)
+        if kind not in known:
+            words = f"one of {', '.join(known)}" if known else f"a package that brings one ({GROUP})"
+            raise PydanticCustomError(
+                "bridge_type", "no bridge of this type is installed, expected {known}", {"known": words}
+            )
+        if why := _unusable(kind):
+            raise PydanticCustomError("bridge_type", "{why}", {"why": why})
+        return kind
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hide_secrets(cls, raw: Any, info: ValidationInfo) -> Any:
+        return hide_secrets(raw, info)
+
+    @model_validator(mode="after")
+    def _check_options(self, info: ValidationInfo) -> Self:
+        # As a mapping by type: so a mistake's place tells as what these keys were read (see mistakes.py).
+        kind: Any = options_of(self.type)
+        by_type: TypeAdapter[dict[str, BaseModel]] = TypeAdapter(dict[str, kind])
+        checked = by_type.validate_python({self.type: self.model_extra or {}}, context=info.context)
+        self._options = checked[self.type]
+        return self
+
+    @property
+    def options(self) -> BaseModel:
+        """The type's own keys, checked: an instance of its module's `Options`."""
+        assert self._options is not None
+        return self._options
+
+
+@functools.cache
+def load(kind: str) -> Any:
+    """The module that a `type` names; raises ImportError or AttributeError where it can't be had."""
+    (point, *_) = entry_points(group=GROUP, name=kind)
+    return point.load()
+
+
+def options_of(kind: str) -> type[BaseModel]:
+    """The options' class of an installed `type`."""
+    options: type[BaseModel] = load(kind).Options
+    return options
+
+
+def _unusable(kind: str) -> str | None:
+    """Why an installed type can't be used here, as a sentence."""
+    try:
+        module: SinkModule = load(kind)
+        needs = module.NEEDS.items()
+        options_of(kind)
+    except (ImportError, AttributeError) as error:
+        return f"the bridge {kind} can't be loaded: {error}"
+    missing = [(name, bringer) for name, bringer in needs if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    name, bringer = missing[0]
+    return f"a bridge of type {kind} needs {name}, which is not installed: pip install '{bringer}'"

@@ -1,0 +1,90 @@
+"""The bridges that `linewatch run` starts: each a process of its own, started again when it ends.
+
+A bridge in trouble costs the line nothing but a log line. One that outlived us would be in the next start's
+way, so each ends when its standard input does, however we ended.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from pathlib import Path
+
+from config.settings import Settings
+
+from ..backoff import delay_s
+from ..console import linewatch
+from ..endings import end
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 30.0
+CALM_AFTER_S = 60.0
+STOP_WITHIN_S = 5.0
+
+
+class BridgeProcesses:
+    """`start` when the broker's address is known (the run file is there), `stop` before the broker ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.names = tuple(name for name, bridge in settings.bridges.items() if bridge.autostart)
+        self._file = settings.file
+        self._keepers: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Needs settings that were read from a file: the bridges read it themselves."""
+        file = self._file
+        if file is None:
+            if self.names:
+                log.error("bridges are not started: these settings come from no file")
+            return
+        self._keepers = [
+            asyncio.create_task(self._keep(name, file), name=f"bridge-{name}") for name in self.names
+        ]
+
+    async def stop(self) -> None:
+        """Each is asked to end, and insisted on."""
+        await end(self._keepers)
+        self._keepers = []
+
+    async def _keep(self, name: str, file: Path) -> None:
+        failures, loop = 0, asyncio.get_running_loop()
+        while True:
+            started_s = loop.time()
+            code = await _run(name, file)
+            failures = 1 if loop.time() - started_s > CALM_AFTER_S else failures + 1
+            wait_s = delay_s(failures, LONGEST_WAIT_S, random.random())
+            log.error("bridge %s ended (code %s); it is started again in %.1f s", name, code, wait_s)
+            await asyncio.sleep(wait_s)
+
+
+async def _run(name: str, file: Path) -> int | str:
+    """Its exit code, or why it could not be started. A cancellation ends it in order."""
+    words = [*linewatch(), "bridge", name, "--config", str(file), "--until-eof"]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            # Ctrl-C in a terminal goes to the whole group: we alone say what stops when.
+            start_new_session=True,
+        )
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    try:
+        return await process.wait()
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,186 @@
+"""The Modbus bridge's server side: registers made when they are asked for, writes carried out or refused."""
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+from pymodbus.constants import ExcCodes
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from ..events import Event
+from . import modbus_map as m
+from .modbus import Options
+from .progress import write_json
+from .report import verdict_late_s
+from .sink import Line, PeerAway
+
+log = logging.getLogger(__name__)
+
+# Read holding or input registers (the same here), write one or several.
+_FUNCTIONS = (3, 4, 6, 16)
+
+
+class _Post:
+    """A station, where it stands, what the PLC last wrote there, and who waits for its acknowledgement."""
+
+    def __init__(self, name: str, address: int, station: m.Station, line: Line) -> None:
+        self.name, self.address, self.station = name, address, station
+        self.written = [0] * (m.CAMERA_REGISTERS - m.ACK)
+        self.writable = range(address + m.ACK, address + m.CAMERA_REGISTERS)
+        self.acked = asyncio.Event()
+        self._file = line.state_dir / f"{name}.json"
+
+    def restore(self) -> None:
+        """A file that can't be read is none; then numbers begin at 1."""
+        try:
+            self.station.restore(json.loads(self._file.read_text()))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("%s can't be read (%s); result numbers begin anew", self._file, error)
+        self.written[m.TRIGGER - m.ACK] = self.station.trigger_done
+
+    def keep(self) -> None:
+        """Raises PeerAway: a result that would be forgotten by a restart is not shown."""
+        try:
+            write_json(self._file, self.station.state())
+        except OSError as error:
+            raise PeerAway(f"{self._file} can't be written: {error.strerror}") from None
+
+
+class ModbusSink:
+    """A Sink. A result stands in the registers until the PLC acknowledges it, or the next one comes where
+    none is wanted; only then it is acknowledged in the stream.
+    """
+
+    def __init__(self, options: Options, line: Line) -> None:
+        self._options, self._line = options, line
+        self._posts = {
+            name: _Post(name, chosen.address, self._station(name), line)
+            for name, chosen in options.stations.items()
+        }
+        for post in self._posts.values():
+            post.restore()
+        self._beats = 0
+        self._up = asyncio.Event()
+        self._port = 0
+
+    def _station(self, name: str) -> m.Station:
+        options = self._options
+        return m.Station(
+            triggered=name in self._line.triggered, handshake=options.handshake, on_loss=options.on_loss
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, for `listen: …:0`; valid while `run` serves."""
+        return self._port
+
+    async def run(self) -> None:
+        host, _, port = self._options.listen.rpartition(":")
+        server = ModbusTcpServer(self._device(), address=(host.strip("[]"), int(port)))
+        try:
+            await server.serve_forever(background=True)
+            self._port = int(server.transport.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+            self._up.set()
+            self._line.peer_is_there()
+            while True:
+                await self._line.changed()
+                self._beats = (self._beats + self._line.alive) & 0xFFFF
+        except RuntimeError:
+            raise PeerAway(
+                f"Modbus can't listen on {self._options.listen}: is the port free, and may we have it?"
+            ) from None
+        finally:
+            self._up.clear()
+            await server.shutdown()  # type: ignore[no-untyped-call]
+
+    def _device(self) -> SimDevice:
+        blocks = [(self._options.line_address, m.LINE_REGISTERS)]
+        blocks += [(post.address, m.CAMERA_REGISTERS) for post in self._posts.values()]
+        data = [SimData(at, count=n, values=0, datatype=DataType.REGISTERS) for at, n in sorted(blocks)]
+        return SimDevice(0, simdata=data, action=self._asked)
+
+    # -- events --------------------------------------------------------------------------------------
+
+    async def deliver(self, event: Event) -> None:
+        post = self._posts.get(event.camera)
+        if post is None:
+            return
+        await self._up.wait()
+        if post.station.notice(event):
+            post.keep()
+        if not post.station.is_result(event):
+            return
+        late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
+        post.acked.clear()
+        post.station.show(event, late)
+        post.keep()
+        self._line.out(event)
+        if not post.station.shown.acked:
+            await post.acked.wait()
+
+    # -- what the PLC asks and writes ----------------------------------------------------------------
+
+    async def _asked(
+        self, function: int, start: int, address: int, count: int, registers: list[int], values: Any
+    ) -> ExcCodes | None:
+        """pymodbus' action: called before each access, with its own copy of all registers from `start`."""
+        if function not in _FUNCTIONS:
+            return ExcCodes.ILLEGAL_FUNCTION
+        if values is None:
+            self._refresh(registers, start)
+            return None
+        try:
+            return await self._written(address, list(values))
+        except m.Refused as refused:
+            log.warning("the PLC's write to register %d is refused: %s", address, refused)
+            return ExcCodes.ILLEGAL_VALUE
+        except PeerAway as away:
+            log.warning("the PLC's write to register %d can't be carried out: %s", address, away)
+            return ExcCodes.DEVICE_BUSY
+
+    def _refresh(self, registers: list[int], start: int) -> None:
+        """Everything as it is now: a request of several registers sees one moment."""
+        line, alive = self._line, self._line.alive
+        told = {m.VERSION: m.MAP_VERSION, m.HEARTBEAT: self._beats, m.ALIVE: int(alive)}
+        told[m.CAMERAS] = len(self._posts)
+        for offset, value in told.items():
+            registers[self._options.line_address + offset - start] = value
+        for post in self._posts.values():
+            base = post.address - start
+            for offset, value in post.station.registers(line.status(post.name), alive).items():
+                registers[base + offset] = value
+            registers[base + m.ACK : base + m.CAMERA_REGISTERS] = post.written
+
+    async def _written(self, address: int, values: list[int]) -> ExcCodes | None:
+        """All of a write or nothing of it."""
+        post = next((p for p in self._posts.values() if address in p.writable), None)
+        if post is None or address + len(values) > post.writable.stop:
+            return ExcCodes.ILLEGAL_ADDRESS
+        at = address - post.writable.start
+        after = [*post.written[:at], *values, *post.written[at + len(values) :]]
+        await self._carry_out(post, after)
+        post.written = after
+        return None
+
+    async def _carry_out(self, post: _Post, after: list[int]) -> None:
+        """Raises Refused or PeerAway; then nothing was changed."""
+        number, job_at = after[m.TRIGGER - m.ACK], m.TRIGGER_JOB - m.ACK
+        if number not in (0, post.station.trigger_done):
+            if post.name not in self._line.triggered:
+                raise m.Refused(f"camera {post.name} takes no triggers; it needs frames: every")
+            part = m.registers_text(after[m.TRIGGER_PART - m.ACK : job_at])
+            job = m.registers_text(after[job_at : job_at + m.JOB_REGISTERS])
+            if not part:
+                raise m.Refused("a trigger without a part id")
+            await self._line.trigger(post.name, part, job)
+        if after[0] != post.written[0] or after[0] == post.station.shown.number:
+            post.station.ack(after[0])
+        post.station.trigger_done = number
+        post.keep()
+        if post.station.shown.acked:
+            post.acked.set()

@@ -1,0 +1,165 @@
+"""The MQTT bridge's connection: announced, kept, and said goodbye to."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import aiomqtt
+
+from ..events import Event
+from .http import tls_context
+from .mqtt import Options
+from .mqtt_topics import Topics
+from .sink import Line, PeerAway, Status
+
+log = logging.getLogger(__name__)
+
+_ONLINE, _OFFLINE = b"online", b"offline"
+_MOST_COMMANDS = 16
+_LONGEST_COMMAND = 4096
+_LONGEST_ID = 128
+
+
+class MqttSink:
+    """A Sink. An event is out when the MQTT broker has acknowledged it (PUBACK, or PUBCOMP with qos 2)."""
+
+    def __init__(self, options: Options, line: Line) -> None:
+        self._options, self._line = options, line
+        self._topics = Topics(options.topics, options.prefix, line.site, line.line)
+        self._tls = tls_context(options.tls) if options.url.startswith("mqtts:") else None
+        self._client: aiomqtt.Client | None = None
+        self._connected = asyncio.Event()
+        self._commands = 0
+
+    async def run(self) -> None:
+        host, port = self._options.address
+        try:
+            async with self._make_client(host, port) as client:
+                await self._greet(client)
+                self._client = client
+                self._connected.set()
+                self._line.peer_is_there()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._keep_states(client), name="mqtt-states")
+                    group.create_task(self._take_commands(client, group), name="mqtt-commands")
+        except* (aiomqtt.MqttError, OSError) as errors:
+            first = errors.exceptions[0]
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise PeerAway(f"the MQTT broker {host}:{port} {_why(first)}") from None
+        finally:
+            self._connected.clear()
+            self._client = None
+
+    def _make_client(self, host: str, port: int) -> aiomqtt.Client:
+        options = self._options
+        _, death = self._topics.availability
+        return aiomqtt.Client(
+            host,
+            port,
+            username=options.username,
+            password=None if options.password is None else options.password.get_secret_value(),
+            identifier=options.client_id or f"linewatch-{self._line.site}-{self._line.line}",
+            will=aiomqtt.Will(death, _OFFLINE, qos=1, retain=True),
+            clean_session=True,
+            keepalive=options.keepalive_s,
+            timeout=options.timeout_s,
+            tls_context=self._tls,
+            max_queued_incoming_messages=_MOST_COMMANDS,
+            # Each camera's event waits for its own acknowledgement: more are never under way.
+            max_inflight_messages=256,
+        )
+
+    async def _greet(self, client: aiomqtt.Client) -> None:
+        birth, death = self._topics.availability
+        if self._options.commands:
+            await client.subscribe(self._topics.command("+"), qos=1)
+        await client.publish(birth, _ONLINE, qos=1, retain=True)
+        if death != birth:
+            await client.publish(death, b"", qos=1, retain=True)
+
+    async def _keep_states(self, client: aiomqtt.Client) -> None:
+        """Retained, and only when something changed. Cancelled, it says goodbye: no will is sent then."""
+        last: dict[str, Status] = {}
+        try:
+            while True:
+                await self._line.changed()
+                for camera in self._line.cameras:
+                    state = self._state(camera)
+                    if last.get(camera) != state:
+                        payload = json.dumps(state).encode()
+                        await client.publish(self._topics.state(camera), payload, qos=1, retain=True)
+                        last[camera] = state
+        except asyncio.CancelledError:
+            await client.publish(self._topics.availability[1], _OFFLINE, qos=1, retain=True, timeout=2.0)
+            raise
+
+    def _state(self, camera: str) -> Status:
+        status = dict(self._line.status(camera))
+        return status if self._line.alive else status | {"ready": "0", "busy": "0"}
+
+    async def deliver(self, event: Event) -> None:
+        await self._connected.wait()
+        client = self._client
+        if client is None:
+            raise PeerAway("the MQTT broker has gone")
+        topic = self._topics.event(event.camera, event.kind)
+        try:
+            await client.publish(topic, event.json_text().encode(), qos=self._options.qos)
+        except (aiomqtt.MqttError, ValueError) as error:
+            raise PeerAway(f"the MQTT broker does not take events: {_why(error)}") from None
+
+    # -- commands ------------------------------------------------------------------------------------
+
+    async def _take_commands(self, client: aiomqtt.Client, group: asyncio.TaskGroup) -> None:
+        async for message in client.messages:
+            camera = self._topics.camera_of(str(message.topic))
+            command = _parse(message.payload)
+            if isinstance(command, str):
+                log.warning("a command for camera %s is refused: %s", camera, command)
+                await self._answer(client, camera, "", "refused", command)
+            elif message.retain:
+                await self._answer(client, camera, command["id"], "refused", "a command must not be retained")
+            elif self._commands >= _MOST_COMMANDS:
+                await self._answer(client, camera, command["id"], "refused", "too many commands wait")
+            else:
+                self._commands += 1
+                group.create_task(self._carry_out(client, camera, command), name="mqtt-command")
+
+    async def _carry_out(self, client: aiomqtt.Client, camera: str, command: dict[str, str]) -> None:
+        try:
+            told = await self._line.ask(command["command"], camera, command["value"])
+        finally:
+            self._commands -= 1
+        await self._answer(client, camera, command["id"], told.answer, told.reason)
+
+    async def _answer(
+        self, client: aiomqtt.Client, camera: str, request: str, answer: str, reason: str
+    ) -> None:
+        payload = json.dumps({"id": request, "answer": answer, "reason": reason}).encode()
+        await client.publish(self._topics.answer(camera), payload, qos=self._options.qos)
+
+
+def _parse(payload: Any) -> dict[str, str] | str:
+    """The command's fields, or why it is none."""
+    if not isinstance(payload, bytes | bytearray) or len(payload) > _LONGEST_COMMAND:
+        return f"a command is JSON of at most {_LONGEST_COMMAND} bytes"
+    try:
+        told = json.loads(payload)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict) or not isinstance(told.get("command"), str):
+        return 'a command is JSON such as {"command": "threshold", "value": 2.5, "id": "c1"}'
+    fields = {key: told.get(key, "") for key in ("value", "id")}
+    wrong = [key for key, value in fields.items() if isinstance(value, bool | dict | list | None)]
+    if wrong or len(str(fields["id"])) > _LONGEST_ID:
+        return f"{(wrong or ['id'])[0]} must be a short text or a number"
+    return {"command": told["command"], **{key: str(value) for key, value in fields.items()}}
+
+
+def _why(error: BaseException) -> str:
+    """For a person; the libraries' texts hold no secret."""
+    if isinstance(error, OSError):
+        return f"can't be reached: {error.strerror or type(error).__name__}"
+    return f"says: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,132 @@
+"""Who may use the OPC UA server, and for what: asyncua asks here."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.crypto import uacrypto
+from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
+from cryptography import x509
+
+from ..web.users import Users, UsersError
+from .opcua import Options, Role
+from .sink import PeerAway
+
+# After a wrong password nobody's password is looked at for so long: each look costs 50 ms of CPU.
+_PAUSE_S = 0.5
+_CALL = ua.NodeId(ua.ObjectIds.CallRequest_Encoding_DefaultBinary)
+
+
+@dataclass
+class Guest(User):  # type: ignore[misc]  # asyncua is untyped here
+    """Who is connected. asyncua's own role allows reading and calling; ours says whether it may call."""
+
+    role: UserRole = UserRole.User
+    may_call: bool = False
+
+
+class Rules(SimpleRoleRuleset):  # type: ignore[misc]
+    """Methods are for operators."""
+
+    def check_validity(self, user: User | None, action_type_id: Any, body: Any) -> bool:
+        """asyncua's question before each request of a session."""
+        if not isinstance(user, Guest) or (action_type_id == _CALL and not user.may_call):
+            return False
+        return bool(super().check_validity(user, action_type_id, body))
+
+
+class NoRequests(SimpleRoleRuleset):  # type: ignore[misc]
+    """For a channel without security on a server that has some. asyncua opens one for whoever asks, believes
+    the certificate that is shown there, and asks nobody what may be done: here nothing may.
+    """
+
+    def check_validity(self, user: User | None, action_type_id: Any, body: Any) -> bool:
+        """asyncua's question before each request of a session; looking for endpoints needs no session."""
+        return False
+
+
+class Doorkeeper:
+    """asyncua's user manager. Raises PeerAway for files that can't be used."""
+
+    def __init__(self, options: Options) -> None:
+        self._open = options.users_file is None and not options.clients
+        self._users = None if options.users_file is None else _users(options.users_file)
+        self._clients: dict[bytes, tuple[str, Role]] = {}
+        for name, client in options.clients.items():
+            self._clients[certificate_der(client.cert_file)] = (name, client.role)
+        self._not_before_s = 0.0
+
+    def get_user(
+        self,
+        iserver: Any,
+        username: str | None = None,
+        password: str | None = None,
+        certificate: bytes | None = None,
+    ) -> Guest | None:
+        """By password; else by the certificate that the channel or the token proved; else, where nobody is
+        named in the config, anybody. None: not let in.
+        """
+        if username is not None:
+            role = self._role(username, password or "")
+            return None if role is None else _guest(username, role)
+        if certificate is not None and certificate in self._clients:
+            return _guest(*self._clients[certificate])
+        return _guest("anonymous", "operator") if self._open else None
+
+    def _role(self, name: str, password: str) -> Role | None:
+        if self._users is None or time.monotonic() < self._not_before_s:
+            return None
+        role = self._users.password_role(name, password)
+        if role is None:
+            self._not_before_s = time.monotonic() + _PAUSE_S
+        return role
+
+
+def _guest(name: str, role: Role) -> Guest:
+    return Guest(name=name, may_call=role in ("operator", "admin"))
+
+
+def _users(path: Path) -> Users:
+    try:
+        return Users(path)
+    except UsersError as error:
+        raise PeerAway(str(error)) from None
+
+
+async def in_time(certificate: x509.Certificate, description: Any) -> None:
+    """asyncua's certificate validator: a client whose certificate has expired is told so."""
+    if _why_out_of_time(certificate) is not None:
+        raise ServiceError(ua.StatusCodes.BadCertificateTimeInvalid)
+
+
+def check_own(path: Path) -> None:
+    """Raises PeerAway when our own certificate can't be read or has expired."""
+    certificate = x509.load_der_x509_certificate(certificate_der(path))
+    if why := _why_out_of_time(certificate):
+        raise PeerAway(f"the certificate {path} {why}; no client would trust it")
+
+
+def certificate_der(path: Path) -> bytes:
+    """The certificate in a file, PEM or DER. Raises PeerAway."""
+    try:
+        data = path.read_bytes()
+        is_pem = data.lstrip().startswith(b"-----BEGIN")
+        certificate = (x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate)(data)
+    except OSError as error:
+        raise PeerAway(f"the certificate {path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise PeerAway(f"{path} holds no certificate, expected PEM or DER") from None
+    return bytes(uacrypto.der_from_x509(certificate))
+
+
+def _why_out_of_time(certificate: x509.Certificate) -> str | None:
+    now = datetime.now(UTC)
+    if certificate.not_valid_after_utc < now:
+        return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if certificate.not_valid_before_utc > now:
+        return f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}"
+    return None

@@ -1,0 +1,129 @@
+"""The OPC UA bridge's server side: start, status, events."""
+
+import asyncio
+import time
+
+from asyncua import Server, ua
+from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPolicyNone
+
+from ..events import NO_CAMERA, Event
+from .opcua import Options
+from .opcua_access import Doorkeeper, NoRequests, Rules, check_own, in_time
+from .opcua_methods import add_methods
+from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
+from .report import verdict_late_s
+from .sink import Line, PeerAway
+
+_ENCRYPTED = [
+    ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
+    ua.SecurityPolicyType.Aes128Sha256RsaOaep_SignAndEncrypt,
+    ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
+]
+
+
+class OpcUaSink:
+    """A Sink. An event is out when the variables hold it and every subscription has it in its queue: OPC UA
+    has no acknowledgement by the reader.
+    """
+
+    def __init__(self, options: Options, line: Line) -> None:
+        self._options, self._line = options, line
+        self._server: Server | None = None
+        self._nodes: dict[str, CameraNodes] = {}
+        self._events: ResultEvents | None = None
+        self._up = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, for `listen: …:0`; valid while `run` serves."""
+        assert self._server is not None and self._server.bserver is not None
+        return int(self._server.bserver._server.sockets[0].getsockname()[1])
+
+    async def started(self) -> None:
+        """Returns when clients can connect."""
+        await self._up.wait()
+
+    async def run(self) -> None:
+        server = await self._make()
+        try:
+            line_nodes = await self._fill(server)
+            await self._start(server)
+            self._server = server
+            self._up.set()
+            self._line.peer_is_there()
+            while True:
+                await self._line.changed()
+                await self._look(line_nodes)
+        finally:
+            self._up.clear()
+            await server.stop()
+
+    async def _make(self) -> Server:
+        """Raises PeerAway for certificates and users that can't be used."""
+        options = self._options
+        server = Server(user_manager=Doorkeeper(options))
+        await server.init()
+        server.set_endpoint(f"opc.tcp://{options.listen}/linewatch")
+        server.set_server_name("Linewatch")
+        await server.set_application_uri(f"urn:linewatch:{self._line.site}:{self._line.line}")
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity], Rules())
+        if options.tls is not None:
+            check_own(options.tls.cert_file)
+            try:
+                await server.load_certificate(options.tls.cert_file)
+                await server.load_private_key(options.tls.key_file)
+            except (OSError, ValueError, TypeError) as error:
+                raise PeerAway(f"the key {options.tls.key_file} can't be used: {error}") from None
+            server.set_security_policy(_ENCRYPTED, Rules())
+            mode = ua.MessageSecurityMode.None_
+            server._policies.append(
+                SecurityPolicyFactory(SecurityPolicyNone, mode, permission_ruleset=NoRequests())
+            )
+        server.set_certificate_validator(in_time)
+        server.set_identity_tokens(self._tokens())
+        return server
+
+    def _tokens(self) -> list[type]:
+        tokens: list[type] = []
+        if self._options.users_file is not None:
+            tokens.append(ua.UserNameIdentityToken)
+        if self._options.clients:
+            tokens.append(ua.X509IdentityToken)
+        # A client that is known by its channel's certificate names no user.
+        if self._options.clients or not tokens:
+            tokens.append(ua.AnonymousIdentityToken)
+        return tokens
+
+    async def _fill(self, server: Server) -> LineNodes:
+        """The tree; its node ids are texts that stay the same: `ns=N;s=top.Verdict`."""
+        index = await server.register_namespace(NAMESPACE)
+        line_nodes = await LineNodes.make(server, index, self._line)
+        for camera in self._line.cameras:
+            if self._options.cameras is None or camera in self._options.cameras:
+                self._nodes[camera] = await CameraNodes.make(server, index, line_nodes.cameras, camera)
+                await add_methods(index, self._nodes[camera].node, self._line, camera)
+        self._events = await ResultEvents.make(server, index, {c: n.node for c, n in self._nodes.items()})
+        return line_nodes
+
+    async def _start(self, server: Server) -> None:
+        try:
+            await server.start()
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise PeerAway(f"OPC UA can't listen on {self._options.listen}: {why}") from None
+
+    async def _look(self, line_nodes: LineNodes) -> None:
+        alive = self._line.alive
+        await line_nodes.show(alive)
+        for camera, nodes in self._nodes.items():
+            await nodes.status(self._line.status(camera), alive)
+
+    async def deliver(self, event: Event) -> None:
+        await self._up.wait()
+        assert self._events is not None
+        if (nodes := self._nodes.get(event.camera)) is not None:
+            late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
+            results = "part" if event.camera in self._line.triggered else "defect"
+            await nodes.event(event, is_result=event.kind == results, late=late)
+        if event.camera == NO_CAMERA or nodes is not None:
+            await self._events.send(event)

@@ -1,0 +1,183 @@
+"""One bridge in a process of its own, from its settings until it is told to stop.
+
+lock     one process a bridge here: two would break the order
+group    `bridge-NAME`; its one reader's name stays, so that what a killed one held comes again at once
+tasks    the sink's own side · the line's state · events to the sink · the report to the broker
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import random
+from pathlib import Path
+from typing import IO
+
+from redis.exceptions import RedisError
+
+from config import bridges
+from config.settings import Settings
+
+from ..backoff import delay_s
+from ..broker import Endpoint
+from ..consumer import Consumer
+from ..endings import end
+from ..events import Event
+from ..heed import heed_cancellation
+from ..keys import Keys
+from ..publisher import explain
+from .lanes import LONGEST_WAIT_S, Lanes
+from .link import LineLink, Place
+from .progress import Progress
+from .report import EXPIRES_S, Report, group_of
+from .sink import Sink, SinkError
+
+log = logging.getLogger(__name__)
+
+READER = "bridge"
+_REPORT_EVERY_S = 1.0
+
+
+class BridgeError(Exception):
+    """The bridge can't be run; one sentence for a person."""
+
+    user_message = True
+    exit_code = 2
+
+
+class Bridge:
+    """The bridge `name` of `settings`. Raises BridgeError when it is not there or runs already."""
+
+    def __init__(self, name: str, settings: Settings, endpoint: Endpoint, stream: str) -> None:
+        if name not in settings.bridges:
+            known = ", ".join(sorted(settings.bridges)) or "none"
+            raise BridgeError(f"there is no bridge {name} in the config file; there is: {known}")
+        self.name, self.report = name, Report()
+        self._keys, self._endpoint = Keys(stream), endpoint
+        chosen = settings.bridges[name]
+        self._folder = chosen.state_dir
+        self._lock = _lock(self._folder, name)
+        self._progress = Progress(self._folder / f"{name}.json")
+        place = _place(settings, self._folder / name)
+        self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
+        self.sink: Sink = bridges.load(chosen.type).build(chosen.options, self.link)
+        self._reader = endpoint.client()
+        consumer = Consumer(self._reader, stream, group_of(name), name=READER)
+        self._lanes = Lanes(
+            consumer,
+            self.sink,
+            chosen.options,  # type: ignore[arg-type]  # what a type's Options must be: BridgeOptions
+            progress=self._progress,
+            report=self.report,
+            verdict_within_ms=place.verdict_within_ms,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises the broker's error when it refuses us at the start, and bugs."""
+        tasks = [
+            asyncio.create_task(self.link.run(), name="bridge-link"),
+            asyncio.create_task(self._keep_sink(), name="bridge-sink"),
+            asyncio.create_task(self._lanes.run(), name="bridge-lanes"),
+            asyncio.create_task(self._keep_reporting(), name="bridge-report"),
+        ]
+        stopping = asyncio.create_task(stop.wait(), name="bridge-stop")
+        try:
+            await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    _result(task)
+        finally:
+            stopping.cancel()
+            await end(tasks)
+            await self._close()
+
+    def _out(self, event: Event) -> None:
+        self._lanes.out(event)
+
+    def _no_trouble(self) -> None:
+        self.report.trouble = None
+
+    async def _close(self) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._reader.aclose()
+        with contextlib.suppress(OSError):
+            self._progress.save()
+        self._lock.close()
+
+    async def _keep_sink(self) -> None:
+        """The sink's own side runs until it fails; then it is started again, later and later."""
+        failures = 0
+        while True:
+            started_s = asyncio.get_running_loop().time()
+            try:
+                await self.sink.run()
+            except SinkError as error:
+                if str(error) != self.report.trouble:
+                    log.warning("bridge %s: %s", self.name, error)
+                self.report.trouble = str(error)
+                self.report.failed += 1
+            heed_cancellation()
+            calm = asyncio.get_running_loop().time() - started_s > 2 * LONGEST_WAIT_S
+            failures = 1 if calm else failures + 1
+            await asyncio.sleep(delay_s(failures, LONGEST_WAIT_S, random.random()))
+
+    async def _keep_reporting(self) -> None:
+        async with self._endpoint.client(timeout_s=2.0) as client:
+            while True:
+                said = self.report.json_text()
+                with contextlib.suppress(RedisError, OSError):
+                    await client.set(self._keys.bridge_report(self.name), said, ex=EXPIRES_S)
+                try:
+                    self._progress.save()
+                except OSError as error:
+                    log.warning("%s can't be written: %s", self._folder, error.strerror)
+                heed_cancellation()
+                await asyncio.sleep(_REPORT_EVERY_S)
+
+
+def _place(settings: Settings, own: Path) -> Place:
+    own.mkdir(exist_ok=True)
+    running = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
+    return Place(
+        settings.site,
+        settings.line,
+        tuple(running),
+        frozenset(name for name, camera in running.items() if camera.frames == "every"),
+        settings.parts.verdict_within_ms,
+        own,
+    )
+
+
+def _result(task: asyncio.Task[None]) -> None:
+    """Raises what ended the task, without the group around it."""
+    try:
+        task.result()
+    except ExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+def _lock(folder: Path, name: str) -> IO[bytes]:
+    """Ours until it is closed or we die, however we die."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / f"{name}.lock").open("ab")
+    except OSError as error:
+        raise BridgeError(
+            f"bridges.{name}.state_dir {folder}: {error.strerror}; name another folder"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise BridgeError(
+            f"bridge {name} runs already in another process; `linewatch run` starts the bridges of its file "
+            "unless they say autostart: false"
+        ) from None
+    return handle
+
+
+def explained(error: Exception) -> BridgeError:
+    """The broker's refusal, for a person."""
+    return BridgeError(f"the bridge can't read the stream: {explain(error)}")

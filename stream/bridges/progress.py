@@ -1,0 +1,50 @@
+"""How far a bridge came with each camera, over restarts: what the broker replays is not passed on twice.
+
+A broker that comes back empty gets everything again that the outbox still has, and its groups begin at 0.
+An event is old if both its seq and its id (a UUIDv7, so in time order) are at or below those passed on: a
+clock set back moves only the ids, an outbox that was deleted only the seqs. Written once a second, whole or
+not at all: a process that is killed forgets the last second at most, and then the id tells the peer.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from ..events import Event
+
+
+class Progress:
+    """Event loop only. A file that can't be read counts as none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._passed: dict[str, tuple[int, str]] = {}
+        self._changed = False
+        try:
+            told = json.loads(path.read_text())
+            self._passed = {str(camera): (int(seq), str(event)) for camera, (seq, event) in told.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            self._passed = {}
+
+    def is_old(self, event: Event) -> bool:
+        """Whether it, or a later one of its camera, was passed on."""
+        seq, event_id = self._passed.get(event.camera, (-1, ""))
+        return event.seq <= seq and event.id <= event_id
+
+    def passed(self, event: Event) -> None:
+        """It is out."""
+        self._passed[event.camera] = (event.seq, event.id)
+        self._changed = True
+
+    def save(self) -> None:
+        """Raises OSError when the disk refuses."""
+        if self._changed:
+            write_json(self._path, self._passed)
+            self._changed = False
+
+
+def write_json(path: Path, value: object) -> None:
+    """Whole or not at all, as far as a killed process goes. Raises OSError."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(value))
+    fresh.replace(path)

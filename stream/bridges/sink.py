@@ -1,0 +1,122 @@
+"""What a type of bridge is. An entry point of `linewatch.sinks` names a module that holds
+
+    NEEDS     {module that must be importable: what brings it, as pip is told}
+    Options   a pydantic model of the bridge's own keys, best a subclass of BridgeOptions
+    build     (options, line) → Sink; it touches nothing yet
+
+The module itself imports no optional library; `build` may.
+
+SinkError            its text is one sentence for a person, without secrets
+ ├── PeerAway        the event is well, the peer is not: it is offered again, for as long as it takes
+ └── Rejected        the peer will never take this event: it becomes a dead letter
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from config.fields import Name, Section
+
+from ..events import Event, Kind
+
+
+class SinkError(Exception):
+    """Base of the ways in which a sink fails."""
+
+    user_message = True
+
+
+class PeerAway(SinkError):
+    """Nothing is wrong with the event: try again later, and not before `retry_after_s`."""
+
+    def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class Rejected(SinkError):
+    """This event will never be taken."""
+
+
+class BridgeOptions(Section):
+    """The keys that every type of bridge has."""
+
+    cameras: tuple[Name, ...] | None = None
+    """Only the events of these cameras; null: of all."""
+    kinds: tuple[Kind, ...] = ("defect", "part", "camera", "system")
+    """Only events of these kinds."""
+
+    @property
+    def named_cameras(self) -> tuple[str, ...]:
+        """Cameras that these options name: checked against the file."""
+        return self.cameras or ()
+
+    def wants(self, event: Event) -> bool:
+        """Whether the bridge passes this event on. Events of the whole line belong to every camera."""
+        of_them = self.cameras is None or event.camera in self.cameras or event.kind == "system"
+        return of_them and event.kind in self.kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a command: `unanswered` when the line said nothing in time."""
+
+    answer: Literal["done", "refused", "unanswered"]
+    reason: str
+
+
+Status = Mapping[str, str]
+"""A camera's status hash as the line wrote it: ready, busy, result_no, … (all texts)."""
+
+
+class Line(Protocol):
+    """The line that a sink serves, as its peer may see and move it. Event loop only."""
+
+    site: str
+    line: str
+    cameras: tuple[str, ...]
+    """Those that run, in the order of the config file."""
+    triggered: frozenset[str]
+    """Cameras whose results are verdicts on parts; those of the others are their incidents."""
+    verdict_within_ms: float
+    state_dir: Path
+    """A folder of this bridge's own; it exists."""
+
+    @property
+    def alive(self) -> bool:
+        """The heartbeat stands and the broker answers; False: nothing here can be relied on."""
+
+    def status(self, camera: str) -> Status:
+        """As last read; empty before the first time."""
+
+    async def changed(self) -> None:
+        """Returns after the next look at the line (about twice a second), also when it failed."""
+
+    def peer_is_there(self) -> None:
+        """The sink's own side is up: said trouble is over."""
+
+    def out(self, event: Event) -> None:
+        """The peer can see this event now, though `deliver` goes on: what it took is measured to here."""
+
+    async def ask(self, command: str, camera: str, value: str) -> Answer:
+        """Send a command (see stream/control.py) and wait for its answer; never raises SinkError."""
+
+    async def trigger(self, camera: str, part_id: str, job_id: str) -> None:
+        """Ask for the verdict on a part, which comes as an event. Raises PeerAway."""
+
+
+class Sink(Protocol):
+    """One bridge's side to its peer."""
+
+    async def run(self) -> None:
+        """Be there for the peer: a server, a connection. Until cancelled, or until it fails with a SinkError;
+        then it is called again after a while. A sink that needs nothing of the kind waits for ever.
+        """
+
+    async def deliver(self, event: Event) -> None:
+        """Returns when the side effect has happened: then the event is acknowledged. Raises SinkError.
+
+        Called for one event of a camera at a time, in their order, and for several cameras at the same time;
+        also while `run` is down. May be cancelled at any await; the same event (by its id) comes again then.
+        """

@@ -1,0 +1,144 @@
+"""Events as signed HTTP POSTs: to an MES, a historian, a chat.
+
+    bridges:
+      mes: {type: webhook, url: "https://mes.plant-a/linewatch", secret: {file: /run/secrets/mes}}
+
+The body is the event as JSON. It is signed after the Standard Webhooks specification (1.0), for which most
+languages have a library: `webhook-id` (the event's id, the same over every retry), `webhook-timestamp`
+(seconds) and `webhook-signature`, `v1,` + base64 of HMAC-SHA256 over `id.timestamp.body`. Redirects are
+never followed: where events go stands in the config file and nowhere else.
+"""
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from config.fields import Secret
+from config.services import TlsClientSettings
+
+from ..events import Event
+from .http import Poster, Reply
+from .sink import BridgeOptions, Line, PeerAway, Rejected
+
+NEEDS: dict[str, str] = {}
+
+_SECRET_PREFIX = "whsec_"
+# The peer has read this event and will not have it; everything else is about the peer.
+_NOT_THIS_EVENT = {400, 413, 415, 422}
+# A gateway speaks for a peer that is away.
+_AWAY = {502, 503, 504, 429}
+_LONGEST_RETRY_AFTER_S = 60.0
+
+
+class Options(BridgeOptions):
+    """Keys of a bridge of type webhook."""
+
+    url: str
+    """http:// or https:// address that takes the events."""
+    secret: Secret
+    """Signs every event; a text of 16 characters or more, or whsec_ and base64."""
+    token: Secret | None = None
+    """Sent as `Authorization: Bearer TOKEN`; null: nothing is sent."""
+    tls: TlsClientSettings = TlsClientSettings()
+    """For https:// addresses."""
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """One attempt ends after so long, whatever the peer does."""
+    give_up_after_s: float = Field(default=3600.0, ge=0)
+    """An event that the peer has answered with an internal error (500) for so long becomes a dead letter."""
+
+    @field_validator("url")
+    @classmethod
+    def _plain_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            well = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            well = False
+        if not well or not url.isascii() or any(c.isspace() for c in url):
+            raise PydanticCustomError("url", "expected http:// or https:// with a host")
+        if parts.username is not None or parts.password is not None:
+            raise PydanticCustomError("url", "holds a user or password, expected them in the key token")
+        return url
+
+    @model_validator(mode="after")
+    def _long_secret(self) -> Self:
+        if len(signing_key(self.secret)) < 16:
+            raise PydanticCustomError("webhook_secret", "secret is too short, expected 16 characters or more")
+        return self
+
+
+def signing_key(secret: SecretStr) -> bytes:
+    """The key in a secret; empty for `whsec_` without base64 behind it."""
+    text = secret.get_secret_value()
+    if not text.startswith(_SECRET_PREFIX):
+        return text.encode()
+    try:
+        return base64.b64decode(text.removeprefix(_SECRET_PREFIX), validate=True)
+    except ValueError:
+        return b""
+
+
+def signature(key: bytes, event_id: str, timestamp: str, body: bytes) -> str:
+    """The value of `webhook-signature`."""
+    signed = hmac.new(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(signed).decode()
+
+
+def build(options: Options, line: Line) -> "Webhook":
+    """Raises PeerAway for certificates that can't be read."""
+    return Webhook(options, Poster(options.url, options.tls, options.timeout_s))
+
+
+class Webhook:
+    """A Sink. Each event is one POST; what the peer answers decides."""
+
+    def __init__(self, options: Options, poster: Poster, now_s: Callable[[], float] = time.time) -> None:
+        self._options, self._poster, self._now_s = options, poster, now_s
+        self._key = signing_key(options.secret)
+        # Since when each camera's event is answered with an internal error.
+        self._failing: dict[str, tuple[str, float]] = {}
+
+    async def run(self) -> None:
+        await self._poster.run()
+
+    async def deliver(self, event: Event) -> None:
+        body = event.json_text().encode()
+        reply = await self._poster.post(body, self._headers(event, body))
+        if 200 <= reply.status < 300:
+            self._failing.pop(event.camera, None)
+            return
+        self._refuse(event, reply)
+
+    def _headers(self, event: Event, body: bytes) -> dict[str, str]:
+        stamp = str(int(self._now_s()))
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": event.id,
+            "webhook-timestamp": stamp,
+            "webhook-signature": signature(self._key, event.id, stamp, body),
+        }
+        if self._options.token is not None:
+            headers["authorization"] = f"Bearer {self._options.token.get_secret_value()}"
+        return headers
+
+    def _refuse(self, event: Event, reply: Reply) -> None:
+        answer = f"{self._poster.host} answers {reply.status}"
+        if reply.status in _NOT_THIS_EVENT:
+            raise Rejected(answer)
+        if 300 <= reply.status < 400:
+            raise PeerAway(f"{answer}, a redirect; it is not followed: write the address itself into url")
+        if reply.status >= 500 and reply.status not in _AWAY:
+            first_id, since_s = self._failing.get(event.camera, ("", 0.0))
+            if first_id != event.id:
+                since_s = self._now_s()
+                self._failing[event.camera] = (event.id, since_s)
+            if self._now_s() - since_s >= self._options.give_up_after_s:
+                raise Rejected(f"{answer} since {self._now_s() - since_s:.0f} s")
+        raise PeerAway(answer, min(reply.retry_after_s, _LONGEST_RETRY_AFTER_S))

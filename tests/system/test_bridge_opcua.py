@@ -1,0 +1,247 @@
+"""The OPC UA bridge and a real client: tree, events, methods, users, certificates."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from asyncua import Client, Node, ua
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+from asyncua.ua.uaerrors import BadUserAccessDenied
+
+from stream.bridges.opcua_server import OpcUaSink
+from stream.bridges.opcua_tree import NAMESPACE
+from stream.bridges.process import Bridge
+from stream.web import users
+from tests.bridgeline import BridgeLine, running
+from tests.brokers import until, valkey
+from tests.certificates import Certificate, make_certificate
+
+OPEN = 'scada: {type: opcua, listen: "127.0.0.1:0"}'
+CLIENT_URI = "urn:example:client"
+
+
+@pytest_asyncio.fixture
+async def line(tmp_path: Path) -> AsyncIterator[BridgeLine]:
+    async with valkey(tmp_path / "broker") as broker, BridgeLine(broker, tmp_path) as line:
+        yield line
+
+
+async def address_of(bridge: Bridge) -> str:
+    sink = bridge.sink
+    assert isinstance(sink, OpcUaSink)
+    await sink.started()
+    return f"opc.tcp://127.0.0.1:{sink.port}/linewatch"
+
+
+@contextlib.asynccontextmanager
+async def client_of(bridge: Bridge) -> AsyncIterator[Client]:
+    async with Client(await address_of(bridge)) as client:
+        yield client
+
+
+async def node(client: Client, name: str) -> Node:
+    return client.get_node(ua.NodeId(name, await client.get_namespace_index(NAMESPACE)))
+
+
+async def value(client: Client, name: str) -> Any:
+    return await (await node(client, name)).read_value()
+
+
+async def until_is(client: Client, name: str, wanted: object) -> None:
+    while await value(client, name) != wanted:  # noqa: ASYNC110 - a client polls
+        await asyncio.sleep(0.02)
+
+
+async def call(client: Client, name: str, *values: Any) -> Any:
+    parent = await node(client, name.partition(".")[0])
+    return await parent.call_method((await node(client, name)).nodeid, *values)
+
+
+class Seen:
+    """A subscription's handler."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def event_notification(self, event: Any) -> None:
+        self.events.append(event)
+
+
+async def subscribed(client: Client) -> Seen:
+    seen = Seen()
+    subscription = await client.create_subscription(10, seen)
+    index = await client.get_namespace_index(NAMESPACE)
+    kind = await client.nodes.base_event_type.get_child(f"{index}:LinewatchResultEventType")
+    await subscription.subscribe_events(client.nodes.server, kind)
+    return seen
+
+
+async def test_a_node_per_camera_says_what_the_line_says(line: BridgeLine) -> None:
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        await until_is(client, "Linewatch.Alive", True)
+        await until_is(client, "top.Ready", True)
+        assert await value(client, "top.OkCount") == 70_000
+        line.status["top"] |= {"ready": 0, "error_code": 2}
+        await until_is(client, "top.ErrorCode", 2)
+        assert not await value(client, "top.Ready")
+        cameras = await node(client, "Cameras")
+        names = [(await child.read_browse_name()).Name for child in await cameras.get_children()]
+        assert names == ["top", "side"]
+        line.status["top"] |= {"ready": 1}
+        await until_is(client, "top.Ready", True)
+        line.alive = False
+        await until_is(client, "Linewatch.Alive", False)
+        assert not await value(client, "top.Ready")
+
+
+async def test_results_are_variables_and_events_in_their_order(line: BridgeLine) -> None:
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        seen = await subscribed(client)
+        sent = [line.verdict(f"A-{n}", "ng") for n in range(10)] + [line.defect("side")]
+        await until(lambda: len(seen.events) == 11)
+        of_top = [event for event in seen.events if event.Camera == "top"]
+        assert [event.ResultId for event in of_top] == [event.id for event in sent[:10]]
+        assert of_top[0].JobId == "job-7" and not of_top[0].IsPartial and of_top[0].ResultState == 1
+        assert sent[0].id in of_top[0].ResultContent
+        assert await value(client, "top.Verdict") == "ng"
+        assert await value(client, "top.PartId") == "A-9"
+        assert await value(client, "top.Result.ResultId") == sent[9].id
+        created = await value(client, "top.Result.CreationTime")
+        assert created.replace(tzinfo=UTC) == datetime.fromisoformat(sent[9].captured_at)
+        assert await value(client, "side.Result.IsPartial")
+
+
+async def test_methods_are_commands_and_answer_what_became_of_them(line: BridgeLine) -> None:
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        await until_is(client, "Linewatch.Alive", True)
+        assert await call(client, "top.SetThreshold", 2.5) == ["done", "the alarm level is 2.5"]
+        assert line.thresholds == {"top": 2.5}
+        assert await call(client, "top.ResetThreshold") == ["done", "the alarm level is 2"]
+        assert await call(client, "top.SelectRecipe", "top@7") == ["done", "inspected with top@7"]
+        assert await call(client, "top.SelectRecipe", "top@9") == ["refused", "there is no model top@9"]
+        assert await call(client, "top.SetThreshold", -1.0) == ["refused", "an alarm level is above 0"]
+        answer, reason = await call(client, "top.SetThreshold", float("nan"))
+        assert (answer, "not an alarm level" in reason) == ("refused", True)
+        assert await call(client, "side.Trigger", "A-1", "") == [
+            "refused",
+            "camera side takes no triggers; it needs frames: every",
+        ]
+        assert (await call(client, "top.Trigger", "A-1", "job"))[0] == "done"
+        await until(lambda: len(line.triggers) == 1)
+        assert line.thresholds == {"top": None}
+
+
+@pytest.mark.parametrize("values", [(), ("high",), (1, 2)])
+async def test_arguments_of_the_wrong_kind_are_refused(line: BridgeLine, values: tuple[Any, ...]) -> None:
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        with pytest.raises(ua.UaStatusCodeError, match="Argument"):
+            await call(client, "top.SetThreshold", *values)
+        assert line.thresholds == {}
+
+
+async def test_no_client_can_write_a_variable(line: BridgeLine) -> None:
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        with pytest.raises(ua.UaStatusCodeError):
+            await (await node(client, "top.Ready")).write_value(True)
+
+
+def secured(folder: Path, own: Certificate, more: str) -> str:
+    tls = f'tls: {{cert_file: "{own.cert_file}", key_file: "{own.key_file}"}}'
+    return f'scada: {{type: opcua, listen: "127.0.0.1:0", {tls}, {more}}}'
+
+
+async def secure_client(address: str, certificate: Certificate) -> Client:
+    client = Client(address)
+    client.application_uri = CLIENT_URI
+    await client.set_security(
+        SecurityPolicyBasic256Sha256, str(certificate.cert_file), str(certificate.key_file)
+    )
+    return client
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path, "server", uri="urn:linewatch:test:line-1")
+
+
+def users_file(folder: Path) -> Path:
+    content = users.with_user(users.UsersFile(), "vera", "viewer", "vera-password")
+    path = folder / "users.yaml"
+    users.write(path, users.with_user(content, "olga", "operator", "olga-password"))
+    return path
+
+
+async def test_users_read_and_operators_call(line: BridgeLine, tmp_path: Path, own: Certificate) -> None:
+    known = users_file(tmp_path)
+    theirs = make_certificate(tmp_path, "client", uri=CLIENT_URI)
+    async with running(line, "scada", secured(tmp_path, own, f'users_file: "{known}"')) as bridge:
+        address = await address_of(bridge)
+        for name, may_call in (("vera", False), ("olga", True)):
+            client = await secure_client(address, theirs)
+            client.set_user(name)
+            client.set_password(f"{name}-password")
+            async with client:
+                assert await value(client, "Linewatch.Site") == "test"
+                with contextlib.nullcontext() if may_call else pytest.raises(BadUserAccessDenied):
+                    assert (await call(client, "top.SetThreshold", 3.0))[0] == "done"
+        stranger = await secure_client(address, theirs)
+        stranger.set_user("olga")
+        stranger.set_password("wrong password")
+        with pytest.raises(BadUserAccessDenied):
+            async with stranger:
+                pass
+
+
+async def test_nobody_comes_in_without_encryption(
+    line: BridgeLine, tmp_path: Path, own: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who takes a channel without security, though none is offered, and knows a password."""
+    monkeypatch.setattr(Client, "find_endpoint", lambda endpoints, mode, uri: next(iter(endpoints)))
+    known = f'users_file: "{users_file(tmp_path)}"'
+    async with running(line, "scada", secured(tmp_path, own, known)) as bridge:
+        pretender = Client(await address_of(bridge))
+        await pretender.connect_socket()
+        try:
+            await pretender.send_hello()
+            await pretender.open_secure_channel()
+            await pretender.create_session()
+            await pretender.activate_session("olga", "olga-password")
+            with pytest.raises(BadUserAccessDenied):
+                await pretender.get_node(ua.NodeId("Linewatch.Site", 2)).read_value()
+        finally:
+            pretender.disconnect_socket()
+
+
+async def test_a_client_is_known_by_its_certificate_unless_it_has_expired(
+    line: BridgeLine, tmp_path: Path, own: Certificate
+) -> None:
+    known = make_certificate(tmp_path, "known", uri=CLIENT_URI)
+    stranger = make_certificate(tmp_path, "stranger", uri=CLIENT_URI)
+    expired = make_certificate(tmp_path, "expired", uri=CLIENT_URI, expired=True)
+    mes, old = (f'{{cert_file: "{certificate.cert_file}"}}' for certificate in (known, expired))
+    clients = f"clients: {{mes: {mes}, old: {old}}}"
+    async with running(line, "scada", secured(tmp_path, own, clients)) as bridge:
+        address = await address_of(bridge)
+        async with await secure_client(address, known) as client:
+            assert await value(client, "Linewatch.Site") == "test"
+            with pytest.raises(BadUserAccessDenied):
+                await call(client, "top.SetThreshold", 3.0)
+        for wrong, code in ((stranger, "BadUserAccessDenied"), (expired, "BadCertificateTimeInvalid")):
+            with pytest.raises(ua.UaStatusCodeError, match=code):
+                async with await secure_client(address, wrong):
+                    pass
+
+
+async def test_our_own_expired_certificate_is_said_and_nothing_is_served(
+    line: BridgeLine, tmp_path: Path
+) -> None:
+    own = make_certificate(tmp_path, "server", uri="urn:linewatch:test:line-1", expired=True)
+    told = secured(tmp_path, own, f'users_file: "{users_file(tmp_path)}"')
+    async with running(line, "scada", told) as bridge:
+        await until(lambda: bridge.report.trouble is not None)
+        assert "expired on" in str(bridge.report.trouble)
