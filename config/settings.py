@@ -141,16 +141,11 @@ class CameraDefaults(Section):
     """Frames a second that are inspected; what comes above is left out."""
     frames: Literal["latest", "every"] = "latest"
     """latest: a newer frame displaces one that waits; every: triggered parts, none is skipped."""
-    tiles: str = Field(default="1x1", pattern=r"^[1-8]x[1-8]$")
-    """COLUMNSxROWS into which a picture is cut for the network; 2x3 for small defects on large pictures."""
+    tiles: str | None = Field(default=None, pattern=r"^[1-8]x[1-8]$")
+    """ROWSxCOLUMNS into which a picture is cut for the network, for training and for the model that is used;
+    2x3 for small defects on large pictures; null: 1x1 for training, else as the model was trained."""
     down_after_s: float = Field(default=10.0, gt=0, le=3600)
     """Without a picture for so long the camera is down."""
-
-    @property
-    def tile_grid(self) -> tuple[int, int]:
-        """(columns, rows)."""
-        columns, _, rows = self.tiles.partition("x")
-        return int(columns), int(rows)
 
 
 class CameraSettings(CameraDefaults):

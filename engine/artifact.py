@@ -26,6 +26,7 @@ from .calibration import Calibration
 from .core import ModelInfo
 from .errors import ArtifactError
 from .model.dmdd import ARCHITECTURE
+from .tiles import ONE, Tiling
 from .versions import MANIFEST
 from .versions import check_name as check_name
 from .versions import resolve as resolve
@@ -40,7 +41,8 @@ _FIRST_ARCHITECTURE = 1
 class Artifact:
     """A trained model: what the network is, its weights, what good pictures score, what it was made from.
 
-    `version` is 0 and `sha256` "" until it was saved. `state` is the whole network, on the CPU.
+    `version` is 0 and `sha256` "" until it was saved. `state` is the whole network, on the CPU. `tiles` is
+    ROWSxCOLUMNS: at which scale the network learnt to look.
     """
 
     name: str
@@ -56,6 +58,12 @@ class Artifact:
     created_at: str = ""
     version: int = 0
     sha256: str = ""
+    tiles: str = ONE
+
+    @property
+    def tiling(self) -> Tiling:
+        """How a picture is cut for the network. Raises ValueError for tiles that can't be."""
+        return Tiling.of(self.input_px, self.tiles)
 
     def info(self, threshold: float) -> ModelInfo:
         """What an event says of this model at an alarm level of `threshold` (raw map value)."""
@@ -136,6 +144,7 @@ def _to_manifest(artifact: Artifact) -> dict[str, Any]:
         "version": artifact.version,
         "size": artifact.size,
         "input_px": artifact.input_px,
+        "tiles": artifact.tiles,
         "teacher": {"name": artifact.teacher, "sha256": artifact.teacher_sha256},
         "weights_sha256": artifact.sha256,
         "calibration": artifact.calibration.to_json(),
@@ -161,6 +170,8 @@ def _from_manifest(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         created_at=str(manifest["created_at"]),
         version=int(manifest["version"]),
         sha256=str(manifest["weights_sha256"]),
+        # Models of before tiles say nothing of them.
+        tiles=str(Tiling.of(int(manifest["input_px"]), manifest.get("tiles", ONE))),
     )
 
 

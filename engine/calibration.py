@@ -78,7 +78,8 @@ class Calibration:
 
     `median`, `highest` and `tail` are of region scores; `image_median` of image scores (they rank only).
     `scores` are the region scores, ascending (a thousand at most, evenly thinned, the highest kept), so that
-    live good scores can be added later. `min_area_px` counts pixels of the (input_px, input_px) map.
+    live good scores can be added later. `min_area_px` counts cells of the picture's map, which has `input_px`
+    on a side, of each tile where there are several.
     """
 
     median: float

@@ -12,18 +12,22 @@ Pixels = NDArray[np.uint8]
 
 
 def to_square(pixels: Pixels, input_px: int) -> Pixels:
-    """(H, W, 3) uint8 → (input_px, input_px, 3) uint8; the aspect is not kept, as maps are scaled back by
-    axis.
+    """(H, W, 3) uint8 → (input_px, input_px, 3) uint8, as `resized`."""
+    return resized(pixels, (input_px, input_px))
+
+
+def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """(H, W, 3) uint8 → (*size, 3) uint8; the aspect is not kept, as maps are scaled back by axis.
 
     Area averaging when either side shrinks (it doesn't alias thin scratches away), bilinear when both grow.
     Host side, any thread. A picture that already fits is returned as it is.
     """
     height, width = pixels.shape[:2]
-    if (height, width) == (input_px, input_px):
+    if (height, width) == size:
         return pixels
-    shrinks = height > input_px or width > input_px
+    shrinks = height > size[0] or width > size[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, (input_px, input_px), interpolation=how), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=how), dtype=np.uint8)
 
 
 def to_device(squares: Sequence[Pixels], device: torch.device | str) -> Tensor:

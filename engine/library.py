@@ -15,6 +15,7 @@ from .artifact import Artifact
 from .backend import Prepared
 from .core import ModelInfo
 from .errors import ArtifactError, EngineError
+from .tiles import Tiling
 from .zones import Point, zone
 
 
@@ -23,7 +24,8 @@ class CameraTuning:
     """What the operator says of one camera.
 
     `roi` and `masks` are polygons of (x, y) in 0–1 of the frame. `threshold` is a raw map value that
-    overrides the one from `false_alarms_per_hour`, `fps` and `on_frames`.
+    overrides the one from `false_alarms_per_hour`, `fps` and `on_frames`. `tiles` (ROWSxCOLUMNS) is what the
+    model must have been trained with; None: whatever it was.
     """
 
     min_area_px: float = 40.0
@@ -33,14 +35,16 @@ class CameraTuning:
     fps: float = 10.0
     on_frames: int = 2
     threshold: float | None = None
+    tiles: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """One camera's model, ready to run.
 
-    `network` is what the runner's `prepare` made of the artifact; `zone` (h, w) bool on the host, None =
-    everywhere; `min_cells` is the smallest region, in map cells, that the calibration counted.
+    `network` is what the runner's `prepare` made of the artifact; `tiling` how its pictures are cut; `zone`
+    (h, w) bool on the host, of the whole map, None = everywhere; `min_cells` is the smallest region, in map
+    cells, that the calibration counted.
     """
 
     camera: str
@@ -49,6 +53,10 @@ class Entry:
     info: ModelInfo
     zone: torch.Tensor | None
     network: Prepared
+
+    @property
+    def tiling(self) -> Tiling:
+        return self.artifact.tiling
 
     @property
     def min_cells(self) -> int:
@@ -144,8 +152,14 @@ class Library:
 
 
 def _entry(camera: str, artifact: Artifact, tuning: CameraTuning, network: Prepared) -> Entry:
+    if tuning.tiles not in (None, artifact.tiles):
+        raise ArtifactError(
+            f"Camera {camera} is set to tiles {tuning.tiles} and its model "
+            f"{artifact.name}@{artifact.version} was trained with {artifact.tiles}: train it with "
+            f"--tiles {tuning.tiles}, or set the camera to tiles: {artifact.tiles}."
+        )
     info = artifact.info(_threshold(artifact, tuning))
-    cells = zone(tuning.roi, tuning.masks, (artifact.input_px, artifact.input_px))
+    cells = zone(tuning.roi, tuning.masks, artifact.tiling.canvas)
     if cells is not None and not cells.any():
         raise ArtifactError(
             f"Camera {camera}: its region of interest less its masks leaves nothing to inspect."

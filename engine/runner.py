@@ -19,42 +19,29 @@ from .backend import Backend, Prepared
 from .choose import open_backend
 from .core import Batch, Defect, Frame, Inspection
 from .errors import ArtifactError, DeviceError
-from .images import to_square
+from .grouping import Entries, Group, at_most, groups
 from .library import Entry, Library, Refused
 from .xp import library_for
 
-Entries = Mapping[str, Entry]
+# The small map of a picture in tiles is so many times finer, at most.
+_FINER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Frames that share a teacher and an input size; frames of one camera stand together.
+class _Found:
+    """What one frame's map says, on the host."""
 
-    `places[i]` is where frame i stood in the batch.
-    """
-
-    teacher: str
-
-    frames: tuple[Frame, ...]
-    entries: tuple[Entry, ...]
-    places: tuple[int, ...]
-
-    def slices(self) -> list[tuple[Entry, slice]]:
-        """One slice for each run of frames of the same camera."""
-        found: list[tuple[Entry, slice]] = []
-        for index, entry in enumerate(self.entries):
-            if found and found[-1][0] is entry:
-                found[-1] = (entry, slice(found[-1][1].start, index + 1))
-            else:
-                found.append((entry, slice(index, index + 1)))
-        return found
+    score: float
+    small: NDArray[np.float32]
+    defects: list[Defect]
 
 
 class Runner:
     """Runs batches on one device. `run` and `warm_up` belong to the device thread.
 
     `device`, `precision`, `threads`, `cache_dir`, `teacher_weights` and a back end by name are what
-    `open_backend` takes.
+    `open_backend` takes. `max_squares` pictures of network size go through the network at once, at most: a
+    frame in tiles is as many of them.
     `refused` are the cameras that were in the library and whose model can't run on this device: they were
     removed from it. Raises DeviceError for a wish that can't be met.
     """
@@ -69,8 +56,10 @@ class Runner:
         threads: int | None = None,
         cache_dir: Path | None = None,
         teacher_weights: Mapping[str, Path] | None = None,
+        max_squares: int = 16,
     ) -> None:
         self.library = library
+        self._max_squares = max_squares
         with _device_errors():
             self.backend = (
                 backend
@@ -125,7 +114,7 @@ class Runner:
         table = self.library.snapshot() if entries is None else entries
         done: dict[int, Inspection] = {}
         with _device_errors(), torch.inference_mode(), self._arrays.on_stream(self.device):
-            for group in _groups(batch.frames, table):
+            for group in groups(batch.frames, table):
                 done.update(zip(group.places, self._run_group(group, started), strict=True))
         if len(done) != len(batch.frames):
             raise RuntimeError(f"{len(batch.frames)} frames went in and {len(done)} inspections came out")
@@ -137,11 +126,10 @@ class Runner:
         Returns a call that waits for the device, and how many frames it looks at.
         """
         prepared = []
-        for group in _groups(batch.frames, self.library.snapshot()):
-            input_px = group.entries[0].artifact.input_px
-            images = self.backend.upload([to_square(frame.pixels, input_px) for frame in group.frames])
-            networks = [(entry.network, part) for entry, part in group.slices()]
-            prepared.append((group.teacher, networks, images))
+        for group in groups(batch.frames, self.library.snapshot()):
+            squares = group.squares()
+            for networks, part in at_most(self._max_squares, group.networks()):
+                prepared.append((group.teacher, networks, self.backend.upload(squares[part])))
 
         def look() -> None:
             for teacher, networks, images in prepared:
@@ -151,25 +139,40 @@ class Runner:
 
         return look, len(batch.frames)
 
-    def _run_group(self, group: _Group, started: float) -> list[Inspection]:
+    def _run_group(self, group: Group, started: float) -> list[Inspection]:
         watch = _Stopwatch(self.device)
-        input_px = group.entries[0].artifact.input_px
-        squares = [to_square(frame.pixels, input_px) for frame in group.frames]
-        images = self.backend.upload(squares)
-        watch.lap("upload")
-        features = self.backend.features(group.teacher, images)
-        watch.lap("teacher")
-        networks = [(entry.network, part) for entry, part in group.slices()]
-        raw = self.backend.raw_maps(networks, images, features)
-        watch.lap("student")
-        calibrated = self._calibrated(raw, group.entries)
+        raw = self._raw_maps(group, watch)
+        found: list[_Found] = []
+        for sheet in group.sheets():
+            found += self._look_at(sheet.tiling.stitch(raw[sheet.squares]), group, sheet.frames, watch)
+        return _inspections(group, found, watch.seconds(), started)
+
+    def _raw_maps(self, group: Group, watch: "_Stopwatch") -> torch.Tensor:
+        """(n, P, P) of all squares of a group, in its order."""
+        squares, maps = group.squares(), []
+        for networks, part in at_most(self._max_squares, group.networks()):
+            images = self.backend.upload(squares[part])
+            watch.lap("upload")
+            features = self.backend.features(group.teacher, images)
+            watch.lap("teacher")
+            maps.append(self.backend.raw_maps(networks, images, features))
+            watch.lap("student")
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+    def _look_at(self, raw: torch.Tensor, group: Group, part: slice, watch: "_Stopwatch") -> list[_Found]:
+        """What the whole maps (N, h, w) of these frames of the group say."""
+        frames, entries = group.frames[part], group.entries[part]
+        calibrated = self._calibrated(raw, entries)
         scores = mapping.image_scores(calibrated)
-        small = mapping.shrink(calibrated)
+        small = mapping.shrink(calibrated, mapping.SMALL_SIDE * min(entries[0].tiling.longest, _FINER))
         watch.lap("maps")
-        defects = self._defects(calibrated, group)
-        host_scores, host_small = scores.cpu().numpy(), small.float().cpu().numpy()
+        defects = self._defects(calibrated, frames, entries)
+        host_scores, host_small = scores.tolist(), small.float().cpu().numpy()
         watch.lap("regions")
-        return _inspections(group, host_scores, host_small, defects, watch.seconds(), started)
+        # A copy: a view would keep the maps of the whole batch alive as long as this one inspection.
+        return [
+            _Found(*one) for one in zip(host_scores, (m.copy() for m in host_small), defects, strict=True)
+        ]
 
     def _calibrated(self, raw: torch.Tensor, entries: Sequence[Entry]) -> torch.Tensor:
         """Raw maps (N, h, w) → calibrated ones; cells that don't count get the lowest value of their map."""
@@ -191,24 +194,12 @@ class Runner:
             self._zones[entry.camera] = (entry.zone, outside)
         return outside
 
-    def _defects(self, calibrated: torch.Tensor, group: _Group) -> list[list[Defect]]:
+    def _defects(
+        self, calibrated: torch.Tensor, frames: Sequence[Frame], entries: Sequence[Entry]
+    ) -> list[list[Defect]]:
         height, width = calibrated.shape[1:]
-        views = [_view(f, e, height * width) for f, e in zip(group.frames, group.entries, strict=True)]
+        views = [_view(f, e, height * width) for f, e in zip(frames, entries, strict=True)]
         return regions.find(self._arrays.from_torch(calibrated), views, self._arrays)
-
-
-def _groups(frames: Sequence[Frame], entries: Entries) -> list[_Group]:
-    keyed: dict[tuple[str, int], dict[str, list[int]]] = {}
-    for place, frame in enumerate(frames):
-        entry = entries[frame.camera]
-        key = (entry.network.teacher, entry.artifact.input_px)
-        keyed.setdefault(key, {}).setdefault(frame.camera, []).append(place)
-    groups = []
-    for (teacher, _), cameras in keyed.items():
-        places = [place for same in cameras.values() for place in same]
-        together = tuple(frames[place] for place in places)
-        groups.append(_Group(teacher, together, tuple(entries[f.camera] for f in together), tuple(places)))
-    return groups
 
 
 def _view(frame: Frame, entry: Entry, cells: int) -> regions.View:
@@ -220,28 +211,19 @@ def _view(frame: Frame, entry: Entry, cells: int) -> regions.View:
 
 
 def _inspections(
-    group: _Group,
-    scores: NDArray[np.float32],
-    small: NDArray[np.float32],
-    defects: list[list[Defect]],
-    seconds: Mapping[str, float],
-    started: float,
+    group: Group, found: Sequence[_Found], seconds: Mapping[str, float], started: float
 ) -> list[Inspection]:
     out = []
-    for index, (frame, entry) in enumerate(zip(group.frames, group.entries, strict=True)):
-        ratio = float(scores[index])
+    for frame, entry, one in zip(group.frames, group.entries, found, strict=True):
+        info, ratio = entry.info, one.score
         if not np.isfinite(ratio):
             raise ArtifactError(
-                f"The model {entry.info.name}@{entry.info.version} of camera {frame.camera} answered with "
-                "values that "
+                f"The model {info.name}@{info.version} of camera {frame.camera} answered with values that "
                 "are not numbers; go back to an earlier version."
             )
-        info = entry.info
         raw = info.median + ratio * (info.threshold - info.median)
         timings = {"queue": max(started - frame.tick, 0.0), **seconds}
-        # A copy: a view would keep the maps of the whole batch alive as long as this one inspection.
-        own = small[index].copy()
-        out.append(Inspection(frame, raw, ratio, tuple(defects[index]), own, info, timings))
+        out.append(Inspection(frame, raw, ratio, tuple(one.defects), one.small, info, timings))
     return out
 
 
@@ -251,12 +233,13 @@ def _prepare(backend: Backend, artifact: Artifact) -> Prepared:
 
 
 def _blank(entry: Entry) -> Frame:
-    side = entry.artifact.input_px
-    return Frame(entry.camera, 1, 0.0, time.monotonic(), np.full((side, side, 3), 128, dtype=np.uint8))
+    pixels = np.full((*entry.tiling.canvas, 3), 128, dtype=np.uint8)
+    return Frame(entry.camera, 1, 0.0, time.monotonic(), pixels)
 
 
 class _Stopwatch:
-    """Seconds between laps; on CUDA by events, read once after the wait that happens anyway."""
+    """Seconds of each stage, over all its laps; on CUDA by events, read after the wait that happens
+    anyway."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -279,8 +262,10 @@ class _Stopwatch:
             self._events[-1].synchronize()
             first = self._events[0]
             self._ticks = [first.elapsed_time(event) / 1000.0 for event in self._events]
-        spent = [after - before for before, after in pairwise(self._ticks)]
-        return dict(zip(self._stages[1:], spent, strict=True))
+        spent: dict[str, float] = {}
+        for stage, (before, after) in zip(self._stages[1:], pairwise(self._ticks), strict=True):
+            spent[stage] = spent.get(stage, 0.0) + after - before
+        return spent
 
 
 @contextmanager

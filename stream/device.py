@@ -21,6 +21,7 @@ def make_runner(library: Library, settings: Settings, device: str | None = None)
         threads=wish.threads,
         cache_dir=wish.cache_dir,
         teacher_weights=teacher_weights(settings.models.teacher_file),
+        max_squares=wish.max_batch,
     )
 
 

@@ -34,6 +34,7 @@ def tuning(camera: CameraSettings) -> CameraTuning:
         # A part that is triggered is one picture and one answer: no second look lowers its false alarms.
         on_frames=1 if camera.frames == "every" else detect.on_frames,
         threshold=detect.threshold,
+        tiles=camera.tiles,
     )
 
 

@@ -5,11 +5,7 @@ from config.settings import Settings
 
 def unbuilt(settings: Settings) -> list[str]:
     """One sentence for each such key that was set."""
-    said = [
-        f"cameras.{name}.tiles: {camera.tiles} is not built yet; the picture is inspected as one"
-        for name, camera in settings.cameras.items()
-        if camera.tile_grid != (1, 1)
-    ]
+    said = []
     if settings.pictures.max_age_days is not None:
         said.append("pictures.max_age_days: not built yet; good pictures are kept")
     return said

@@ -1,7 +1,7 @@
 """Held-out good pictures through a finished network → its Calibration.
 
-`Predict` is the seam between a network and everything that measures it: pictures at network size in, raw maps
-out, in the same order and number.
+`Predict` is the seam between a network and everything that measures it: whole pictures in, at network size or
+at that of all tiles together, raw maps of the same size out, in the same order and number.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -85,20 +85,21 @@ def calibrate(
     predict: Predict,
     held_out: Sequence[Picture],
     *,
+    input_px: int = 256,
     min_area_px: int = MIN_AREA_PX,
     zone: NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Fit the alarm level's distribution on good pictures that training never saw.
 
-    `held_out`: (P, P, 3) uint8 RGB at network size; `zone` (P, P). Raises CalibrationError if they can't
-    carry it.
+    `held_out`: (h, w, 3) uint8 RGB; `zone` (h, w); `input_px` is the network's. Raises CalibrationError if
+    they can't carry it.
     """
     found = [scores_of(raw, min_area_px, zone) for raw in maps_of(predict, held_out)]
     return Calibration.fit(
         [s.region for s in found],
         [s.image for s in found],
         min_area_px=min_area_px,
-        input_px=held_out[0].shape[0] if len(held_out) else 0,
+        input_px=input_px,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.images import to_square
+from engine.tiles import ONE, Tiling
 
 from .errors import DataError
 
@@ -25,7 +26,7 @@ HELD_OUT_RULE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GoodPictures:
-    """All good pictures of one camera in memory: `pixels` (N, P, P, 3) uint8 RGB in the order of `names`.
+    """All good pictures of one camera in memory: `pixels` (N, h, w, 3) uint8 RGB in the order of `names`.
 
     `notes` are sentences for the person: what was converted, skipped, or looks wrong.
     """
@@ -50,6 +51,10 @@ class GoodPictures:
         for run in _held_out_runs(len(ordinary)):
             out[ordinary[run]] = True
         return self.some(~out), replace(self.some(out), notes=())
+
+    def squeezed(self, side_px: int) -> NDArray[np.uint8]:
+        """(N, side_px, side_px, 3): each picture as a whole at network size."""
+        return np.stack([to_square(whole, side_px) for whole in self.pixels])
 
     def some(self, chosen: NDArray[np.bool_]) -> "GoodPictures":
         """Those where `chosen` (N,) is True, with the notes of all."""
@@ -124,11 +129,13 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8], str]:
     return np.ascontiguousarray(colour, dtype=np.uint8), kind
 
 
-def load_good(data: Path, input_px: int) -> GoodPictures:
-    """Every good picture under `data` at network size. Raises DataError, in one sentence that says what to
-    do."""
-    folder = good_folder(data)
-    squares, names, notes = [], [], []
+def load_good(data: Path, input_px: int, tiles: str = ONE) -> GoodPictures:
+    """Every good picture under `data` at the size that all tiles need together, one of 1x1 at network size.
+
+    Raises DataError, in one sentence that says what to do.
+    """
+    folder, tiling = good_folder(data), Tiling.of(input_px, tiles)
+    fitted, names, notes = [], [], []
     kinds: Counter[str] = Counter()
     sizes: Counter[tuple[int, ...]] = Counter()
     for path in list_pictures(folder):
@@ -139,10 +146,11 @@ def load_good(data: Path, input_px: int) -> GoodPictures:
             continue
         kinds[kind] += 1
         sizes[pixels.shape[:2]] += 1
-        squares.append(to_square(pixels, input_px))
+        fitted.append(tiling.fit(pixels))
         names.append(path.name)
-    _check_count(folder, len(squares), notes)
-    return GoodPictures(np.stack(squares), tuple(names), (*notes, *_remarks(kinds, sizes)))
+    _check_count(folder, len(fitted), notes)
+    notes += [*_remarks(kinds, sizes), *_too_small(sizes, tiling)]
+    return GoodPictures(np.stack(fitted), tuple(names), tuple(notes))
 
 
 def load_textures(folder: Path, size_px: int) -> list[NDArray[np.uint8]]:
@@ -187,6 +195,18 @@ def _check_count(folder: Path, count: int, notes: list[str]) -> None:
         f"{folder} holds {count} good pictures{skipped}; training needs at least {MIN_GOOD}, better 50: "
         "capture more."
     )
+
+
+def _too_small(sizes: Counter[tuple[int, ...]], tiling: Tiling) -> list[str]:
+    """A word on tiles that show the network nothing that fewer wouldn't."""
+    height, width = tiling.canvas
+    small = sum(count for (h, w), count in sizes.items() if h < height and w < width)
+    if tiling.count == 1 or small < sum(sizes.values()):
+        return []
+    return [
+        f"Tiles {tiling} need pictures of {width}x{height} and these are smaller: fewer tiles would show as "
+        "much, and cost less."
+    ]
 
 
 def _remarks(kinds: Counter[str], sizes: Counter[tuple[int, ...]]) -> list[str]:

@@ -5,7 +5,7 @@ The alarm level comes from the model's own calibration alone, so nothing here ca
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.calibration import Calibration
+from engine.tiles import ONE
 
 from .calibrate import Picture, Predict, Scores, maps_of, scores_of
 from .errors import DataError
@@ -20,11 +21,15 @@ from .metrics import Found, Pixels, aupimo, defects_at, image_auroc, pooled_metr
 from .testset import TestPicture, original_pairs
 
 FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES = 1.0, 10.0, 2
+_RANKING = (
+    *("image_auroc", "image_auroc_region", "pixel_auroc", "ap", "pro", "pro_per_image"),
+    *("aupimo", "aupimo_std"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """One test picture with what the model said: its raw map (P, P), its scores, its defects at the alarm
+    """One test picture with what the model said: its raw map (h, w), its scores, its defects at the alarm
     level.
     """
 
@@ -51,11 +56,13 @@ def evaluate(
     *,
     threshold: float | None = None,
     original: bool = False,
+    tiles: str = ONE,
 ) -> Evaluation:
     """Run every test picture once and measure.
 
     `threshold` in raw map values; None takes the calibration's, for one false alarm an hour at 10 frames a
     second. With `original`, pixel metrics at the pictures' own sizes stand in a column of their own.
+    What ranks a model that looks in `tiles` stands under that name, never beside figures of whole pictures.
     Raises DataError for a threshold that isn't above the median of good.
     """
     level = calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES) if threshold is None else threshold
@@ -73,11 +80,33 @@ def evaluate(
         **_defect_results(measured),
         "threshold": level,
         "input_px": calibration.input_px,
+        "tiles": tiles,
         "ms_per_frame": 1e3 * seconds / len(pictures),
     }
+    if tiles != ONE:
+        results = _apart(results, tiles)
     if original:
         results["original"] = _original_results(pictures, maps)
     return Evaluation(results, measured, level, tuple(_warnings(measured)))
+
+
+def _apart(results: dict[str, Any], tiles: str) -> dict[str, Any]:
+    """Ranking figures under `tiles_2x3`, null in the columns of whole pictures: more pixels of input are
+    another benchmark. What the alarm level does stays, as it is no ranking."""
+    ranking = {name: results[name] for name in _RANKING}
+    return {**results, **dict.fromkeys(_RANKING), f"tiles_{tiles}": ranking}
+
+
+def flat(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results for a table: those that stand apart as "tiles_2x3 pro", without the columns they left
+    empty."""
+    told: dict[str, Any] = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            told |= {f"{name} {inner}": number for inner, number in value.items()}
+        elif not (value is None and name in _RANKING and results.get("tiles", ONE) != ONE):
+            told[name] = value
+    return told
 
 
 def _timed_maps(predict: Predict, squares: Sequence[Picture]) -> tuple[list[NDArray[np.float32]], float]:

@@ -27,4 +27,4 @@ def model_of(artifact: Artifact, device: torch.device, teacher_weights: Path | N
         raise ArtifactError(
             f"The weights of {artifact.name}@{artifact.version} don't fit the size {artifact.size}."
         ) from error
-    return predictor(network.to(device), teacher, device)
+    return predictor(network.to(device), teacher, device, artifact.tiling)

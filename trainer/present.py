@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifact import Artifact
-from engine.images import to_square
+from engine.tiles import Tiling
 from engine.versions import replace_file
 
 from .advice import suspects, suspicion
@@ -88,7 +88,7 @@ def _digest(path: Path) -> str:
 
 
 def _seen(model: Artifact, predict: Predict, names: Sequence[str]) -> list[Good]:
-    pictures = _pictures(Path(str(model.trained_on.get("folder", ""))), names, model.input_px)
+    pictures = _pictures(Path(str(model.trained_on.get("folder", ""))), names, model.tiling)
     maps = maps_of(predict, [pixels for _, pixels in pictures])
     least = model.calibration.min_area_px
     return [
@@ -97,11 +97,11 @@ def _seen(model: Artifact, predict: Predict, names: Sequence[str]) -> list[Good]
     ]
 
 
-def _pictures(data: Path, names: Sequence[str], input_px: int) -> list[tuple[str, Picture]]:
+def _pictures(data: Path, names: Sequence[str], tiling: Tiling) -> list[tuple[str, Picture]]:
     found = []
     for name in names:
         try:
-            found.append((name, to_square(read_picture(good_folder(data) / name)[0], input_px)))
+            found.append((name, tiling.fit(read_picture(good_folder(data) / name)[0])))
         except DataError:
             continue
     return found
@@ -112,7 +112,7 @@ def _facts(model: Artifact) -> dict[str, object]:
     return {
         "trained": model.created_at,
         "good pictures": f"{on.get('good_pictures')}, of them {model.calibration.pictures} held out",
-        "size": f"{model.size}, {model.input_px} px, teacher {model.teacher}",
+        "size": f"{model.size}, {model.input_px} px in {model.tiles} tiles, teacher {model.teacher}",
         "training": f"{model.config.get('steps')} steps in {on.get('seconds')} s on {on.get('device')}",
         "alarm level": model.calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES),
     }

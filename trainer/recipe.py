@@ -16,6 +16,7 @@ from engine.images import Pixels, to_device
 from engine.model.dmdd import SIZES, CameraNetwork, build_network
 from engine.model.precision import autocast
 from engine.model.teacher import TEACHERS, Teacher, build_teacher
+from engine.tiles import ONE, Tiling
 
 from . import synthesis as synth
 from .advice import advise, stand_alone
@@ -27,11 +28,14 @@ from .errors import DataError
 from .foreground import find_foregrounds
 from .join import Joined, fit_join
 from .odd import odd_pictures
+from .squares import squares_of
 from .train import Material, Schedule, train_head, train_student
 
 STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
 _BANK_COPIES = 4
 _UNSEEN_TEXTURE_SHARE = 0.15
+# Of pictures in tiles: what training learns from, what the join is fitted on, what goes through at once.
+_TRAINED_SQUARES, _JOINED_SQUARES, _CHUNK = 960, 240, 8
 
 # (stage in words, steps done, steps in all, loss)
 OnProgress = Callable[[str, int, int, float], None]
@@ -53,6 +57,11 @@ class Wish:
     input_px: int = 256
     textures: Path | None = None
     foreground: str = "auto"
+    tiles: str = ONE
+
+    @property
+    def tiling(self) -> Tiling:
+        return Tiling.of(self.input_px, self.tiles)
 
 
 def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | None = None) -> Artifact:
@@ -65,9 +74,9 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     _check(wish)
     begin = time.monotonic()
     device = choose_device(wish.device)
-    good = load_good(wish.data, wish.input_px)
+    good = load_good(wish.data, wish.input_px, wish.tiles)
     teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
-    odd = odd_pictures(good.pixels, teacher, device)
+    odd = odd_pictures(good.squeezed(wish.input_px), teacher, device)
     odd_names = [name for name, is_odd in zip(good.names, odd, strict=True) if is_odd]
     good = replace(good, notes=(*good.notes, *stand_alone(odd_names), *advise(good.names, good.pixels)))
     for sentence in good.notes:
@@ -84,33 +93,31 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
         note(said)
     _train(network, material, schedule, on_progress, checkpoint)
     same_rule = "off" if material.foregrounds.masks is None else "on"
-    joined = fit_join(
-        network,
-        teacher,
-        held_out.pixels,
-        find_foregrounds(held_out.pixels, same_rule),
-        unseen,
-        device,
-        wish.seed,
-    )
-    calibration = calibrate(predictor(network, teacher, device), list(held_out.pixels))
+    foregrounds = find_foregrounds(held_out.pixels, same_rule)
+    shown = squares_of(held_out.pixels, foregrounds, wish.tiling, _JOINED_SQUARES, wish.seed)
+    joined = fit_join(network, teacher, shown.pixels, shown.foregrounds, unseen, device, wish.seed)
+    predict = predictor(network, teacher, device, wish.tiling)
+    calibration = calibrate(predict, list(held_out.pixels), input_px=wish.input_px)
     made = _made_of(wish, training, held_out, material, schedule, joined, device, time.monotonic() - begin)
     made["trained_on"]["odd"] = odd_names
     return _artifact(wish, network, teacher, calibration, made)
 
 
 def predictor(
-    network: CameraNetwork, teacher: Teacher, device: torch.device
+    network: CameraNetwork, teacher: Teacher, device: torch.device, tiling: Tiling
 ) -> Callable[[Sequence[Pixels]], NDArray[np.float32]]:
-    """Pictures (P, P, 3) uint8 at network size → raw maps (n, P, P) float32, in the precision of the
+    """Pictures (h, w, 3) uint8 of the tiling's canvas → raw maps (n, h, w) float32, in the precision of the
     runner."""
 
     @torch.inference_mode()
     def predict(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
-        images = to_device(pictures, device)
-        with autocast(device):
-            maps = network(images, teacher(images))
-        return np.asarray(maps.float().cpu().numpy(), dtype=np.float32)
+        squares = [square for picture in pictures for square in tiling.cut(picture)]
+        maps = []
+        for start in range(0, len(squares), _CHUNK):
+            images = to_device(squares[start : start + _CHUNK], device)
+            with autocast(device):
+                maps.append(network(images, teacher(images)).float())
+        return np.asarray(tiling.stitch(torch.cat(maps)).cpu().numpy(), dtype=np.float32)
 
     network.eval()
     return predict
@@ -144,6 +151,10 @@ def _check(wish: Wish) -> None:
         raise DataError(f"--seed {wish.seed}: expected a whole number from 0 to {2**32 - 1}.")
     if wish.input_px % 32 or not 64 <= wish.input_px <= 1024:
         raise DataError(f"--input-px {wish.input_px}: expected a multiple of 32 from 64 to 1024.")
+    try:
+        _ = wish.tiling
+    except ValueError as error:
+        raise DataError(f"--tiles: {error}.") from error
 
 
 def _material(
@@ -156,11 +167,12 @@ def _material(
         cut = max(1, round(len(pictures) * (1 - _UNSEEN_TEXTURE_SHARE)))
         seen = (*seen, synth.FromFolder(tuple(pictures[:cut])))
         unseen = (*unseen, synth.FromFolder(tuple(pictures[cut:] or pictures[:1])))
+    whole = find_foregrounds(training.pixels, wish.foreground)
+    squares = squares_of(training.pixels, whole, wish.tiling, _TRAINED_SQUARES, wish.seed)
     bank = build_bank(
-        training.pixels, teacher, device, copies=_BANK_COPIES, rng=np.random.default_rng(wish.seed)
+        squares.pixels, teacher, device, copies=_BANK_COPIES, rng=np.random.default_rng(wish.seed)
     )
-    foregrounds = find_foregrounds(training.pixels, wish.foreground)
-    material = Material(bank, foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
+    material = Material(bank, squares.foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
     return material, synth.Synthesis(unseen)
 
 
@@ -208,7 +220,7 @@ def _made_of(
         **asdict(schedule),
         "seed": wish.seed,
         "steps": schedule.student_steps + schedule.head_steps,
-        "bank_copies": len(material.bank) // len(training),
+        "bank_copies": int((material.bank.source == 0).sum()),
         "textures": None if wish.textures is None else str(wish.textures),
         "mix": asdict(joined.mix),
         "teacher_normalisation": {
@@ -238,6 +250,7 @@ def _artifact(
         trained_on=made["trained_on"],
         config=made["config"],
         metrics=made["metrics"],
+        tiles=wish.tiles,
     )
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifact import load
+from engine.tiles import ONE
 from engine.versions import MANIFEST, VersionError, latest, names, promote, resolve, versions
+
+from .evaluate import flat
 
 EVALUATION = "evaluation.json"
 _TOLD = ("image_auroc", "pixel_auroc", "ap", "pro", "false_alarm_rate", "recall_at_threshold")
@@ -34,6 +37,7 @@ class Version:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     evaluated: Mapping[str, Any] = field(default_factory=dict)
     broken: str = ""
+    tiles: str = ONE
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,7 +69,8 @@ def describe(found: Mapping[str, Sequence[Version]]) -> Iterator[str]:
     for name, them in found.items():
         for v in them:
             mark = "*" if v.latest else " "
-            told = v.broken or f"{v.created_at}  {v.size}  {v.good_pictures} good pictures  {_numbers(v)}"
+            size = v.size if v.tiles == ONE else f"{v.size} in {v.tiles} tiles"
+            told = v.broken or f"{v.created_at}  {size}  {v.good_pictures} good pictures  {_numbers(v)}"
             yield f"{mark} {name}@{v.version}  {told}".rstrip()
 
 
@@ -82,6 +87,7 @@ def _read(models: Path, name: str, number: int) -> Version:
             manifest["trained_on"].get("good_pictures"),
             dict(manifest["metrics"]),
             _evaluated(models / name / str(number) / EVALUATION),
+            tiles=str(manifest.get("tiles", ONE)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return Version(number, is_latest, broken=f"its manifest can't be read: {error!r}")
@@ -96,5 +102,5 @@ def _evaluated(path: Path) -> Mapping[str, Any]:
 
 
 def _numbers(v: Version) -> str:
-    told = {k: v.evaluated[k] for k in _TOLD if k in v.evaluated} or v.metrics
+    told = {k: number for k, number in flat(v.evaluated).items() if k.split()[-1] in _TOLD} or v.metrics
     return "  ".join(f"{key} {value:.3f}" for key, value in told.items() if isinstance(value, float))

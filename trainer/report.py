@@ -17,7 +17,7 @@ from engine.calibration import Calibration
 from engine.versions import replace_file
 
 from .charts import Series, histogram, lines
-from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation, Measured
+from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation, Measured, flat
 from .gallery import Tile, gallery, scale_bar
 
 WORST_GOOD, SHOWN_DEFECTS = 8, 32
@@ -83,7 +83,7 @@ def _warnings(report: Report) -> str:
 def _numbers(report: Report) -> str:
     facts = dict(report.facts)
     if report.tested is not None:
-        facts |= {k: v for k, v in report.tested.results.items() if not isinstance(v, dict)}
+        facts |= flat(report.tested.results)
     rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(_shown(v))}</td></tr>" for k, v in facts.items())
     return f"<section><h2>Numbers</h2><table>{rows}</table></section>" if rows else ""
 

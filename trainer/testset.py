@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.images import to_square
+from engine.tiles import ONE, Tiling
 
 from .dataset import SUFFIXES, list_pictures, read_picture
 from .errors import DataError
@@ -24,9 +24,9 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestPicture:
-    """One test picture at network size.
+    """One test picture at the size that the model's tiles need together; in one of 1x1 at network size.
 
-    `pixels` (P, P, 3) uint8 RGB; `mask` (P, P) bool, by nearest neighbour, None where no mask is given
+    `pixels` (h, w, 3) uint8 RGB; `mask` (h, w) bool, by nearest neighbour, None where no mask is given
     (then the picture counts for image scores only). `mask_path` leads to the mask at the picture's own
     size.
     """
@@ -45,15 +45,15 @@ class TestPicture:
         return self.kind == GOOD
 
 
-def load_test(data: Path, input_px: int) -> list[TestPicture]:
+def load_test(data: Path, input_px: int, tiles: str = ONE) -> list[TestPicture]:
     """Every test picture under `data`, good ones first, then kind by kind.
 
     Raises DataError, in one sentence: no test folder, no pictures in it, an unreadable picture, a mask that
     is missing while others of its kind are there, is unreadable, or has another size than its picture.
     """
-    folders = _kinds(data)
+    folders, tiling = _kinds(data), Tiling.of(input_px, tiles)
     pictures = [
-        _load(data, path, folder.name, input_px) for folder in folders for path in list_pictures(folder)
+        _load(data, path, folder.name, tiling) for folder in folders for path in list_pictures(folder)
     ]
     if not pictures:
         raise DataError(
@@ -83,12 +83,12 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     return np.asarray(grey > (half if grey.max(initial=0) > half else 0))
 
 
-def shrink_mask(mask: Mask, input_px: int) -> Mask:
-    """(h, w) → (input_px, input_px), nearest neighbour by pixel centres; a very small defect can vanish."""
-    if mask.shape == (input_px, input_px):
+def shrink_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """To `size` (h, w), nearest neighbour by pixel centres; a very small defect can vanish."""
+    if mask.shape == size:
         return mask
     nearest = cv2.INTER_NEAREST_EXACT
-    return np.asarray(cv2.resize(mask.view(np.uint8), (input_px, input_px), interpolation=nearest) > 0)
+    return np.asarray(cv2.resize(mask.view(np.uint8), size[::-1], interpolation=nearest) > 0)
 
 
 def original_pairs(
@@ -118,17 +118,17 @@ def _kinds(data: Path) -> list[Path]:
     return kinds
 
 
-def _load(data: Path, path: Path, kind: str, input_px: int) -> TestPicture:
+def _load(data: Path, path: Path, kind: str, tiling: Tiling) -> TestPicture:
     pixels, _ = read_picture(path)
     height, width = pixels.shape[:2]
-    square = to_square(pixels, input_px)
+    fitted = tiling.fit(pixels)
     if kind == GOOD:
-        return TestPicture(path, kind, square, np.zeros((input_px, input_px), dtype=bool), (height, width))
+        return TestPicture(path, kind, fitted, np.zeros(tiling.canvas, dtype=bool), (height, width))
     mask_path = _mask_path(data / "ground_truth" / kind, path)
     if mask_path is None:
-        return TestPicture(path, kind, square, None, (height, width))
-    mask = shrink_mask(read_mask(mask_path, (height, width)), input_px)
-    return TestPicture(path, kind, square, mask, (height, width), mask_path)
+        return TestPicture(path, kind, fitted, None, (height, width))
+    mask = shrink_mask(read_mask(mask_path, (height, width)), tiling.canvas)
+    return TestPicture(path, kind, fitted, mask, (height, width), mask_path)
 
 
 def _mask_path(folder: Path, picture: Path) -> Path | None:

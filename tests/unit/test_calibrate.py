@@ -86,7 +86,7 @@ def _pictures(n: int) -> list[NDArray[np.uint8]]:
 
 def test_calibration_sees_every_held_out_picture_once() -> None:
     pictures = _pictures(19)
-    calibration = calibrate(_noise, pictures, min_area_px=3)
+    calibration = calibrate(_noise, pictures, input_px=32, min_area_px=3)
     expected = sorted(region_score(m, 3) for m in _noise(pictures))
     assert calibration.scores == pytest.approx(expected)
     assert (calibration.pictures, calibration.input_px, calibration.min_area_px) == (19, 32, 3)

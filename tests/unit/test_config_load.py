@@ -103,7 +103,7 @@ WRONG = {
     "impossible": ("fps: 0", "cameras.top.fps: is 0, expected more than 0"),
     "yes": ("detect: {on_frames: yes}", "cameras.top.detect.on_frames: is true, expected a number"),
     "choice": ("frames: evry", "cameras.top.frames: is 'evry', expected latest or every, did you mean"),
-    "pattern": ("tiles: 9x9", "cameras.top.tiles: does not fit, expected: COLUMNSxROWS"),
+    "pattern": ("tiles: 9x9", "cameras.top.tiles: does not fit, expected: ROWSxCOLUMNS"),
     "outside": ("roi: [[0, 0], [2, 0], [1, 1]]", "cameras.top.roi: a point lies outside the picture"),
     "two_points": ("roi: [[0, 0], [1, 0]]", "cameras.top.roi: has 2 points, expected 3 to 64"),
     "flat": ("roi: [[0, 0], [0.5, 0], [1, 0]]", "cameras.top.roi: encloses no area"),
@@ -216,7 +216,7 @@ def test_anchors_and_merge_keys_work_as_in_other_yaml() -> None:
         + "  b: {<<: *a, fps: 4, tiles: 2x3}\n"
     )
     assert [camera.fps for camera in settings.cameras.values()] == [3, 4]
-    assert settings.cameras["b"].tile_grid == (2, 3)
+    assert [camera.tiles for camera in settings.cameras.values()] == [None, "2x3"]
 
 
 def test_the_environment_goes_over_the_file() -> None:

@@ -201,4 +201,4 @@ def test_a_mask_is_read_whatever_way_it_was_saved(tmp_path: Path, stored: NDArra
 def test_masks_shrink_by_pixel_centres() -> None:
     big = np.zeros((8, 8), bool)
     big[:4, :4] = True
-    assert np.array_equal(shrink_mask(big, 4), np.array([[1, 1, 0, 0]] * 2 + [[0] * 4] * 2, bool))
+    assert np.array_equal(shrink_mask(big, (4, 4)), np.array([[1, 1, 0, 0]] * 2 + [[0] * 4] * 2, bool))

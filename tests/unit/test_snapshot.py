@@ -58,6 +58,6 @@ def test_a_line_that_cannot_keep_its_events_is_not_ready() -> None:
 
 def test_a_key_that_does_nothing_yet_is_said() -> None:
     settings = Settings.model_validate(
-        {"version": 1, "cameras": {"top": {"source": {"type": "pattern"}, "tiles": "2x3"}}}
+        {"version": 1, "cameras": {"top": {"source": {"type": "pattern"}}}, "pictures": {"max_age_days": 3}}
     )
-    assert unbuilt(settings) == ["cameras.top.tiles: 2x3 is not built yet; the picture is inspected as one"]
+    assert unbuilt(settings) == ["pictures.max_age_days: not built yet; good pictures are kept"]

@@ -43,9 +43,16 @@ def main(args: argparse.Namespace) -> int:
 
     folder = _folder(args)
     model = load(folder)
-    pictures = load_test(args.data, model.input_px)
+    pictures = load_test(args.data, model.input_px, model.tiles)
     predict = model_of(model, choose_device(args.device), teacher_file(args))
-    found = evaluate(predict, model.calibration, pictures, threshold=args.threshold, original=args.original)
+    found = evaluate(
+        predict,
+        model.calibration,
+        pictures,
+        threshold=args.threshold,
+        original=args.original,
+        tiles=model.tiles,
+    )
     overlap = copies(model, [p.path for p in pictures])
     warnings = [*overlap, *found.warnings]
     for sentence in warnings:
@@ -80,6 +87,8 @@ def _show(results: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(results))
         return
-    for key, value in results.items():
+    from ..evaluate import flat
+
+    for key, value in flat(results).items():
         if key != "warnings":
             print(f"{key:26} {value:.4f}" if isinstance(value, float) else f"{key:26} {value}")

@@ -4,6 +4,10 @@ default.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import CameraSettings
 
 _DEFAULT = Path("var/models")
 
@@ -36,3 +40,16 @@ def teacher_file(args: argparse.Namespace) -> Path | None:
     if args.config is None and not find().is_file():
         return None
     return load(args.config).models.teacher_file
+
+
+def camera_named(args: argparse.Namespace, name: str) -> "CameraSettings | None":
+    """What the config says of a camera: how its model is to be trained.
+
+    None where no such camera or no config is. With --models and no --config no file is looked for: the model
+    is then nobody's camera. Raises ConfigError.
+    """
+    from config.load import find, load
+
+    if args.config is None and (args.models is not None or not find().is_file()):
+        return None
+    return load(args.config).cameras.get(name)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .places import add_models, models_folder
+from .places import add_models, camera_named, models_folder
 
 if TYPE_CHECKING:
     from engine.artifact import Artifact
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="a folder of good pictures, or an MVTec layout (train/good)"
     )
-    parser.add_argument("--size", default="lite", help="lite, r18, wide-lite or wide (lite)")
+    parser.add_argument("--size", help="lite, r18, wide-lite or wide (the camera's in the config, else lite)")
     parser.add_argument("--teacher", help="the size's own teacher; said again, to be sure")
     parser.add_argument(
         "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
@@ -33,7 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="training steps (900 on a CPU, 6000 on a GPU)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same model (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
-    parser.add_argument("--input-px", type=int, default=256, help="side of the network's picture (256)")
+    parser.add_argument("--input-px", type=int, help="side of the network's picture (the camera's, else 256)")
+    parser.add_argument(
+        "--tiles", metavar="ROWSxCOLUMNS", help="look at large pictures in tiles (the camera's, else 1x1)"
+    )
     parser.add_argument("--textures", type=Path, metavar="DIR", help="further texture pictures, such as DTD")
     parser.add_argument("--foreground", choices=("auto", "on", "off"), default="auto", help="find the part")
     parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
@@ -71,19 +74,31 @@ def main(args: argparse.Namespace) -> int:
 def _wish(args: argparse.Namespace) -> "Wish":
     from ..recipe import Wish
 
+    size, input_px, tiles = _meant_for(args)
     return Wish(
         name=args.name,
         data=args.data,
-        size=args.size,
+        size=size,
         teacher=args.teacher,
         teacher_weights=args.teacher_weights,
         steps=args.steps,
         seed=args.seed,
         device=args.device,
-        input_px=args.input_px,
+        input_px=input_px,
         textures=args.textures,
         foreground=args.foreground,
+        tiles=tiles,
     )
+
+
+def _meant_for(args: argparse.Namespace) -> tuple[str, int, str]:
+    """Size, input_px and tiles: what was said on the line, else of the camera in the config, else the
+    default."""
+    camera = camera_named(args, args.name)
+    size, input_px, tiles = "lite", 256, "1x1"
+    if camera is not None:
+        size, input_px, tiles = camera.model.size, camera.model.input_px, camera.tiles or tiles
+    return args.size or size, input_px if args.input_px is None else args.input_px, args.tiles or tiles
 
 
 def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]:
