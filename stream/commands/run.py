@@ -46,13 +46,21 @@ async def _run(settings: "Settings", as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, _stop_or_give_up, stop)
-    app = App(settings)
+    app = App(settings, _take_up_logs)
     try:
         if await _started(app, stop):
             _announce(app, as_json)
             await app.serve(stop)
     finally:
         await app.shutdown()
+
+
+def _take_up_logs(in_force: "Settings", file: "Settings") -> None:
+    """What is in flight may still hold a password that was just changed."""
+    from config import logs
+    from config.settings import secrets_of
+
+    logs.configure(file.logs.level, file.logs.as_json, secrets=[*secrets_of(in_force), *secrets_of(file)])
 
 
 def _stop_or_give_up(stop: asyncio.Event) -> None:

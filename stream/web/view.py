@@ -92,7 +92,8 @@ class LineStats:
     skipped. `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`:
     stage → waiting items. `events`: phase → published. `stream_lag`: consumer group → entries behind.
     `drift`: camera → distance. `verdicts`: (camera, ok, ng or unknown) → parts. `inbox`: (stream that others
-    write, result) → entries, result ∈ taken, repeated, dead, gone.
+    write, result) → entries, result ∈ taken, repeated, dead, gone. `config_ok`: the last edit of the config
+    file was carried out.
     """
 
     frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -109,6 +110,26 @@ class LineStats:
     drift: Mapping[str, float] = field(default_factory=dict)
     verdicts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    config_ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigView:
+    """The settings in force, and what became of the last edit of their file.
+
+    `sha256` is the checksum that events carry. `mistakes`, as `file:line: key: …`: the edit was refused, and
+    nothing changed. Else `added`, `removed` and `changed` are the cameras that it touched, and
+    `at_next_start` the keys that differ from what the line was started with.
+    """
+
+    file: str
+    sha256: str
+    mistakes: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    at_next_start: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _ready() -> tuple[str, ...]:
