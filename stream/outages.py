@@ -99,7 +99,7 @@ class Trouble:
         return "began"
 
     def _end(self, now: float) -> Literal["ended"]:
-        self.lasted_s, self._began_at = now - (self._began_at or now), None
+        self.lasted_s, self._began_at = 0.0 if self._began_at is None else now - self._began_at, None
         return "ended"
 
     def _needed_s(self, now: float) -> float:
