@@ -17,17 +17,9 @@ LINEWATCH = Path(sys.executable).with_name("linewatch")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where pip has installed the maker's package, and nothing else."""
     folder = tmp_path_factory.mktemp("site")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-        "--no-build-isolation",
-    ]
-    subprocess.run([*pip, "--disable-pip-version-check", "--target", folder, VENDOR], check=True)
+    alone = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *alone]
+    subprocess.run([*pip, "--target", folder, VENDOR], check=True)
     return folder
 
 
@@ -56,18 +48,8 @@ def test_its_cameras_send_pictures_and_its_refusals_are_said_in_its_words(site: 
 
 
 def test_capture_takes_its_pictures(site: Path, tmp_path: Path) -> None:
-    told = linewatch(
-        site,
-        "capture",
-        "top",
-        "--frames",
-        "3",
-        "--every",
-        "0.05",
-        "--json",
-        "--config",
-        config(tmp_path, serial="42"),
-    )
+    how = ["--frames", "3", "--every", "0.05", "--json", "--config", config(tmp_path, serial="42")]
+    told = linewatch(site, "capture", "top", *how)
     assert json.loads(told.stdout.splitlines()[-1])["written"] == 3
     assert len(list((tmp_path / "var/pictures/top/good").iterdir())) == 3
 
