@@ -6,7 +6,7 @@ pydantic's validation context. Without one (settings built in code) paths stay a
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -34,10 +34,13 @@ _MAX_SECRET_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReadContext:
-    """Where relative paths count from, and what `{env: NAME}` reads."""
+    """Where relative paths count from, and what `{env: NAME}` reads. `files`: those that were asked for a
+    secret, also where there was none.
+    """
 
     folder: Path
     env: Mapping[str, str]
+    files: set[Path] = field(default_factory=set)
 
 
 class Section(BaseModel):
@@ -82,6 +85,7 @@ def _from_folder(path: Path, info: ValidationInfo) -> Path:
 
 def _read_secret_file(name: str, context: ReadContext) -> SecretStr:
     path = context.folder / Path(name).expanduser()
+    context.files.add(path)
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_SECRET_BYTES + 1)

@@ -58,19 +58,23 @@ def parse(text: str, *, name: str, folder: Path, env: Mapping[str, str] | None =
     Relative paths count from `folder`. Raises ConfigError with all mistakes.
     """
     env = os.environ if env is None else env
-    read, overrides = document.read(text, name), environment.read(env)
+    read, overrides, context = document.read(text, name), environment.read(env), ReadContext(folder, env)
     mistakes = [*read.mistakes, *overrides.mistakes]
     if read.root is None:
         raise ConfigError(map(str, mistakes))
     try:
-        settings = Settings.model_validate(
-            environment.merged(read.data, overrides.data), context=ReadContext(folder, env)
-        )
+        settings = Settings.model_validate(environment.merged(read.data, overrides.data), context=context)
     except ValidationError as error:
         mistakes += [_mistake(detail, read, overrides) for detail in error.errors(include_url=False)]
     if mistakes:
         raise ConfigError(_hidden(sorted(mistakes), read.data, overrides.data))
-    return settings.noted(None, (*_warnings(read), *overrides.warnings))
+    return settings.noted(None, (*_warnings(read), *overrides.warnings), tuple(sorted(context.files)))
+
+
+def placed(file: Path, key: document.Path, text: str) -> str:
+    """A mistake that only the running line can see, in the words of the others: `file:line: key: text`."""
+    read = document.read(_text(file), str(file))
+    return str(Mistake(read.name, read.line_of(key)[0], dotted(key), text))
 
 
 def _text(file: Path) -> str:

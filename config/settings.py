@@ -7,7 +7,7 @@ file makes a new one.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -196,16 +196,13 @@ def _pushed_with_a_token(web: WebSettings, info: ValidationInfo) -> WebSettings:
     """A camera's push is let in by its token alone: without one anybody in reach could show us pictures."""
     if web.is_loopback or web.insecure:
         return web
-    cameras: dict[str, CameraSettings] = info.data.get("cameras") or {}
-    for name, camera in cameras.items():
-        source = camera.source
-        if isinstance(source, WebrtcSource) and source.mode == "whip" and source.token is None:
-            raise PydanticCustomError(
-                "whip_token",
-                "camera {camera} takes pushes (whip) from anybody who reaches this address: give its source "
-                "a token, or listen on 127.0.0.1",
-                {"camera": name},
-            )
+    for name in takes_any_push(info.data.get("cameras") or {}):
+        raise PydanticCustomError(
+            "whip_token",
+            "camera {camera} takes pushes (whip) from anybody who reaches this address: give its source "
+            "a token, or listen on 127.0.0.1",
+            {"camera": name},
+        )
     return web
 
 
@@ -223,6 +220,17 @@ def _of_known_cameras(bridges: dict[str, BridgeSettings], info: ValidationInfo) 
                 {"bridge": name, "camera": unknown[0], "known": ", ".join(cameras) or "none"},
             )
     return bridges
+
+
+def takes_any_push(cameras: Mapping[str, CameraSettings]) -> list[str]:
+    """The cameras that wait for a push and ask for no token."""
+    return [
+        name
+        for name, camera in cameras.items()
+        if isinstance(camera.source, WebrtcSource)
+        and camera.source.mode == "whip"
+        and camera.source.token is None
+    ]
 
 
 class Settings(Section):
@@ -265,6 +273,7 @@ class Settings(Section):
 
     _warnings: tuple[str, ...] = PrivateAttr(())
     _file: Path | None = PrivateAttr(None)
+    _secret_files: tuple[Path, ...] = PrivateAttr(())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -276,10 +285,18 @@ class Settings(Section):
         """The file that these settings were read from; None if they were made in code."""
         return self._file
 
-    def noted(self, file: Path | None, warnings: tuple[str, ...] = ()) -> Self:
-        """These settings with where they came from, and more that was said while reading."""
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that was read for them: the config file and those with secrets."""
+        return (*([self._file] if self._file else []), *self._secret_files)
+
+    def noted(
+        self, file: Path | None, warnings: tuple[str, ...] = (), secret_files: tuple[Path, ...] = ()
+    ) -> Self:
+        """These settings with where they came from, and more that was said and read for them."""
         copy = self.model_copy()
         copy._file, copy._warnings = file, self._warnings + warnings
+        copy._secret_files = self._secret_files + secret_files
         return copy
 
 

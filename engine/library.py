@@ -126,6 +126,11 @@ class Library:
             old = self._entries[camera]
             return self._place(_entry(camera, old.artifact, tuning, old.network))
 
+    def check(self, camera: str, tuning: CameraTuning) -> None:
+        """Raises ArtifactError for what `tune` would refuse; a camera without a model takes anything."""
+        if (old := self.get(camera)) is not None:
+            _entry(camera, old.artifact, tuning, old.network)
+
     def remove(self, camera: str) -> None:
         """Inspect `camera` no more; unknown cameras are fine."""
         with self._changing:

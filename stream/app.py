@@ -1,7 +1,7 @@
 """The running line: the only place where the parts meet.
 
 startup   evidence · delivery (outbox, broker, publisher) · page · models · engine · cameras · bridges
-serve     until told to stop, or until a part died
+serve     until told to stop, or until a part died; the config file may change meanwhile
 shutdown  cameras · engine (finishes its batch) · incidents · bridges · delivery (sends what waits) · page
           evidence
 """
@@ -10,10 +10,11 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from config.settings import CameraSettings, Settings, config_sha256
+from config.changes import Changes, enabled
+from config.settings import Settings, config_sha256
 from engine.core import Frame, Inspection, ModelInfo
 from engine.engine import Engine
 from engine.errors import EngineError
@@ -21,8 +22,6 @@ from engine.library import Library
 from engine.runner import Runner
 
 from .bridges.children import BridgeProcesses
-from .camera import Camera, CameraPolicy
-from .condition import CameraState
 from .delivery import Delivery
 from .device import make_runner
 from .drift import Drift
@@ -32,16 +31,16 @@ from .evidence import Evidence
 from .gateway import Gateway
 from .handover import Handover
 from .lag import GroupLag
+from .lineup import Lineup
+from .live import LiveConfig
 from .models import Models
-from .outages import HealthChange, Outage
 from .overview import Overview
-from .recorder import Recorder, policy_of
+from .recorder import Recorder
 from .snapshot import line_stats
-from .sources import base
 from .sources.desk import DESK
 from .status import StatusBoard
-from .view import trained_view
 from .vitals import Vitals
+from .web import config as config_routes
 from .web import whip
 from .web.page import LivePage
 from .web.rtc import RtcOptions
@@ -66,53 +65,67 @@ class LineFailed(Exception):
 class App:
     """One line, from its settings. `startup`, `serve`, `shutdown`: in this order, on one event loop.
 
-    Raises OutboxError and ListenError when made for what can't be.
+    `before_change(in_force, file)` is called before anything of an edited config file is used. Raises
+    OutboxError and ListenError when made for what can't be.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, before_change: Callable[[Settings, Settings], None] = lambda old, new: None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
-        self._cameras_on = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
-        self._checksum = config_sha256(settings)
+        wanted = enabled(settings)
         self._overview = Overview()
         self._unpublished: deque[tuple[str, float]] = deque(maxlen=_UNPUBLISHED)
         self._inspections: Handover[Inspection] = Handover(
-            loop, self._inspected, _HANDOVER_EACH * (len(self._cameras_on) or 1), self._overrun
+            loop, self._inspected, _HANDOVER_EACH * (len(wanted) or 1), self._overrun
         )
-        self._bare: Handover[Frame] = Handover(loop, self._show_bare, len(self._cameras_on) or 1)
+        self._bare: Handover[Frame] = Handover(loop, self._show_bare, len(wanted) or 1)
         self._troubles: Handover[EngineError] = Handover(loop, self._engine_troubled, 16)
         self._evidence = Evidence(
             settings.evidence.dir,
             max_mb=settings.evidence.max_mb,
             max_age_days=settings.evidence.max_age_days,
         )
-        self.page = self._make_page()
         self.delivery = Delivery(settings, self._delivered, self._group_behind)
         self._recorder = Recorder(
             self.delivery.outbox,
             site=settings.site,
             line=settings.line,
-            config_sha256=self._checksum,
+            config_sha256=config_sha256(settings),
             on_recorded=self._recorded,
             evidence=self._evidence.keep,
         )
         self._library = Library()
         self._drift = Drift(self._calibrated)
-        self._models = Models(self._library, settings.models.dir, self._cameras_on, self._model_changed)
-        self._gateway = Gateway(settings, self._recorder, self._library, self._models, self.page.show)
+        self._models = Models(self._library, settings.models.dir, wanted, self._model_changed)
+        self._gateway = Gateway(
+            settings, self._recorder, self._library, self._models, lambda frame: self.page.show(frame)
+        )
+        self.lineup = Lineup(
+            wanted,
+            settings.pictures.dir,
+            offer=self._offer,
+            overview=self._overview,
+            recorder=self._recorder,
+            models=self._models,
+            gateway=self._gateway,
+        )
+        self.live = LiveConfig(settings, self, self._recorder, before_change)
         self._vitals = Vitals(
             settings,
-            self._checksum,
+            wanted,
             recorder=self._recorder,
             delivery=self.delivery,
             gateway=self._gateway,
             overview=self._overview,
         )
         self._bridges = BridgeProcesses(settings)
+        self.page = self._make_page()
+        self.lineup.shown_on(self.page)
         self._engine: Engine | None = None
         self._runner: Runner | None = None
         self._board: StatusBoard | None = None
-        self._cameras: dict[str, Camera] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def _make_page(self) -> LivePage:
@@ -126,19 +139,21 @@ class App:
             not_ready=lambda: self._vitals.not_ready(),
             started=lambda: self._vitals.started,
         )
-        hysteresis = {n: (c.detect.on_frames, c.detect.off_frames) for n, c in self._cameras_on.items()}
         return LivePage(
             view,
             actions=LineActions(set_threshold=self._set_threshold),
             evidence=self._evidence,
             pictures=settings.pictures.dir,
-            hysteresis=hysteresis,
+            hysteresis=self.lineup.hysteresis,
             listen=web.listen,
             users_file=web.users_file,
             insecure=web.insecure,
             session_hours=web.session_hours,
             tls=(web.tls.cert_file, web.tls.key_file) if web.tls else None,
-            routers=(whip.build(DESK),),
+            routers=(
+                whip.build(DESK),
+                config_routes.build(self.live.view, self.live.validate, self.live.reload),
+            ),
             host_names=web.allowed_hosts,
             max_fps=web.mjpeg_fps,
             jpeg_quality=web.jpeg_quality,
@@ -149,9 +164,6 @@ class App:
 
     async def startup(self) -> None:
         """The page answers first (`/startup` says that we are on the way), cameras come last."""
-        for name, camera in self._cameras_on.items():
-            self._overview.add(name)
-            self._recorder.watch(name, policy_of(camera))
         self._evidence.start()
         await self.delivery.start()
         self._board = self._make_board()
@@ -161,11 +173,9 @@ class App:
         await self._models.look()
         engine = await self._start_engine()
         self._tasks = self._gateway.open(self.delivery, engine.offer)
-        self._cameras = {name: self._camera(name, camera) for name, camera in self._cameras_on.items()}
-        for name, camera_ in self._cameras.items():
-            await self._take_view(name)
-            await camera_.start()
+        await self.lineup.start(engine)
         self._tasks += [
+            asyncio.create_task(self.live.run(), name="config"),
             asyncio.create_task(self._keep_ticking(), name="ticks"),
             asyncio.create_task(self._models.keep_looking(), name="models"),
             asyncio.create_task(self._board.run(), name="status"),
@@ -188,9 +198,7 @@ class App:
     async def shutdown(self) -> None:
         """Nothing that was decided is lost, and nothing is left running. Also after a startup that failed."""
         await end(self._tasks)
-        stopped = (camera.stop() for camera in self._cameras.values())
-        # A camera whose supervision died raises its bug here: the rest must be brought to its end too.
-        await asyncio.gather(*stopped, return_exceptions=True)
+        await self.lineup.stop()
         if self._engine is not None and not await asyncio.to_thread(self._engine.stop, DEVICE_ENDS_WITHIN_S):
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)
         self._inspections.flush()
@@ -223,8 +231,6 @@ class App:
             on_error=self._troubles.put,
             fallback=self._on_cpu if wish.on_device_error == "cpu" else None,
         )
-        for name, camera in self._cameras_on.items():
-            engine.set_mode(name, camera.frames)
         engine.start()
         self._runner, self._engine, self._vitals.engine = runner, engine, engine
         return engine
@@ -244,16 +250,20 @@ class App:
             heartbeat_every_s=events.heartbeat_every_s,
         )
 
-    def _camera(self, name: str, settings: CameraSettings) -> Camera:
-        return Camera(
-            name,
-            lambda: base.build(name, settings.source),
-            offer=self._offer,
-            policy=CameraPolicy.of(settings),
-            on_state=self._camera_changed,
-            on_outage=self._outage,
-            on_health=self._health,
-        )
+    # -- the config file was edited -----------------------------------------------------------------
+
+    def check(self, changes: Changes) -> dict[str, str]:
+        """See live.Changeable. In a thread."""
+        return self.lineup.check(changes)
+
+    async def change(self, changes: Changes) -> None:
+        """See live.Changeable. On the loop."""
+        self.settings = changes.after
+        self._vitals.checksum = config_sha256(changes.after)
+        await self.lineup.change(changes)
+        count = len(self.lineup.running) or 1
+        self._inspections.resize(_HANDOVER_EACH * count)
+        self._bare.resize(count)
 
     # -- frames: the cameras' threads and the device thread -----------------------------------------
 
@@ -276,6 +286,8 @@ class App:
 
     def _inspected(self, inspections: Iterable[Inspection]) -> None:
         for inspection in inspections:
+            if inspection.frame.camera not in self.lineup.running:
+                continue  # it was removed while this picture was on the device
             for event in self._decide(inspection):
                 self._unpublished.append((event.camera, inspection.frame.tick))
             self._overview.inspected(inspection)
@@ -286,7 +298,7 @@ class App:
         camera = inspection.frame.camera
         verdicts = self._gateway.inspected(inspection)
         # Its incidents were closed when it froze; the same picture again is no news.
-        if camera in self._cameras and self._cameras[camera].state.state == "frozen":
+        if self.lineup.is_frozen(camera):
             return verdicts
         return [*self._recorder.observe(inspection), *verdicts]
 
@@ -314,40 +326,15 @@ class App:
         log.warning("%s", reason)
         self._recorder.system("lag", reason, {"group": group.group, "behind": group.behind}, "major")
 
-    def _camera_changed(self, state: CameraState) -> None:
-        log.info("camera %s is %s: %s", state.camera, state.state, state.reason)
-        self._overview.state(state)
-        self._gateway.camera_changed(state)
-        self.page.camera_changed()
-
-    def _outage(self, outage: Outage) -> None:
-        if outage.kind == "camera.down":
-            self._recorder.camera_down(outage.camera, outage.reason)
-        else:
-            self._recorder.camera_up(outage.camera)
-
-    def _health(self, change: HealthChange) -> None:
-        kind, text = change.finding.kind, change.finding.text
-        if change.began:
-            self._recorder.finding(change.camera, kind, text, {"count": change.count})
-        else:
-            self._recorder.finding_over(change.camera, kind)
-
     async def _model_changed(self, camera: str, info: ModelInfo) -> None:
         log.info("camera %s is inspected with %s@%d", camera, info.name, info.version)
         self._overview.model(camera, ModelView(info.name, info.version, info.threshold))
         self.page.camera_changed()
-        await self._take_view(camera)
+        await self.lineup.take_view(camera)
 
     def _calibrated(self, camera: str) -> float | None:
         entry = self._library.get(camera)
         return None if entry is None else entry.artifact.calibration.image_median
-
-    async def _take_view(self, name: str) -> None:
-        """What the camera saw in its good pictures: blurred and moved are told against it."""
-        if name in self._cameras:
-            good = self.settings.pictures.dir / name / "good"
-            self._cameras[name].set_view(await asyncio.to_thread(trained_view, good))
 
     async def _set_threshold(self, camera: str, level: float | None) -> None:
         await self._models.set_threshold(camera, level)
@@ -368,20 +355,22 @@ class App:
                 raise LineFailed(f"The publisher died: {bug}") from bug
             if (bug := self._inspections.died) is not None:
                 raise LineFailed(f"An inspection could not be handled: {bug}") from bug
-            for name, camera in self._cameras.items():
-                if (bug := camera.died) is not None:
-                    raise LineFailed(f"The supervision of camera {name} died: {bug}") from bug
+            for name, bug in self.lineup.died():
+                raise LineFailed(f"The supervision of camera {name} died: {bug}") from bug
 
     # -- what the page asks -------------------------------------------------------------------------
 
     def _camera_views(self) -> list[CameraView]:
-        return self._overview.cameras(self._age_s)
-
-    def _age_s(self, name: str) -> float | None:
-        camera = self._cameras.get(name)
-        return camera.stats().age_s if camera else None
+        return self._overview.cameras(self.lineup.age_s)
 
     def _stats(self) -> LineStats:
         held = self._recorder.held
-        stats = line_stats(self._engine, self._cameras, self._overview, self.delivery, self._gateway, held)
-        return replace(stats, drift=self._drift.values(), evidence_dropped=self._evidence.dropped)
+        stats = line_stats(
+            self._engine, self.lineup.running, self._overview, self.delivery, self._gateway, held
+        )
+        return replace(
+            stats,
+            drift=self._drift.values(),
+            evidence_dropped=self._evidence.dropped,
+            config_ok=not self.live.view().mistakes,
+        )

@@ -129,6 +129,7 @@ class Camera:
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
+        self._replaced = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -154,6 +155,24 @@ class Camera:
         """The bug that ended this camera's supervision, if one did; its owner should stop the process."""
         task = self._task
         return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+    def retune(self, policy: CameraPolicy) -> None:
+        """Another rate and other limits from the next picture on; the connection stays."""
+        with self._lock:
+            if policy.fps != self._policy.fps:
+                self._thinning = Thinning(policy.fps)
+            self._policy = policy
+            self._condition.retune(down_after_s=policy.down_after_s, frozen_after_s=policy.frozen_after_s)
+            self._health.retune(policy.limits)
+        self._outages.retune(policy.outages)
+        self._changes.retune(policy.outages)
+
+    def reconnect(self, make_source: Callable[[], Source]) -> None:
+        """Leave the present source for another one, at once; numbers, outages and findings go on."""
+        self._make_source = make_source
+        self._backoff = Backoff(self._backoff.rng)
+        self._replaced.set()
+        self._look.set()
 
     def set_view(self, view: View | None) -> None:
         """The camera's model was trained anew: its pictures are compared with another view from now on."""
@@ -234,22 +253,37 @@ class Camera:
 
     async def _keep(self) -> None:
         while not self._stopping.is_set():
+            self._begin_anew()
             if self._is_full():
                 await self._pause(1.0)
                 continue
             error = await self._attempt()
             if error is None:
-                return
+                continue
             self._account(error)
             if isinstance(error, Ended) and error.final:
-                return await self._finish()
-            await self._pause(self._backoff.failed(self._live_s(), error.cap_s))
+                await self._finish()
+            else:
+                await self._pause(self._backoff.failed(self._live_s(), error.cap_s))
+
+    def _begin_anew(self) -> None:
+        """After `reconnect`: what the old source failed of is no news of the new one."""
+        if self._replaced.is_set():
+            self._replaced.clear()
+            self._over.clear()
+            with self._lock:
+                self._condition = self._new_condition()
+            self._judge()
+
+    def _is_wanted(self) -> bool:
+        """Whether what runs or waits now is to go on."""
+        return not (self._stopping.is_set() or self._replaced.is_set())
 
     async def _attempt(self) -> SourceError | None:
-        """One connection, from making the source until it ended; None if the camera is being stopped."""
+        """One connection, from making the source until it ended; None if it was us who ended it."""
         source = await asyncio.to_thread(made, self._make_source)
         if isinstance(source, SourceError):
-            return source
+            return source if self._is_wanted() else None
         reader = Reader(source, self, self._lock, self._wake, f"camera-{self.name}")
         with self._lock:
             self._pictured_at = None
@@ -261,10 +295,10 @@ class Camera:
             await self._end(reader)
         finally:
             reader.ask_to_stop()  # also when a bug ends the supervision
-        return None if self._stopping.is_set() else error
+        return error if self._is_wanted() else None
 
     async def _watch(self, reader: Reader) -> SourceError | None:
-        while not self._stopping.is_set():
+        while self._is_wanted():
             await self._wait_look()
             self._judge()
             if reader.ended:
@@ -303,11 +337,12 @@ class Camera:
             self._condition.finished()
         self._judge()
         self._over.set()
-        await self._stopping.wait()
+        while self._is_wanted():
+            await self._wait_look(1.0)
 
     async def _pause(self, delay_s: float) -> None:
         deadline = time.monotonic() + delay_s
-        while not self._stopping.is_set() and time.monotonic() < deadline:
+        while self._is_wanted() and time.monotonic() < deadline:
             await self._wait_look(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
             self._judge()
 

@@ -40,6 +40,10 @@ class Condition:
         self._steady = True
         self._over = False
 
+    def retune(self, *, down_after_s: float, frozen_after_s: float | None) -> None:
+        """Other limits from now on; what is known of the camera stays."""
+        self._down_after_s, self._frozen_after_s = down_after_s, frozen_after_s
+
     def attempt(self, *, steady: bool) -> None:
         """A new attempt began. `steady`: its pictures come by themselves."""
         self._steady = steady

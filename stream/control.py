@@ -15,7 +15,7 @@ answered, again. Who may send commands is for the broker's ACL to say.
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass
 
 from engine.core import ModelInfo
@@ -51,8 +51,8 @@ class Controls:
 class Control:
     """Carries out commands one after the other. Event loop only."""
 
-    def __init__(self, cameras: frozenset[str], controls: Controls, recorder: Recorder) -> None:
-        """`cameras` are those that run."""
+    def __init__(self, cameras: Set[str], controls: Controls, recorder: Recorder) -> None:
+        """`cameras` are those that run; its owner may change it."""
         self._cameras = cameras
         self._controls = controls
         self._recorder = recorder

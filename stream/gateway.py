@@ -36,7 +36,6 @@ class Gateway:
         models: Models,
         show: Callable[[Frame], None],
     ) -> None:
-        self._settings = settings
         self._recorder = recorder
         self._offer: Callable[[Frame], bool] = lambda frame: False
         self._inboxes: list[Inbox] = []
@@ -50,9 +49,10 @@ class Gateway:
             show=show,
             on_settled=self._settled,
         )
-        running = frozenset(name for name, camera in settings.cameras.items() if camera.enabled)
+        self._cameras = dict(settings.cameras)
+        self._running = {name for name, camera in settings.cameras.items() if camera.enabled}
         controls = Controls(models.set_threshold, models.choose, self._enable)
-        self._control = Control(running, controls, recorder)
+        self._control = Control(self._running, controls, recorder)
 
     def open(self, delivery: Delivery, offer: Callable[[Frame], bool]) -> list[asyncio.Task[None]]:
         """Begin to read; the tasks are the caller's to end. `offer` is the engine's."""
@@ -76,6 +76,17 @@ class Gateway:
         self.parts.end()
         await asyncio.gather(*(inbox.finish() for inbox in self._inboxes))
 
+    def configure(self, settings: Settings) -> None:
+        """The config file was edited; cameras that are removed have been stopped."""
+        self.parts.retune(settings.parts, settings.triggers)
+        for name in self._cameras.keys() - settings.cameras.keys():
+            self.parts.forget(name)
+        for name, camera in settings.cameras.items():
+            self.parts.watch(name, camera)
+        self._cameras = dict(settings.cameras)
+        self._running.clear()
+        self._running |= {name for name, camera in settings.cameras.items() if camera.enabled}
+
     def holds(self, frame: Frame) -> bool:
         """True for a picture that is not to be inspected unless a trigger asks for it. Any thread."""
         return self.parts.holds(frame)
@@ -98,7 +109,7 @@ class Gateway:
 
     def verdicts(self) -> dict[tuple[str, str], int]:
         """Since start: (camera, verdict) → parts."""
-        told = {name: self.parts.verdicts(name) or {} for name in self._settings.cameras}
+        told = {name: self.parts.verdicts(name) or {} for name in self._cameras}
         return {(name, verdict): count for name, of in told.items() for verdict, count in of.items()}
 
     def read(self) -> dict[tuple[str, str], int]:
@@ -120,6 +131,6 @@ class Gateway:
             return
         self.parts.enable(camera, enabled)
         if enabled:
-            self._recorder.watch(camera, policy_of(self._settings.cameras[camera]))
+            self._recorder.watch(camera, policy_of(self._cameras[camera]))
         else:
             self._recorder.forget(camera, "camera disabled")

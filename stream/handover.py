@@ -32,6 +32,14 @@ class Handover(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: deque[T] = deque(maxlen=size)
 
+    def resize(self, size: int) -> None:
+        """So many items may wait from now on; what waits beyond that is displaced, the oldest first."""
+        with self._lock:
+            displaced = [self._waiting.popleft() for _ in range(len(self._waiting) - size)]
+            self._waiting = deque(self._waiting, maxlen=size)
+        for older in displaced:
+            self._on_displaced(older)
+
     def put(self, item: T) -> None:
         """Never blocks; items put after the loop was closed are forgotten."""
         displaced: list[T] = []

@@ -186,6 +186,12 @@ class Health:
         self._held: dict[str, Held] = {}
         self._texts: dict[str, str] = {}
 
+    def retune(self, limits: HealthLimits) -> None:
+        """Other limits from now on; what is said stays until it is over by them."""
+        self._limits = limits
+        for held in self._held.values():
+            held.hold_s = limits.min_duration_s
+
     def set_view(self, view: View | None) -> None:
         """Compare with another view from now on."""
         self._view = view

@@ -65,6 +65,11 @@ class _Line(Collector):
         yield from _bridges(stats)
         yield from _page(self._page())
         yield GaugeMetricFamily(
+            "linewatch_config_last_reload_successful",
+            "0 while the config file holds mistakes and the settings before them are in force",
+            float(stats.config_ok),
+        )
+        yield GaugeMetricFamily(
             "linewatch_ready", "1 when the line can work", float(not self._view.not_ready())
         )
         info = GaugeMetricFamily("linewatch_build_info", "The program's version", labels=["version"])

@@ -38,6 +38,12 @@ def tuning(camera: CameraSettings) -> CameraTuning:
     )
 
 
+def _level_of(camera: CameraSettings) -> tuple[object, ...]:
+    """What the file says of the alarm level."""
+    said = tuning(camera)
+    return said.threshold, said.false_alarms_per_hour, said.fps, said.on_frames
+
+
 class Models:
     """`on_model(camera, info)` is called on the event loop after a model was loaded, which a thread does."""
 
@@ -56,6 +62,8 @@ class Models:
         self._one_at_a_time = asyncio.Lock()
         self._loaded: dict[str, Path] = {}
         self._said: dict[str, str] = {}
+        # Alarm levels that were set by hand, on the page or by a command.
+        self._levels: dict[str, float] = {}
 
     def missing(self) -> dict[str, str]:
         """Cameras without a model, and why: one sentence each."""
@@ -63,21 +71,63 @@ class Models:
             name: self._said.get(name, "no model yet") for name in self._cameras if name not in self._loaded
         }
 
+    def check(self, camera: str, settings: CameraSettings) -> None:
+        """Raises EngineError for a tuning that the model that runs can't have."""
+        self._library.check(camera, tuning(settings))
+
+    async def watch(self, camera: str, settings: CameraSettings) -> None:
+        """A camera is new, or was retuned; `check` found nothing. A level set by hand stays, unless the file
+        says something new of the level; so does a model that was chosen by a command.
+        """
+        async with self._one_at_a_time:
+            old = self._cameras.get(camera)
+            self._cameras[camera] = settings
+            if old is None or old.model.ref != settings.model.ref:
+                self._refs[camera] = settings.model.ref
+            if old is None or tuning(old) == tuning(settings):
+                return
+            if _level_of(old) != _level_of(settings):
+                self._levels.pop(camera, None)
+            try:
+                info = await self._tune(camera, self._levels.get(camera))
+            except EngineError as error:  # another model came since `check`
+                return self._complain(camera, str(error))
+        if info is not None:
+            await self._on_model(camera, info)
+
+    async def forget(self, camera: str) -> None:
+        """A camera is gone for good; its model too."""
+        async with self._one_at_a_time:
+            for known in (self._cameras, self._refs, self._loaded, self._said, self._levels):
+                known.pop(camera, None)
+            self._library.remove(camera)
+
     async def set_threshold(self, camera: str, level: float | None) -> ModelInfo:
         """Another alarm level, a raw map value, for the model that runs; None: back to the config's or the
         model's own. Holds until the model is swapped or the program ends. Raises Refused.
         """
-        wish = tuning(self._cameras[camera])
         try:
-            tuned = wish if level is None else replace(wish, threshold=level)
-            # In a thread: the library may be busy with preparing another model, and the loop must go on.
-            info = await asyncio.to_thread(self._library.tune, camera, tuned)
-        except KeyError:
-            raise Refused(f"camera {camera} has no model yet") from None
+            info = await self._tune(camera, level)
         except EngineError as error:
             raise Refused(str(error)) from error
+        if info is None:
+            raise Refused(f"camera {camera} has no model yet")
+        if level is None:
+            self._levels.pop(camera, None)
+        else:
+            self._levels[camera] = level
         await self._on_model(camera, info)
         return info
+
+    async def _tune(self, camera: str, level: float | None) -> ModelInfo | None:
+        """None for a camera without a model. Raises EngineError."""
+        wish = tuning(self._cameras[camera])
+        tuned = wish if level is None else replace(wish, threshold=level)
+        try:
+            # In a thread: the library may be busy with preparing another model, and the loop must go on.
+            return await asyncio.to_thread(self._library.tune, camera, tuned)
+        except KeyError:
+            return None
 
     async def choose(self, camera: str, ref: str) -> ModelInfo:
         """Inspect a camera with NAME@7 or NAME@latest from the next batch on, until the program ends.
@@ -99,9 +149,11 @@ class Models:
 
     async def look(self) -> None:
         """Load what is new. Cheap when nothing is."""
-        for name in self._cameras:
+        for name in list(self._cameras):
             try:
                 async with self._one_at_a_time:
+                    if name not in self._cameras:
+                        continue  # removed meanwhile
                     info = await asyncio.to_thread(self._load, name, self._refs[name])
             except (EngineError, OSError) as error:  # a network folder that is away for a moment is no end
                 self._complain(name, str(error))
@@ -122,6 +174,7 @@ class Models:
             return None
         info = self._library.put(name, artifact.load(folder), tuning(self._cameras[name]))
         self._loaded[name] = folder
+        self._levels.pop(name, None)
         return info
 
     def _complain(self, name: str, sentence: str) -> None:

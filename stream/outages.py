@@ -6,7 +6,7 @@ told once and ended once.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .condition import CameraState, State
@@ -70,6 +70,11 @@ class Trouble:
         self.count = 0
         self.lasted_s = 0.0
 
+    def retune(self, policy: OutagePolicy) -> None:
+        """Another policy from now on; what was told stays told."""
+        self._policy = policy
+        self._told_at = deque(self._told_at, maxlen=max(1, policy.flaps))
+
     def update(self, is_wrong: bool | None, now: float) -> Literal["began", "ended"] | None:
         """`now` in monotonic seconds; None says neither wrong nor right."""
         if self._changed_at is None or is_wrong != self._is_wrong:
@@ -94,7 +99,7 @@ class Trouble:
         return "began"
 
     def _end(self, now: float) -> Literal["ended"]:
-        self.lasted_s, self._began_at = now - (self._began_at or now), None
+        self.lasted_s, self._began_at = 0.0 if self._began_at is None else now - self._began_at, None
         return "ended"
 
     def _needed_s(self, now: float) -> float:
@@ -106,6 +111,10 @@ class Outages:
 
     def __init__(self, policy: OutagePolicy) -> None:
         self._trouble = Trouble(policy)
+
+    def retune(self, policy: OutagePolicy) -> None:
+        """Another policy from now on."""
+        self._trouble.retune(policy)
 
     def update(self, state: CameraState, now: float) -> Outage | None:
         """What is to be told at `now` (monotonic seconds), or None."""
@@ -124,9 +133,15 @@ class HealthChanges:
 
     def __init__(self, camera: str, policy: OutagePolicy) -> None:
         self._camera = camera
-        self._policy = OutagePolicy(0.0, 0.0, policy.flaps, policy.flap_window_s, policy.settle_s)
+        self._policy = _without_durations(policy)
         self._troubles: dict[str, Trouble] = {}
         self._last: dict[str, Finding] = {}
+
+    def retune(self, policy: OutagePolicy) -> None:
+        """Another policy from now on."""
+        self._policy = _without_durations(policy)
+        for trouble in self._troubles.values():
+            trouble.retune(self._policy)
 
     def update(self, findings: tuple[Finding, ...], now: float) -> list[HealthChange]:
         """What is to be told at `now` (monotonic seconds)."""
@@ -145,3 +160,7 @@ class HealthChanges:
         return HealthChange(
             self._camera, self._last[kind], began, trouble.lasted_s, trouble.flapping(now), count
         )
+
+
+def _without_durations(policy: OutagePolicy) -> OutagePolicy:
+    return replace(policy, min_out_s=0.0, min_up_s=0.0)

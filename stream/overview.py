@@ -52,6 +52,10 @@ class Overview:
         self._to_event.pop(camera, None)
         self._to_event_total.pop(camera, None)
 
+    def arrange(self, cameras: Sequence[str]) -> None:
+        """Show them in this order."""
+        self._cameras = {name: self._cameras[name] for name in cameras if name in self._cameras}
+
     def state(self, state: CameraState) -> None:
         """A camera changed its state."""
         if seen := self._cameras.get(state.camera):

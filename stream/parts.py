@@ -47,15 +47,21 @@ _UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
 
 @dataclass(slots=True)
 class _Station:
-    """One camera of the line, as far as parts go."""
+    """One camera of the line, as far as parts go. `configured`: enabled by the config file; `enabled`: by
+    commands too.
+    """
 
     triggers: Triggers
     frames: Handover[Frame]
     takes_triggers: bool
+    configured: bool
     is_triggered: bool = False
-    enabled: bool = True
+    enabled: bool = field(init=False)
     shown_until: float = 0.0
     verdicts: Counter[Result] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.enabled = self.configured
 
 
 class Parts:
@@ -80,16 +86,37 @@ class Parts:
         self._recorder = recorder
         self._offer, self._has_model = offer, has_model
         self._show, self._on_settled = show, on_settled
-        policy = policy_of(parts, triggers)
-        self._stations = {name: self._station(name, camera, policy) for name, camera in cameras.items()}
+        self._policy = policy_of(parts, triggers)
+        self._stations: dict[str, _Station] = {}
+        for name, camera in cameras.items():
+            self.watch(name, camera)
         self._lost: Handover[tuple[Frame, str]] = Handover(self._loop, self._dropped, _DROPPED)
         self._added = asyncio.Event()
         self._done: set[str] = set()
 
-    def _station(self, name: str, camera: CameraSettings, policy: TriggerPolicy) -> _Station:
-        frames: Handover[Frame] = Handover(self._loop, partial(self._pictures, name), _FRAMES)
+    def retune(self, parts: PartsSettings, triggers: TriggersSettings) -> None:
+        """Other limits for the triggers that come from now on."""
+        self._policy = policy_of(parts, triggers)
+        for station in self._stations.values():
+            station.triggers.policy = self._policy
+
+    def watch(self, name: str, camera: CameraSettings) -> None:
+        """A camera is new, or was retuned; one that a command disabled stays so."""
         takes_triggers = camera.enabled and camera.frames == "every"
-        return _Station(Triggers(policy), frames, takes_triggers, enabled=camera.enabled)
+        if (station := self._stations.get(name)) is None or station.configured != camera.enabled:
+            self.forget(name, "camera disabled")
+            frames: Handover[Frame] = Handover(self._loop, partial(self._pictures, name), _FRAMES)
+            self._stations[name] = _Station(Triggers(self._policy), frames, takes_triggers, camera.enabled)
+        elif station.takes_triggers != takes_triggers:
+            self._follow(name, station.triggers.end("not triggered", time.monotonic()))
+            station.triggers.let_go()
+            station.takes_triggers, station.is_triggered = takes_triggers, False
+
+    def forget(self, name: str, why: Why = "camera removed") -> None:
+        """A camera is gone for good: its triggers are answered."""
+        if (station := self._stations.get(name)) is not None:
+            self._follow(name, station.triggers.end(why, time.monotonic()))
+            del self._stations[name]
 
     def recall(self, verdicts: list[Event]) -> None:
         """What an earlier run has answered: it is not answered again, whatever comes again."""
@@ -155,8 +182,7 @@ class Parts:
     def inspected(self, inspection: Inspection) -> list[Event]:
         """The engine answered; returns the verdict, where this frame was asked for."""
         frame = inspection.frame
-        station = self._stations[frame.camera]
-        if frame.part_id is None:
+        if frame.part_id is None or (station := self._stations.get(frame.camera)) is None:
             return []
         station.shown_until = time.monotonic() + _RESULT_SHOWN_S
         return self._follow(frame.camera, station.triggers.answer(inspection, time.monotonic()))
@@ -195,7 +221,8 @@ class Parts:
     # -- what follows --------------------------------------------------------------------------------
 
     def _pictures(self, name: str, frames: list[Frame]) -> None:
-        station = self._stations[name]
+        if (station := self._stations.get(name)) is None:
+            return
         for frame in frames:
             if station.takes_triggers:
                 self._follow(name, station.triggers.frame(frame, time.monotonic()))
@@ -205,8 +232,8 @@ class Parts:
 
     def _dropped(self, lost: list[tuple[Frame, str]]) -> None:
         for frame, reason in lost:
-            triggers = self._stations[frame.camera].triggers
-            self._follow(frame.camera, triggers.dropped(frame, reason, time.monotonic()))
+            if (station := self._stations.get(frame.camera)) is not None:  # else it was removed, and answered
+                self._follow(frame.camera, station.triggers.dropped(frame, reason, time.monotonic()))
 
     def _follow(self, name: str, outcome: Outcome) -> list[Event]:
         for frame in outcome.inspect:

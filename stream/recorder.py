@@ -69,6 +69,10 @@ class Recorder:
         """Events that wait in memory because the disk refuses them."""
         return sum(len(drafts) for drafts, _ in self._held)
 
+    def configured(self, config_sha256: str) -> None:
+        """Events carry another checksum of the settings from now on."""
+        self.drafts.config_sha256 = config_sha256
+
     def start(self) -> list[Event]:
         """Closes what was open when the last run ended: nobody watched since, so the verdict is unknown."""
         closed = [self.drafts.restarted(event) for event in self._outbox.open_incidents()]

@@ -82,7 +82,9 @@ def line_stats(
     """Counters since start and depths now; `held` events wait in memory for the disk."""
     oldest_s, dropped = delivery.backlog(time.time())
     snapshot = engine.meter.snapshot() if engine else None
-    frames = dict(snapshot.frames) if snapshot else {}
+    # A batch in hand may hold the last picture of a camera that was removed.
+    counted = snapshot.frames.items() if snapshot else ()
+    frames = {key: count for key, count in counted if key[0] in cameras}
     reconnects: dict[tuple[str, str], int] = {}
     for name, camera in cameras.items():
         stats = camera.stats()

@@ -43,6 +43,7 @@ class StatusBoard:
         self._make_client, self._keys = make_client, keys
         self._read, self._alive = read, alive
         self._every_s, self._heartbeat_every_s = every_s, heartbeat_every_s
+        self._written: set[str] = set()
 
     async def run(self) -> None:
         """Writes until cancelled; a broker that is away is tried again at the next turn."""
@@ -51,12 +52,18 @@ class StatusBoard:
             group.create_task(_repeat(lambda: self.beat(client), self._heartbeat_every_s), name="heartbeat")
 
     async def write(self, client: Redis) -> None:
-        """The cameras' hashes once, as one pipeline without a transaction: the keys are independent."""
+        """The cameras' hashes once, as one pipeline without a transaction: the keys are independent. A camera
+        that was removed has none any more.
+        """
+        now = self._read()
         async with client.pipeline(transaction=False) as pipe:
-            for camera, fields in self._read().items():
+            for camera in self._written - now.keys():
+                pipe.delete(self._keys.status(camera))
+            for camera, fields in now.items():
                 told: dict[Any, Any] = dict(fields)
                 pipe.hset(self._keys.status(camera), mapping=told)
             await pipe.execute()
+        self._written = set(now)
 
     async def beat(self, client: Redis) -> None:
         """The heartbeat once, if we are alive."""

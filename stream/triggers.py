@@ -8,7 +8,8 @@ and comes back as an inspection or as dropped. Whatever happens, each trigger ge
 ok, ng           what was found in its frame
 unknown          camera down · camera frozen · camera disabled · no model · no frame (none was taken in time)
                  · late (the trigger came after its picture was let go, or no answer in time) · overloaded
-                 · device failed · not triggered (the camera is not in `every` mode) · stopped
+                 · device failed · not triggered (the camera is not in `every` mode) · camera removed
+                 · stopped
 
 A second trigger with the part id of one that waits, or that was answered less than `same_part_s` ago, is the
 same one sent again: it gets no answer of its own.
@@ -35,6 +36,7 @@ Why = Literal[
     "overloaded",
     "device failed",
     "not triggered",
+    "camera removed",
     "stopped",
 ]
 
@@ -199,6 +201,12 @@ class Triggers:
     def end(self, why: Why, now: float) -> Outcome:
         """Answers everything that waits."""
         return self._end(list(self._waiting), why, now)
+
+    def let_go(self) -> None:
+        """Forget the recent frames: no trigger will ask for them."""
+        while self._ring:
+            self._let_go = max(self._let_go, self._ring.popleft().frame.taken_at)
+        self._ring_bytes = 0
 
     def due_at(self) -> float | None:
         """When the next answer is due; None with nothing waiting."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from config.settings import Settings
+from config.settings import CameraSettings, Settings, config_sha256
 from engine.engine import Engine
 
 from .delivery import Delivery
@@ -16,12 +16,14 @@ from .web.view import CameraView
 
 
 class Vitals:
-    """Event loop only. `engine` and `started` are set when they are there."""
+    """Event loop only. `engine` and `started` are set when they are there, `checksum` when the settings
+    change; `cameras` are those that run, kept up to date by their owner.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        checksum: str,
+        cameras: Mapping[str, CameraSettings],
         *,
         recorder: Recorder,
         delivery: Delivery,
@@ -30,7 +32,9 @@ class Vitals:
     ) -> None:
         self.engine: Engine | None = None
         self.started = False
-        self._settings, self._checksum = settings, checksum
+        self.checksum = config_sha256(settings)
+        self._stuck_after_s = settings.engine.stuck_after_s
+        self._cameras = cameras
         self._recorder, self._delivery = recorder, delivery
         self._gateway, self._overview = gateway, overview
 
@@ -40,7 +44,7 @@ class Vitals:
             started=self.started,
             broker_error=self._delivery.state.error,
             disk_error=self._recorder.disk_error,
-            stuck_after_s=self._settings.engine.stuck_after_s if self._is_stuck() else None,
+            stuck_after_s=self._stuck_after_s if self._is_stuck() else None,
         )
 
     def is_alive(self) -> bool:
@@ -62,14 +66,14 @@ class Vitals:
             blind=self._is_blind(camera),
         )
         busy = on_device or parts.waiting(camera.name) > 0
-        return plc_status(camera, counts, fault, busy=busy, config_checksum=self._checksum)
+        return plc_status(camera, counts, fault, busy=busy, config_checksum=self.checksum)
 
     def _is_stuck(self) -> bool:
-        limit_s = self._settings.engine.stuck_after_s
+        limit_s = self._stuck_after_s
         return self.engine is not None and self.engine.is_stuck(time.monotonic(), limit_s)
 
     def _is_blind(self, camera: CameraView) -> bool:
         """Live for a while, and none of its pictures was inspected lately; triggered cameras may rest."""
-        settings = self._settings.cameras[camera.name]
+        settings = self._cameras[camera.name]
         long_enough = time.time() - camera.since > settings.down_after_s
         return camera.state == "live" and long_enough and settings.frames == "latest" and not camera.fps

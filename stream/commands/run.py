@@ -48,7 +48,7 @@ async def _run(settings: "Settings", as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, _stop_or_give_up, stop)
-    app = App(settings)
+    app = App(settings, _take_up_logs)
     watched = asyncio.create_task(systemd.keep_watched(), name="watchdog")
     try:
         if await _started(app, stop):
@@ -59,6 +59,14 @@ async def _run(settings: "Settings", as_json: bool) -> None:
         systemd.notify("STOPPING=1")
         await app.shutdown()
         await end([watched])
+
+
+def _take_up_logs(in_force: "Settings", file: "Settings") -> None:
+    """What is in flight may still hold a password that was just changed."""
+    from config import logs
+    from config.settings import secrets_of
+
+    logs.configure(file.logs.level, file.logs.as_json, secrets=[*secrets_of(in_force), *secrets_of(file)])
 
 
 def _stop_or_give_up(stop: asyncio.Event) -> None:

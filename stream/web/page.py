@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from fastapi import APIRouter
 
@@ -56,7 +57,8 @@ class LivePage:
     other rooms' routes.
 
     `evidence` fills the gallery (its owner starts and stops it), `pictures` is where CAMERA/good is for
-    false alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate.
+    false alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate; its
+    owner may change it.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class LivePage:
         actions: LineActions | None = None,
         evidence: Evidence | None = None,
         pictures: Path | None = None,
-        hysteresis: Mapping[str, tuple[int, int]] | None = None,
+        hysteresis: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         listen: str = "127.0.0.1:8080",
         users_file: Path | None = None,
         insecure: bool = False,
@@ -88,7 +90,7 @@ class LivePage:
         self._seats = Seats(max_viewers)
         self._hub = Hub(view.cameras, seats=self._seats, quality=jpeg_quality, max_fps=max_fps)
         self._feed = Feed(self._message, seats=self._seats)
-        ours = [tuning.build(self._scores_of, hysteresis or {}, actions or LineActions(), self._feed.changed)]
+        ours = [tuning.build(self._scores_of, hysteresis, actions or LineActions(), self._feed.changed)]
         self._whep = Whep(self._hub, rtc or RtcOptions())
         ours.append(whep.build(self._whep, partial(known, view)))
         if evidence is not None:
@@ -125,6 +127,11 @@ class LivePage:
         if isinstance(picture, Inspection):
             self._scores.setdefault(picture.frame.camera, Scores()).add(picture)
         self._hub.show(picture)
+
+    def forget(self, camera: str) -> None:
+        """A camera was removed: its scores go."""
+        self._scores.pop(camera, None)
+        self.camera_changed()
 
     def camera_changed(self) -> None:
         """Draw and tell the cameras' new states now, not in a second."""

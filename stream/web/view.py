@@ -95,7 +95,8 @@ class LineStats:
     write, result) → entries, result ∈ taken, repeated, dead, gone. `broker_retries`: attempts after an error;
     `broker_replayed`: acknowledged events that the broker lost and got again. `device_errors`: kind → count.
     `bridge_up`: 1.0 for a bridge that runs and has no trouble. `bridge_events`: (bridge, result) → events,
-    result ∈ delivered, failed, dead, repeated, lost, late.
+    result ∈ delivered, failed, dead, repeated, lost, late. `config_ok`: the last edit of the config file was
+    carried out.
     """
 
     frames: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -120,6 +121,26 @@ class LineStats:
     bridge_pending: Mapping[str, float] = field(default_factory=dict)
     bridge_events: Mapping[tuple[str, str], int] = field(default_factory=dict)
     capture_to_bridge_seconds: Mapping[str, Histogram] = field(default_factory=dict)
+    config_ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigView:
+    """The settings in force, and what became of the last edit of their file.
+
+    `sha256` is the checksum that events carry. `mistakes`, as `file:line: key: …`: the edit was refused, and
+    nothing changed. Else `added`, `removed` and `changed` are the cameras that it touched, and
+    `at_next_start` the keys that differ from what the line was started with.
+    """
+
+    file: str
+    sha256: str
+    mistakes: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    at_next_start: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _ready() -> tuple[str, ...]:

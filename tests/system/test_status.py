@@ -47,6 +47,17 @@ async def test_the_heartbeat_has_a_turn_of_its_own(broker: EmbeddedBroker) -> No
     await end([running])
 
 
+async def test_a_camera_that_was_removed_has_no_status(broker: EmbeddedBroker) -> None:
+    cameras = dict(READY)
+    board = StatusBoard(broker.endpoint.client, KEYS, lambda: cameras)
+    async with broker.endpoint.client() as client:
+        await board.write(client)
+        cameras["side"] = cameras.pop("top")
+        await board.write(client)
+        assert await client.exists(KEYS.status("side"))
+        assert not await client.exists(KEYS.status("top"))
+
+
 async def test_nobody_is_ready_once_it_is_cleared(broker: EmbeddedBroker) -> None:
     board = make(broker.endpoint)
     async with broker.endpoint.client() as client:

@@ -284,3 +284,50 @@ def test_the_sink_of_the_supervisor_is_what_sources_are_promised() -> None:
 
     promised = {name for name in vars(Sink) if not name.startswith("_")}
     assert promised <= set(dir(Reader))
+
+
+async def test_a_camera_that_gets_another_source_counts_on_and_is_not_called_down() -> None:
+    async with running() as top:
+        top.puppets.now.show(picture(1))
+        await until(lambda: top.camera.state.state == "live")
+        other = Puppets()
+        top.camera.reconnect(other)
+        await until(lambda: other.made)
+        other.now.show(picture(2))
+        await until(lambda: len(top.frames) == 2)
+        assert [frame.seq for frame in top.frames] == [1, 2]
+        assert top.camera.stats().reconnects == {}
+        assert top.names() == ["connecting", "live", "connecting", "live"]
+
+
+async def test_another_source_need_not_wait_for_the_back_off_of_the_first() -> None:
+    async with running() as top:
+        top.puppets.now.fail(Refused("the camera refuses this user or password (401)"))
+        await until(lambda: top.camera.state.state == "refused")
+        top.camera.reconnect(other := Puppets())
+        await until(lambda: other.made, within_s=1.0)
+        assert top.camera.state.state == "connecting"
+
+
+async def test_a_recording_that_is_over_gives_way_to_another_one() -> None:
+    async with running() as top:
+        top.puppets.now.fail(Ended("the recording is over", final=True))
+        await top.camera.finished()
+        top.camera.reconnect(other := Puppets())
+        await until(lambda: other.made)
+        other.now.show(picture(2))
+        await until(lambda: top.camera.state.state == "live")
+
+
+async def test_another_rate_and_other_limits_need_no_reconnect() -> None:
+    async with running(policy=CameraPolicy(fps=5)) as top:
+        for n in range(10):
+            top.puppets.now.show(picture(n), taken_at=n * 0.05)
+        await until(lambda: top.camera.stats().received == 10)
+        few = len(top.frames)
+        top.camera.retune(CameraPolicy(fps=20, frozen_after_s=0.1, down_after_s=60))
+        for n in range(10, 20):
+            top.puppets.now.show(picture(n), taken_at=n * 0.05)
+        await until(lambda: len(top.frames) == few + 10)
+        await until(lambda: top.camera.state.state == "frozen")
+        assert len(top.puppets.made) == 1

@@ -163,3 +163,11 @@ def test_thinning_goes_on_after_the_clock_jumped_back() -> None:
 
 def test_no_rate_takes_every_picture() -> None:
     assert all(Thinning(None).due(0.0) for _ in range(5))
+
+
+def test_outages_keep_what_was_told_when_they_are_retuned() -> None:
+    outages = Outages(OutagePolicy(min_out_s=0.0, flaps=2, settle_s=60.0))
+    assert outages.update(CameraState("top", "down", "gone", 0.0), 0.0) is not None
+    outages.retune(OutagePolicy(min_up_s=0.0, flaps=50))
+    told = outages.update(CameraState("top", "live", "", 0.0), 5.0)
+    assert told is not None and (told.kind, told.lasted_s) == ("camera.up", 5.0)

@@ -52,3 +52,18 @@ def test_items_after_the_loop_was_closed_are_forgotten() -> None:
     handover: Handover[int] = Handover(loop, lambda items: None, 3)
     loop.close()
     handover.put(1)
+
+
+async def test_a_smaller_size_displaces_the_oldest_and_a_larger_one_takes_more() -> None:
+    taken: list[int] = []
+    displaced: list[int] = []
+    handover = Handover(asyncio.get_running_loop(), taken.extend, 3, displaced.append)
+    for item in range(3):
+        handover.put(item)
+    handover.resize(2)
+    assert displaced == [0]
+    handover.resize(4)
+    handover.put(3)
+    handover.put(4)
+    await asyncio.sleep(0)
+    assert (taken, displaced) == ([1, 2, 3, 4], [0])

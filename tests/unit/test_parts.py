@@ -215,3 +215,45 @@ def test_the_answer_is_due_before_the_limit() -> None:
     assert policy_of(
         PartsSettings(verdict_within_ms=100), TriggersSettings()
     ).answer_within_s == pytest.approx(0.09)
+
+
+async def test_a_camera_that_is_removed_answers_what_waits_and_what_comes_after_is_no_trigger(
+    line_outbox: Outbox,
+) -> None:
+    line = Line(line_outbox)
+    await line.trigger("1-0")
+    line.parts.forget("top")
+    assert line.said() == [("p1", "unknown", "camera removed")] and line.settled == ["1-0"]
+    late = Frame("top", 1, 0.0, 0.0, np.zeros((4, 4, 3), np.uint8), part_id="p1")
+    line.parts.dropped(late, "removed")
+    await asyncio.sleep(0)
+    with pytest.raises(Malformed):
+        await line.trigger("2-0")
+
+
+async def test_a_camera_that_is_triggered_no_more_inspects_every_picture_again(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    await line.trigger("1-0")
+    line.parts.watch("top", camera(frames="latest"))
+    assert line.said() == [("p1", "unknown", "not triggered")]
+    assert not await line.picture()
+    line.parts.watch("top", camera())
+    await line.trigger("2-0", part_id="p2")
+    assert await line.picture()
+
+
+async def test_a_camera_that_a_command_disabled_stays_so_when_it_is_retuned(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    line.parts.enable("top", False)
+    line.parts.watch("top", camera(fps=3))
+    assert not line.parts.is_enabled("top")
+    line.parts.watch("top", camera(enabled=False))
+    line.parts.watch("top", camera())
+    assert line.parts.is_enabled("top")
+
+
+async def test_other_limits_hold_for_the_triggers_that_come(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    line.parts.retune(PartsSettings(), TriggersSettings(max_waiting=1))
+    await line.trigger("1-0"), await line.trigger("2-0", part_id="p2")
+    assert line.said() == [("p2", "unknown", "overloaded")]

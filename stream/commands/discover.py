@@ -1,0 +1,167 @@
+"""`linewatch discover`: the ONVIF cameras on this network and the addresses of their streams."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..discovery import Found
+    from ..onvif import Device, Login, OnvifError, Stream
+
+HELP = "list the cameras on this network with their stream addresses (ONVIF)"
+_AT_ONCE = 16
+
+
+class InputError(Exception):
+    """What was asked for can't be done; the text is one sentence for a person."""
+
+    user_message = True
+    exit_code = 2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("host", nargs="*", help="ask these addresses, HOST or HOST:PORT, instead of the network")
+    add("--user", help="user on the cameras; most tell their streams only to one")
+    add("--password-file", type=Path, metavar="FILE", help="and the password in this file")
+    add("--seconds", type=_seconds, default=4.0, help="how long to wait for answers (4)")
+    add("--yaml", action="store_true", help="print a `cameras:` section for the config file")
+    add("--json", action="store_true", help="one JSON object a camera, one a line")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Exit code 1 if nobody answered."""
+    from concurrent.futures import ThreadPoolExecutor
+    from functools import partial
+
+    login = _login(args)
+    found = _named(args.host) if args.host else _probed(args.seconds)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = list(pool.map(partial(_ask, login=login), found))
+    told = list(zip(found, answers, strict=True))
+    if args.yaml:
+        print(_section(told, args.user), end="")
+    else:
+        for camera, answer in told:
+            print(_as_json(camera, answer) if args.json else _as_text(camera, answer), flush=True)
+    if not found:
+        print(
+            f"linewatch: no camera answered within {args.seconds:g} s; cameras behind a router are found by "
+            "address (linewatch discover HOST), and many have ONVIF switched off",
+            file=sys.stderr,
+        )
+    return 0 if found else 1
+
+
+def _probed(seconds: float) -> "list[Found]":
+    from ..discovery import probe
+
+    try:
+        return probe(seconds)
+    except OSError as error:
+        raise InputError(f"the network can't be asked: {error.strerror or error}") from None
+
+
+def _named(hosts: list[str]) -> "list[Found]":
+    from urllib.parse import urlsplit
+
+    from ..discovery import Found
+
+    found = []
+    for host in hosts:
+        url = urlsplit(f"http://{host}/onvif/device_service")
+        if not url.hostname or "@" in host or "/" in host or not _has_port(url):
+            raise InputError("expected HOST or HOST:PORT, without user and password")
+        found.append(Found(url.hostname, url.geturl()))
+    return found
+
+
+def _has_port(url: Any) -> bool:
+    try:
+        return url.port is None or url.port > 0
+    except ValueError:
+        return False
+
+
+def _ask(camera: "Found", login: "Login | None") -> "Device | OnvifError":
+    from ..onvif import OnvifError, describe
+
+    try:
+        return describe(camera.service, login)
+    except OnvifError as error:
+        return error
+
+
+def _login(args: argparse.Namespace) -> "Login | None":
+    from pydantic import SecretStr
+
+    from ..onvif import Login
+
+    if not args.user and not args.password_file:
+        return None
+    if not args.user or not args.password_file:
+        raise InputError("--user and --password-file go together")
+    try:
+        password = args.password_file.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputError(f"--password-file {args.password_file}: {why}") from None
+    return Login(args.user, SecretStr(password))
+
+
+def _as_json(camera: "Found", answer: "Device | OnvifError") -> str:
+    from dataclasses import asdict
+
+    from ..onvif import Device
+
+    told: dict[str, Any] = {"address": camera.address, "service": camera.service}
+    if isinstance(answer, Device):
+        told |= asdict(answer) | {"error": None}
+    else:
+        told |= {"maker": "", "model": camera.hardware or camera.name, "firmware": "", "streams": []}
+        told["error"] = str(answer)
+    return json.dumps(told, ensure_ascii=False)
+
+
+def _as_text(camera: "Found", answer: "Device | OnvifError") -> str:
+    from ..onvif import Device
+
+    if not isinstance(answer, Device):
+        return f"{camera.address}  {camera.hardware or camera.name or 'camera'}  {answer}"
+    streams = "; ".join(_described(stream) for stream in answer.streams) or "no streams"
+    return f"{camera.address}  {answer.maker} {answer.model}  {streams}"
+
+
+def _described(stream: "Stream") -> str:
+    size = f" {stream.width}×{stream.height}" if stream.width else ""
+    rate = f" {stream.fps:g} fps" if stream.fps else ""
+    return f"{stream.url} ({stream.profile}{f', {stream.codec}' if stream.codec else ''}{size}{rate})"
+
+
+def _section(told: "list[tuple[Found, Device | OnvifError]]", user: str | None) -> str:
+    """The largest stream of each camera; the others stand beside it as comments."""
+    from ..onvif import Device
+
+    lines = ["cameras:"]
+    for camera, answer in told:
+        if not isinstance(answer, Device) or not answer.streams:
+            why = "it names no streams" if isinstance(answer, Device) else answer
+            lines.append(f"  # {camera.address}: {why}")
+            continue
+        first, *others = answer.streams
+        login = f"{{username: {json.dumps(user)}, password: {{file: PATH}}" if user else "{"
+        rest = ", " if user else ""
+        lines.append(f"  camera-{camera.address.replace('.', '-').replace(':', '-')}:")
+        lines.append(f"    # {answer.maker} {answer.model}, {_described(first)}")
+        lines.extend(f"    # or {_described(stream)}" for stream in others)
+        lines.append(f"    source: {login}{rest}type: rtsp, url: {json.dumps(first.url)}}}")
+    return "\n".join(lines) + "\n"
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 60:
+        raise argparse.ArgumentTypeError("expected 0.1 to 60")
+    return seconds
