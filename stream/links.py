@@ -6,6 +6,7 @@ node's answer is an error like others, after which the map of the cluster is rea
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -47,14 +48,26 @@ def connect(url: BrokerUrl, options: Options, sentinel_options: Options) -> Redi
 
 
 class Links:
-    """`client`, or in a cluster a client of each node that a key of ours lives on. Closes them all."""
+    """`client`, or in a cluster a client of each node that a key of ours lives on. Closes them all.
 
-    def __init__(self, client: Redis) -> None:
+    `greet` is called with each before its first use, and may refuse it by raising.
+    """
+
+    def __init__(self, client: Redis, greet: Callable[[Redis], Awaitable[object]]) -> None:
         self._client: Redis | RedisCluster = client
+        self._greet = greet
         self._nodes: dict[str, Redis] = {}
+        self._greeted: set[Redis] = set()
 
     async def of(self, key: str) -> Redis:
-        """The client of the one server that holds this key. Raises RedisError, OSError."""
+        """The client of the one server that holds this key. Raises RedisError, OSError, what `greet` does."""
+        client = await self._of(key)
+        if client not in self._greeted:
+            await self._greet(client)
+            self._greeted.add(client)
+        return client
+
+    async def _of(self, key: str) -> Redis:
         if not isinstance(self._client, RedisCluster):
             return self._client
         cluster = await self._client.initialize()

@@ -87,6 +87,9 @@ async def test_a_node_that_is_down_holds_up_only_its_own_keys(binary: Path, tmp_
             await until(lambda: not outbox.take("verdicts", 1))
             assert outbox.pending == 50
             await until(lambda: publisher.state.error is not None)
+            outbox.put(facts(50), BOTH)  # also after the map of the cluster was read again
+            await until(lambda: not outbox.take("verdicts", 1))
+            assert outbox.pending == 100
             down.signal(signal.SIGCONT)
             await published(publisher, outbox)
         outbox.close()
