@@ -6,17 +6,54 @@ node's answer is an error like others, after which the map of the cluster is rea
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.cluster import ClusterNode, ClusterPipeline
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.sentinel import Sentinel
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError
 
 from config.broker_url import BrokerUrl
 
 Options = dict[str, Any]
+
+
+@contextlib.contextmanager
+def _as_redis_errors() -> Iterator[None]:
+    """redis-py's errors of a cluster are no RedisError, as all others are that it raises."""
+    try:
+        yield
+    except RedisClusterException as error:
+        if isinstance(error.__cause__, RedisError):
+            raise error.__cause__ from None
+        raise ConnectionError(str(error)) from error
+
+
+class _Pipeline(ClusterPipeline):
+    async def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
+        with _as_redis_errors():
+            return await super().execute(*args, **kwargs)
+
+
+class _Cluster(RedisCluster):
+    """A cluster that raises RedisError and OSError, whatever goes wrong."""
+
+    async def initialize(self, *args: Any, **kwargs: Any) -> RedisCluster:
+        with _as_redis_errors():
+            return await super().initialize(*args, **kwargs)
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        with _as_redis_errors():
+            return await super().execute_command(*args, **kwargs)
+
+    def get_node_from_key(self, key: str, replica: bool = False) -> ClusterNode | None:
+        with _as_redis_errors():
+            return super().get_node_from_key(key, replica)
+
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> ClusterPipeline:
+        return _Pipeline(self, transaction)  # type: ignore[abstract]  # as redis-py's own class is
 
 
 class _OfSentinel(Redis):
@@ -38,7 +75,7 @@ def connect(url: BrokerUrl, options: Options, sentinel_options: Options) -> Redi
     if url.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in url.nodes]
         # A node that is down costs the keys it holds, and no others.
-        cluster = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options, **tls)
+        cluster = _Cluster(startup_nodes=nodes, require_full_coverage=False, **options, **tls)
         return cast(Redis, cluster)  # the same commands
     sentinels = Sentinel(list(url.nodes), sentinel_kwargs=sentinel_options | tls)  # type: ignore[no-untyped-call]
     client: _OfSentinel = sentinels.master_for(url.service, _OfSentinel, db=url.db, **options, **tls)
@@ -47,14 +84,26 @@ def connect(url: BrokerUrl, options: Options, sentinel_options: Options) -> Redi
 
 
 class Links:
-    """`client`, or in a cluster a client of each node that a key of ours lives on. Closes them all."""
+    """`client`, or in a cluster a client of each node that a key of ours lives on. Closes them all.
 
-    def __init__(self, client: Redis) -> None:
+    `greet` is called with each before its first use, and may refuse it by raising.
+    """
+
+    def __init__(self, client: Redis, greet: Callable[[Redis], Awaitable[object]]) -> None:
         self._client: Redis | RedisCluster = client
+        self._greet = greet
         self._nodes: dict[str, Redis] = {}
+        self._greeted: set[Redis] = set()
 
     async def of(self, key: str) -> Redis:
-        """The client of the one server that holds this key. Raises RedisError, OSError."""
+        """The client of the one server that holds this key. Raises RedisError, OSError, what `greet` does."""
+        client = await self._of(key)
+        if client not in self._greeted:
+            await self._greet(client)
+            self._greeted.add(client)
+        return client
+
+    async def _of(self, key: str) -> Redis:
         if not isinstance(self._client, RedisCluster):
             return self._client
         cluster = await self._client.initialize()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import RedisError
 
 from config.services import EventsSettings
 from engine.core import Frame
@@ -13,6 +13,7 @@ from engine.core import Frame
 from .broker import BrokerError, endpoint_of, server_binary
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
+from .publisher import explain
 from .sources.base import Source
 
 
@@ -69,12 +70,8 @@ async def probe_broker(events: EventsSettings) -> Answer:
     client = endpoint_of(events).client()
     try:
         await client.ping()
-    except AuthenticationError:
-        return Answer(
-            False, f"{events.url} refuses this user or password; check events.username and password"
-        )
     except (RedisError, OSError) as error:
-        return Answer(False, f"{events.url} does not answer: {error}")
+        return Answer(False, f"{events.url}: {explain(error)}")
     finally:
         await client.aclose()
     return Answer(True, f"{events.url} answers")

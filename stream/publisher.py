@@ -19,6 +19,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,12 +40,13 @@ from .replay import Kept, StreamInfo, entry_id_text, holds, lost_rows, stream_in
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
+BATCH = 128
 MOST_UNDONE = 3
 LEAD_MS = 1000
 IDLE_CHECK_S = 1.0
 CHECKPOINT_EVERY_S = 1.0
 TRIM_EVERY_S = 60.0
+_TROUBLES = (RedisError, OSError, OutboxError, BrokerTooOld)
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 
 
@@ -94,10 +96,10 @@ class Publisher:
         self._seen: dict[str, StreamInfo] = {}
         self._trim_at = 0.0
         self._failures = 0
-        # Batches in a row that another writer's entry has undone.
-        self._undone = 0
-        # The last entry by itself came too late: that writer's ids run ahead of our clock.
-        self._outrun = False
+        # Batches in a row that another writer's entry has undone, by stream.
+        self._undone: Counter[str] = Counter()
+        # Where the last entry by itself came too late: that writer's ids run ahead of our clock.
+        self._outrun: set[str] = set()
         # Smaller after each failure, so that a link that breaks all the time still gets something through.
         self._batch = BATCH
 
@@ -113,10 +115,10 @@ class Publisher:
 
     async def _send(self) -> None:
         while True:
-            links = Links(self._make_client())
+            links = Links(self._make_client(), check_version)
             try:
                 await self._serve(links)
-            except (RedisError, OSError, OutboxError, BrokerTooOld) as error:
+            except _TROUBLES as error:
                 self._failed(error)
             finally:
                 await links.aclose()
@@ -133,7 +135,6 @@ class Publisher:
         return not self._outbox.pending
 
     async def _serve(self, links: Links) -> None:
-        await check_version(await links.of(self._keys.events))
         while True:
             self._news.clear()
             await self._send_all(links)
@@ -149,6 +150,7 @@ class Publisher:
         that can't be sent now (in a cluster it may be on another server).
         """
         streams = self._outbox.streams()
+        self._failing = {stream: error for stream, error in self._failing.items() if stream in streams}
         while streams:
             streams = [stream for stream in streams if await self._sent(links, stream)]
         if self._failing:
@@ -160,7 +162,7 @@ class Publisher:
         try:
             client = await links.of(self._keys.of(stream))
             more = await self._send_batch(client, stream)
-        except (RedisError, OSError, OutboxError) as error:
+        except _TROUBLES as error:
             self._failing[stream] = error
             return False
         self._failing.pop(stream, None)
@@ -198,7 +200,7 @@ class Publisher:
         """One batch of one stream; True when there may be more."""
         heed_cancellation()
         key = self._keys.of(stream)
-        crowded = self._undone >= MOST_UNDONE
+        crowded = self._undone[stream] >= MOST_UNDONE
         try:
             async with client.pipeline(transaction=True) as pipe:
                 await pipe.watch(key)
@@ -211,16 +213,16 @@ class Publisher:
                 rows = self._outbox.take(stream, self._batch)
                 if not rows:
                     return False
-                rows = self._assign(rows, info.top, crowded)
+                rows = self._assign(rows, info.top, crowded, stream in self._outrun)
                 replies = [] if crowded else await self._execute(pipe, key, rows)
         except WatchError:
-            self._undone += 1
+            self._undone[stream] += 1
             return True
-        self._undone = 0
+        self._undone[stream] = 0
         self._batch = min(BATCH, self._batch * 2)
         if crowded:
             replies = await self._one_by_one(client, key, rows)
-            self._outrun = not replies
+            (self._outrun.discard if replies else self._outrun.add)(stream)
         else:
             self._seen[stream] = info.after(rows)
         return self._delivered(stream, rows[: len(replies)], replies)
@@ -255,11 +257,11 @@ class Publisher:
         self.state = replace(self.state, replayed=self.state.replayed + len(lost))
         return True
 
-    def _assign(self, rows: Sequence[Row], top: EntryId, crowded: bool) -> list[Row]:
+    def _assign(self, rows: Sequence[Row], top: EntryId, crowded: bool, outrun: bool) -> list[Row]:
         """Entry ids that rise from the top on; those that a row has already stay."""
         last = max([top, *(row.entry_id for row in rows if row.entry_id is not None)])
         now_ms = int(self._now_s() * 1000) + (LEAD_MS if crowded else 0)
-        if crowded and self._outrun:
+        if crowded and outrun:
             now_ms = max(now_ms, last[0] + LEAD_MS)
         numbered = []
         for row in rows:

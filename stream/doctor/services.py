@@ -16,6 +16,7 @@ from config.settings import Settings
 from ..broker import BrokerError, Endpoint, RunFile, endpoint_of, run_file_of, server_binary
 from ..broker_version import check_version
 from ..keys import Keys
+from ..links import Links
 from ..publisher import explain
 from ..web.errors import ListenError
 from ..web.page import check_listen
@@ -100,16 +101,15 @@ async def broker(settings: Settings, *, running: bool) -> Finding:
 
 async def _ask(endpoint: Endpoint, settings: Settings, *, running: bool) -> Finding:
     keys = Keys(settings.events.stream_key(settings.site, settings.line))
-    client = endpoint.client(timeout_s=3.0)
+    links = Links(endpoint.client(timeout_s=3.0), check_version)
     try:
+        client = await links.of(keys.heartbeat)
         found = await check_version(client)
-        await client.ping()
         alive = await client.exists(keys.heartbeat)
     except (RedisError, OSError) as error:
         return failed("broker", f"{endpoint.url}: {explain(error)}; check events.url, and that it runs")
     finally:
-        with contextlib.suppress(RedisError, OSError):
-            await client.aclose()
+        await links.aclose()
     if alive and not running:
         return failed(
             "broker",

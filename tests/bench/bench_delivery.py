@@ -1,21 +1,26 @@
 """Events a second through outbox and broker: `python -m tests.bench.bench_delivery` prints one JSON line.
 
 put_*     one event a transaction, as the recorder does it, in microseconds, while the publisher sends
-drain_*   a backlog of `--backlog` entries of other cameras, while live events come at 50/s
+drain_*   a backlog of `--backlog` entries of four other cameras, while live events come at 50/s
+live_*    from the decision about such a live event to its arrival at a subscriber in another process
+*_cpu_s   processor time of this process: what is comparable when the machine is busy with other work
 """
 
 import argparse
 import asyncio
 import json
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+from stream.broker import RunFile
 from stream.drafts import region
 from stream.events import Event, rfc3339, utc_seconds
 from stream.outbox import Outbox
 from stream.publisher import Publisher
-from tests.brokers import DRAFTS, KEYS, publishing, stored, valkey
+from tests.brokers import DRAFTS, KEYS, publishing, valkey
 from tests.unit.test_incidents import defect
 
 
@@ -23,9 +28,9 @@ def example(camera: str) -> Event:
     """As large as a real one: two regions and a model."""
     regions = (region(defect(64, 48), (640, 480)), region(defect(200, 300), (640, 480)))
     event = DRAFTS.fact("defect", "update", camera, phase="update")
-    return event.model_copy(
-        update={"regions": regions, "config_sha256": "c" * 64, "detected_at": rfc3339(time.time())}
-    )
+    now = rfc3339(time.time())
+    more = {"regions": regions, "config_sha256": "c" * 64, "captured_at": now, "detected_at": now}
+    return event.model_copy(update=more)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -35,7 +40,7 @@ def percentile(values: list[float], share: float) -> float:
 async def sustained(outbox: Outbox, publisher: Publisher, seconds: float) -> dict[str, float]:
     """As many puts as one core gives, the publisher beside it on the same event loop."""
     puts: list[float] = []
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
         for _ in range(20):
             before = time.perf_counter()
@@ -47,6 +52,7 @@ async def sustained(outbox: Outbox, publisher: Publisher, seconds: float) -> dic
     await publisher.drained(60)
     return {
         "events_per_s": round(len(puts) / (time.perf_counter() - start)),
+        "events_per_cpu_s": round(len(puts) / (time.process_time() - cpu)),
         "put_p50_us": round(percentile(puts, 0.5) * 1e6),
         "put_p99_us": round(percentile(puts, 0.99) * 1e6),
         "put_max_us": round(max(puts) * 1e6),
@@ -54,10 +60,10 @@ async def sustained(outbox: Outbox, publisher: Publisher, seconds: float) -> dic
 
 
 async def drain(outbox: Outbox, publisher: Publisher, backlog: int) -> dict[str, float]:
-    """Empties a backlog while live events of another camera come; `live_*` is put → sent."""
-    for _ in range(backlog // 1000):
-        outbox.put([example("behind") for _ in range(1000)])
-    start = time.perf_counter()
+    """Empties a backlog while live events of another camera come."""
+    for n in range(backlog // 1000):
+        outbox.put([example(f"behind-{n % 4}") for _ in range(1000)])
+    start, cpu = time.perf_counter(), time.process_time()
     drained_s = 0.0
     async with publishing(publisher):
         while outbox.pending > 50 or not drained_s:
@@ -67,7 +73,25 @@ async def drain(outbox: Outbox, publisher: Publisher, backlog: int) -> dict[str,
             if outbox.pending <= 50:
                 drained_s = time.perf_counter() - start
         await publisher.drained(60)
-    return {"backlog": backlog, "drain_s": round(drained_s, 1)}
+    cpu_s = time.process_time() - cpu
+    return {"backlog": backlog, "drain_s": round(drained_s, 1), "drain_cpu_s": round(cpu_s, 1)}
+
+
+async def subscribe(run_file: Path) -> None:
+    """Prints how long each live event was under way, in ms, until it is killed."""
+    where, last = RunFile.read(run_file), "0"
+    async with where.endpoint.client() as client:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            told = await client.xread({where.stream: last}, count=500, block=1000)
+            now = time.time()
+            for _, entries in told or []:
+                last = entries[-1][0]
+                for _, fields in entries:
+                    if fields[b"camera"] == b"live":
+                        sys.stdout.write(f"{(now - utc_seconds(fields[b'captured_at'].decode())) * 1000}\n")
+            sys.stdout.flush()
 
 
 async def main(seconds: float, backlog: int) -> None:
@@ -83,13 +107,18 @@ async def main(seconds: float, backlog: int) -> None:
             await client.delete(KEYS.events)
             outbox.close()
             outbox = Outbox(Path(folder) / "second.db")
+            run_file = Path(folder) / "run.json"
+            RunFile(broker.endpoint, KEYS.events, os.getpid()).write(run_file)
+            words = (sys.executable, "-m", "tests.bench.bench_delivery", "--subscribe", str(run_file))
+            subscriber = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+            assert subscriber.stdout is not None
+            await subscriber.stdout.readline()
             told |= await drain(outbox, make(), backlog)
-            live = [
-                (utc_seconds(e.published_at) - utc_seconds(e.detected_at)) * 1000
-                for e in await stored(client)
-                if e.camera == "live" and e.published_at
-            ]
+            await asyncio.sleep(1.0)  # for what is under way
+            subscriber.terminate()
+            live = [float(line) for line in (await subscriber.communicate())[0].split()]
             told |= {
+                "live": len(live),
                 "live_p50_ms": round(percentile(live, 0.5), 1),
                 "live_p99_ms": round(percentile(live, 0.99), 1),
             }
@@ -101,4 +130,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--backlog", type=int, default=100_000)
-    asyncio.run(main(**vars(parser.parse_args())))
+    parser.add_argument("--subscribe", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    asyncio.run(subscribe(args.subscribe) if args.subscribe else main(args.seconds, args.backlog))

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from config.services import EventsSettings
+from config.settings import Settings
 from stream.broker import Endpoint
 from stream.consumer import Consumer
+from stream.doctor import services as doctor
 from stream.events import Event
 from stream.inbox import Inbox
 from stream.outbox import Outbox
+from stream.probe import probe_broker
 from stream.publisher import Publisher
 from stream.status import StatusBoard
 from tests.brokers import KEYS, REDIS_7, VALKEY_9, check_complete, facts, published, publishing, stored, until
-from tests.clusters import cluster, watched_pair
+from tests.clusters import PASSWORD, SENTINEL_PASSWORD, cluster, watched_pair
 from tests.system.test_inbox import reading
 
 BOTH = ("events", "verdicts")
@@ -87,6 +91,9 @@ async def test_a_node_that_is_down_holds_up_only_its_own_keys(binary: Path, tmp_
             await until(lambda: not outbox.take("verdicts", 1))
             assert outbox.pending == 50
             await until(lambda: publisher.state.error is not None)
+            outbox.put(facts(50), BOTH)  # also after the map of the cluster was read again
+            await until(lambda: not outbox.take("verdicts", 1))
+            assert outbox.pending == 100
             down.signal(signal.SIGCONT)
             await published(publisher, outbox)
         outbox.close()
@@ -115,3 +122,48 @@ async def test_status_triggers_and_dead_letters_work_in_a_cluster(binary: Path, 
         assert await client.exists(KEYS.heartbeat) == 1
         assert await board.cleared()
         assert await client.hget(KEYS.status("top"), "ready") == b"0"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+sentinel://127.0.0.1:1/mine", "name no primary"),
+        ("redis+cluster://127.0.0.1:1", "can't be reached"),
+    ],
+)
+async def test_one_that_is_away_at_the_start_is_waited_for_and_said_in_a_sentence(
+    url: str, why: str, tmp_path: Path
+) -> None:
+    endpoint = Endpoint(url, password="hidden")
+    outbox = Outbox(tmp_path / "outbox.db")
+    publisher = make(endpoint, outbox)
+    outbox.put(facts(1))
+    inbox = Inbox(endpoint.client, KEYS.triggers, KEYS.dead, take_nothing)
+    async with publishing(publisher), reading(inbox):
+        await until(lambda: publisher.state.retries > 1 and inbox.counts.reconnects > 1)
+    assert why in str(publisher.state.error) and why in str(inbox.error)
+    assert not await StatusBoard(endpoint.client, KEYS, lambda: {"top": {"ready": 1}}).cleared()
+    told = await probe_broker(EventsSettings.model_validate({"url": url}))
+    assert not told.ok and why in told.text and len(told.text) < 160
+    outbox.close()
+
+
+async def take_nothing(entry: str, fields: dict[str, str]) -> bool:
+    raise AssertionError(entry)
+
+
+async def test_check_and_doctor_reach_it_and_name_a_wrong_password(binary: Path, tmp_path: Path) -> None:
+    async with cluster(tmp_path / "c", binary) as nodes, watched_pair(tmp_path / "p", binary) as pair:
+        for endpoint in (nodes.endpoint, pair.endpoint):
+            right = {
+                "url": endpoint.url,
+                "password": PASSWORD,
+                "sentinel": {"password": SENTINEL_PASSWORD},
+                "outbox": {"path": tmp_path / "outbox.db"},
+            }
+            settings = Settings.model_validate({"version": 1, "events": right})
+            assert (await probe_broker(settings.events)).ok
+            found = await doctor.broker(settings, running=False)
+            assert "answers, " in found.text, found
+            wrong = EventsSettings.model_validate(right | {"password": "wrong"})
+            assert "user or password" in (await probe_broker(wrong)).text
