@@ -5,6 +5,7 @@ What a camera would decide the test decides: `defect`, `verdict`. Commands are a
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from config.settings import Settings
 from engine.core import ModelInfo
 from stream.bridges.process import Bridge
 from stream.broker import EmbeddedBroker
+from stream.console import linewatch
 from stream.control import Control, Controls
 from stream.drafts import Part
 from stream.endings import end
@@ -141,6 +143,38 @@ async def running(line: BridgeLine, name: str, *bridges: str) -> AsyncIterator[B
     finally:
         stop.set()
         await task
+
+
+def config_file(line: BridgeLine, *bridges: str) -> Path:
+    """The same on disk; the broker's password comes by the environment (see `environment`)."""
+    events = f'{{url: "{line.broker.endpoint.url}", password: {{env: BROKER_PASSWORD}}}}'
+    path = line.folder / "cameras.yaml"
+    path.write_text(f"{CONFIG}" + "".join(f"  {bridge}\n" for bridge in bridges) + f"events: {events}\n")
+    return path
+
+
+def environment(line: BridgeLine) -> dict[str, str]:
+    """For a child process."""
+    return {**os.environ, "BROKER_PASSWORD": line.broker.endpoint.password or ""}
+
+
+@contextlib.asynccontextmanager
+async def bridge_process(
+    line: BridgeLine, name: str, *bridges: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`linewatch bridge NAME` as a process of its own; killed in the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *linewatch(),
+        *("bridge", name, "--config", str(config_file(line, *bridges))),
+        env=environment(line),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 async def pending(client: Redis, group: str) -> int:

@@ -43,11 +43,13 @@ class MqttSink:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._keep_states(client), name="mqtt-states")
                     group.create_task(self._take_commands(client, group), name="mqtt-commands")
-        except* (aiomqtt.MqttError, OSError) as errors:
-            first = errors.exceptions[0]
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise PeerAway(f"the MQTT broker {host}:{port} {_why(first)}") from None
+        except (aiomqtt.MqttError, OSError) as error:
+            raise PeerAway(f"the MQTT broker {host}:{port} {_why(error)}") from None
+        except ExceptionGroup as group_of:
+            lost, bugs = group_of.split((aiomqtt.MqttError, OSError))
+            if lost is None or bugs is not None:
+                raise
+            raise PeerAway(f"the MQTT broker {host}:{port} {_why(lost.exceptions[0])}") from None
         finally:
             self._connected.clear()
             self._client = None

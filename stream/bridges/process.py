@@ -110,7 +110,8 @@ class Bridge:
         while True:
             started_s = asyncio.get_running_loop().time()
             try:
-                await self.sink.run()
+                # In its own task: on Python 3.11 a TaskGroup that fails leaves its task half cancelled.
+                await asyncio.create_task(self.sink.run(), name="sink")
             except SinkError as error:
                 if str(error) != self.report.trouble:
                     log.warning("bridge %s: %s", self.name, error)

@@ -1,0 +1,50 @@
+"""A receiver of webhooks in plain Python: `WEBHOOK_SECRET=... python webhook_receiver.py 8000`
+
+Checks the signature (Standard Webhooks), takes each event once, answers 204.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+KEY = os.environ["WEBHOOK_SECRET"].encode()
+seen: set[str] = set()  # an MES keeps these with its data
+
+
+def is_genuine(headers: dict[str, str], body: bytes) -> bool:
+    """Signed with our secret, and not older than five minutes."""
+    stamp = headers.get("webhook-timestamp", "0")
+    if not stamp.isdecimal() or abs(time.time() - int(stamp)) > 300:
+        return False
+    signed = f"{headers.get('webhook-id', '')}.{stamp}.".encode() + body
+    wanted = "v1," + base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    return hmac.compare_digest(headers.get("webhook-signature", ""), wanted)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """One POST, one event."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """204 when it is taken or was taken before, 401 when it is not from Linewatch."""
+        body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        genuine = is_genuine({name.lower(): value for name, value in self.headers.items()}, body)
+        if genuine:
+            event = json.loads(body)
+            if event["id"] not in seen:
+                seen.add(event["id"])
+                sys.stdout.write(f"{event['camera']} {event['type']} {event['verdict']}\n")
+                sys.stdout.flush()
+        self.send_response(204 if genuine else 401)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+
+if __name__ == "__main__":
+    HTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()

@@ -1,0 +1,124 @@
+"""`linewatch bridge` as a process of its own: killed at any moment, started twice, started by the line."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from config.load import load
+from stream.bridges.children import BridgeProcesses
+from stream.bridges.report import Report
+from stream.console import linewatch
+from tests.bridgeline import BridgeLine, bridge_process, config_file, environment
+from tests.brokers import KEYS, until, valkey
+from tests.webhook_peer import SECRET, Peer
+
+
+@pytest_asyncio.fixture
+async def line(tmp_path: Path) -> AsyncIterator[BridgeLine]:
+    async with valkey(tmp_path / "broker") as broker, BridgeLine(broker, tmp_path) as line:
+        yield line
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as peer:
+        yield peer
+
+
+def mes(peer: Peer) -> str:
+    return f'mes: {{type: webhook, url: "{peer.url}", secret: "{SECRET}"}}'
+
+
+async def killed_now_and_then(line: BridgeLine, peer: Peer, kills: int) -> None:
+    """Events come all the while; in the end each has arrived, and none out of order or under two ids."""
+    rng, sent = random.Random(7), []
+    for _ in range(kills):
+        async with bridge_process(line, "mes", mes(peer)) as process:
+            seen = len(peer.taken)
+            while len(peer.taken) < seen + rng.randrange(1, 40):
+                sent += [line.verdict(f"A-{len(sent)}"), line.defect("side")]
+                await asyncio.sleep(0.002)
+            process.kill()
+    async with bridge_process(line, "mes", mes(peer)):
+        await until(lambda: {event["id"] for event in peer.taken} == {event.id for event in sent})
+    for camera in ("top", "side"):
+        first_times = list(dict.fromkeys(event["seq"] for event in peer.taken if event["camera"] == camera))
+        assert first_times == sorted(first_times)
+    assert len(peer.taken) <= len(sent) + 2 * kills, "at most what was under way at each kill came again"
+
+
+async def test_a_bridge_that_is_killed_loses_nothing(line: BridgeLine, peer: Peer) -> None:
+    await killed_now_and_then(line, peer, 3)
+
+
+@pytest.mark.soak
+async def test_a_bridge_that_is_killed_a_hundred_times_loses_nothing(line: BridgeLine, peer: Peer) -> None:
+    await killed_now_and_then(line, peer, 100)
+
+
+async def test_a_second_process_of_a_bridge_and_an_unknown_bridge_are_refused(
+    line: BridgeLine, peer: Peer
+) -> None:
+    line.verdict("A-1")
+    async with bridge_process(line, "mes", mes(peer)) as first:
+        await until(lambda: len(peer.taken) == 1)
+        for name, sentence in (
+            ("mes", b"runs already in another process"),
+            ("mse", b"there is no bridge mse"),
+        ):
+            async with bridge_process(line, name, mes(peer)) as second:
+                _, said = await second.communicate()
+                assert (second.returncode, said.count(b"\n")) == (2, 1)
+                assert sentence in said
+        first.terminate()
+        assert await first.wait() == 0
+
+
+async def test_the_lines_bridges_are_started_again_when_they_die_and_end_with_it(
+    line: BridgeLine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", environment(line)["BROKER_PASSWORD"])
+    idle = "idle: {type: modbus, stations: {top: {address: 8}}, autostart: false}"
+    bridges = BridgeProcesses(load(config_file(line, mes(peer), idle)))
+    assert bridges.names == ("mes",)
+    bridges.start()
+    try:
+        line.verdict("A-1")
+        await until(lambda: len(peer.taken) == 1)
+        (first,) = _children()
+        os.kill(first, signal.SIGKILL)
+        line.verdict("A-2")
+        await until(lambda: len(peer.taken) == 2)
+        async with line.broker.endpoint.client() as client:
+            assert Report.parse(await client.get(KEYS.bridge_report("mes")) or b"") is not None
+    finally:
+        await bridges.stop()
+    assert _children() == []
+
+
+async def test_a_bridge_ends_with_whoever_started_it(line: BridgeLine, peer: Peer) -> None:
+    words = ["bridge", "mes", "--config", str(config_file(line, mes(peer))), "--until-eof"]
+    process = await asyncio.create_subprocess_exec(
+        *linewatch(), *words, stdin=asyncio.subprocess.PIPE, env=environment(line)
+    )
+    line.verdict("A-1")
+    await until(lambda: len(peer.taken) == 1)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert await process.wait() == 0
+
+
+def _children() -> list[int]:
+    """Bridges that this process has started and that live."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
