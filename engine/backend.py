@@ -55,3 +55,13 @@ class Backend(Protocol):
         """(N, P, P) float32 on `device`: each network looks at its own slice; the slices cover 0…N in
         order.
         """
+
+    def settle(self, networks: Sequence[tuple[Prepared, slice]], images: Images, features: Features) -> None:
+        """Measure the ways to run so many networks together and keep to the fastest; while warming up."""
+
+    @property
+    def together(self) -> str:
+        """In words, how the networks of several cameras run."""
+
+    def student_share(self, prepared: Prepared, images: Images, features: Features) -> float:
+        """How much of a network's time its student takes; the rest goes to distances, head and join."""

@@ -79,9 +79,10 @@ def groups(frames: Sequence[Frame], entries: Entries) -> list[Group]:
         keyed.setdefault(key, {}).setdefault(frame.camera, []).append(place)
     groups = []
     for (teacher, _), cameras in keyed.items():
-        # Of one tiling side by side: what follows the network is then one call for all of them.
-        by_tiling = sorted(cameras, key=lambda camera: str(entries[camera].tiling))
-        places = [place for camera in by_tiling for place in cameras[camera]]
+        # Of one tiling side by side: what follows the network is then one call for all of them. And the same
+        # cameras always in the same order, so that a back end may know them again.
+        ordered = sorted(cameras, key=lambda camera: (str(entries[camera].tiling), camera))
+        places = [place for camera in ordered for place in cameras[camera]]
         together = tuple(frames[place] for place in places)
         groups.append(Group(teacher, together, tuple(entries[f.camera] for f in together), tuple(places)))
     return groups

@@ -8,6 +8,7 @@ lone one takes all threads.
 
 import copy
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -151,6 +152,29 @@ class OpenVinoBackend:
         else:
             self._lanes.run([partial(look, *each) for each in networks])
         return torch.from_numpy(maps)
+
+    def settle(
+        self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], features: Any
+    ) -> None:
+        """Nothing to measure: side by side won wherever it was measured."""
+
+    @property
+    def together(self) -> str:
+        lanes = self._threads // self._threads_each
+        return f"{lanes} side by side, {self._threads_each} thread{'s' * (self._threads_each > 1)} each"
+
+    def student_share(self, prepared: Prepared, images: NDArray[np.uint8], features: Any) -> float:
+        if not isinstance(prepared.network, dict):
+            return self._torch.student_share(prepared, self._torch.upload(list(images)), features)
+        chain: _Chain = next(iter(prepared.network.values()))
+        shares = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            _infer(chain.student, [features[0]])
+            middle = time.perf_counter()
+            chain.raw_maps(features)
+            shares.append((middle - begin) / (time.perf_counter() - middle))
+        return min(1.0, float(np.median(shares)))
 
     def _judge(self, artifact: Artifact, network: nn.Module) -> dict[str, str]:
         """The fastest precision that agrees with torch's float32, and how well it does."""

@@ -97,11 +97,24 @@ class Runner:
                 refused.append((entry.camera, error))
             else:
                 frames.append(frame)
+        if min(len(frames), max_batch) > 1:
+            self._settle(frames[:max_batch], entries)
         # A device that bears one frame but not so many: the engine will halve its batches.
         with suppress(DeviceError):
             for start in range(0, len(frames), max_batch):
                 self.run(Batch(tuple(frames[start : start + max_batch])), entries)
         return refused
+
+    def _settle(self, frames: Sequence[Frame], entries: Entries) -> None:
+        """Let the back end find out how it best runs 2, 4, 8, … cameras together."""
+        counts = {len(frames), *(2**power for power in range(1, len(frames).bit_length()))}
+        with suppress(DeviceError), _device_errors(), torch.inference_mode():
+            for count in sorted(counts):
+                for group in groups(frames[:count], entries):
+                    networks, part = next(at_most(self._max_squares, group.networks()))
+                    images = self.backend.upload(group.squares()[part])
+                    features = self.backend.features(group.teacher, images)
+                    self.backend.settle(networks, images, features)
 
     def run(self, batch: Batch, entries: Entries | None = None) -> list[Inspection]:
         """One inspection for each frame, in the batch's order.
@@ -138,6 +151,15 @@ class Runner:
                 torch.cuda.synchronize(self.device)
 
         return look, len(batch.frames)
+
+    def student_share(self, frame: Frame) -> float:
+        """How much of the time of this frame's network its student takes, for a benchmark."""
+        [group] = groups((frame,), self.library.snapshot())
+        [(networks, part), *_] = at_most(self._max_squares, group.networks())
+        images = self.backend.upload(group.squares()[part])
+        return self.backend.student_share(
+            networks[0][0], images, self.backend.features(group.teacher, images)
+        )
 
     def _run_group(self, group: Group, started: float) -> list[Inspection]:
         watch = _Stopwatch(self.device)

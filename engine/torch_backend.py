@@ -1,6 +1,7 @@
 """Teacher and camera networks in torch, on a CPU or a CUDA device."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from .model.dmdd import build_network
 from .model.precision import cpu_has_bf16
 from .model.teacher import build_teacher
 from .parity import Gap, probe_pictures
+from .stacked import Members, Stack, Stacks
 
 TensorFeatures = tuple[torch.Tensor, ...]
 BuildTeacher = Callable[[str, Path | None], nn.Module]
 BuildNetwork = Callable[[str], nn.Module]
 _IN_BF16, _IN_FLOAT32 = "bf16", "float32"
+# Where it lost with so many, more of them are not tried on a CPU: it takes seconds and wins nothing there.
+_TRIED_ON_CPU = 2
 
 
 class TorchBackend:
@@ -44,6 +48,7 @@ class TorchBackend:
         self._make_teacher, self._make_network = make_teacher, make_network
         self._teachers: dict[str, nn.Module] = {}
         self._loading = threading.Lock()
+        self._stacks = Stacks()
         self._bf16 = bf16 if bf16 is not None else device.type == "cuda" or cpu_has_bf16()
 
     @property
@@ -101,10 +106,75 @@ class TorchBackend:
     def raw_maps(
         self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
     ) -> torch.Tensor:
+        form = self._form_of(networks)
+        if form is not None:
+            stack = self._stacks.find(form, _members(networks), self._dtype(networks))
+            if stack is not None:
+                with torch.inference_mode():
+                    return stack(images, features).float()
+        return self._one_by_one(networks, images, features)
+
+    def _one_by_one(
+        self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
+    ) -> torch.Tensor:
         _, _, precision = networks[0][0].teacher.partition("/")
         with torch.inference_mode(), self._autocast(precision):
             maps = [p.network(images[part], tuple(f[part] for f in features)) for p, part in networks]
         return torch.cat(maps).float()
+
+    def _form_of(self, networks: Sequence[tuple[Prepared, slice]]) -> str | None:
+        """What several networks have in common that may be stacked; None if they may not."""
+        first, part = networks[0]
+        spec = getattr(first.network, "spec", None)
+        like = all(
+            getattr(prepared.network, "spec", None) == spec
+            and other.stop - other.start == part.stop - part.start
+            for prepared, other in networks
+        )
+        return f"{first.teacher} {spec.name}" if spec is not None and like and len(networks) > 1 else None
+
+    def _dtype(self, networks: Sequence[tuple[Prepared, slice]]) -> torch.dtype:
+        return torch.bfloat16 if networks[0][0].teacher.endswith(_IN_BF16) else torch.float32
+
+    def settle(
+        self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
+    ) -> None:
+        """One by one, or stacked (see stacked.py)."""
+        form, members, count = self._form_of(networks), _members(networks), len(networks)
+        tries = self.device.type != "cpu" or count <= _TRIED_ON_CPU
+        if form is None or self._stacks.knows(form, count) or not tries:
+            return
+        stack = Stack(members, self._dtype(networks))
+        with torch.inference_mode():
+            exact, other = self._one_by_one(networks, images, features), stack(images, features).float()
+            alone = self._seconds(lambda: self._one_by_one(networks, images, features), 3)
+            stacked = self._seconds(lambda: stack(images, features), 3)
+        self._stacks.judge(form, count, alone, stacked, float((exact - other).abs().max()))
+
+    @property
+    def together(self) -> str:
+        return str(self._stacks)
+
+    def student_share(self, prepared: Prepared, images: torch.Tensor, features: TensorFeatures) -> float:
+        student = getattr(prepared.network, "student", None)
+        if student is None:
+            return 1.0
+        _, _, precision = prepared.teacher.partition("/")
+        with torch.inference_mode(), self._autocast(precision):
+            alone = self._seconds(lambda: student(features[0]))
+            whole = self._seconds(lambda: prepared.network(images, features))
+        return min(alone / whole, 1.0)
+
+    def _seconds(self, call: Callable[[], object], times: int = 5) -> float:
+        """The quickest of a few calls."""
+        spent = []
+        for _ in range(times + 1):
+            started = time.perf_counter()
+            call()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            spent.append(time.perf_counter() - started)
+        return min(spent[1:])
 
     def reference(self, artifact: Artifact, network: nn.Module) -> torch.Tensor:
         """Float32 raw maps (4, P, P) of the probe pictures, on the host: what every faster way must agree
@@ -124,6 +194,10 @@ class TorchBackend:
 
     def _autocast(self, precision: str) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == _IN_BF16)
+
+
+def _members(networks: Sequence[tuple[Prepared, slice]]) -> Members:
+    return tuple(prepared.network for prepared, _ in networks)
 
 
 def _key(teacher: str, precision: str) -> str:

@@ -1,10 +1,10 @@
 """What the engine does in a second: decoded frames in, recorded events out, beside the bare network.
 
-Each camera offers its next frame when its last one was inspected, so the device always finds one of each:
-as much
-load as is taken, with nothing displaced. Models are seeded and untrained, each camera's its own; parts are
-scaled and
-the threshold is set on its own frames, so that each frame has a few regions.
+Each camera offers its next frame when its last one was inspected, so the device always finds one of each: as
+much load as is taken, with nothing displaced. Models are seeded and untrained, each camera's its own; parts
+are scaled and the threshold is set on its own frames, so that each frame has a few regions. What runs on
+other threads of a line (decoding, the outbox, the broker) is measured too, so that a frame's whole cost is
+told.
 """
 
 import queue
@@ -13,193 +13,188 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from engine.artifact import Artifact
-from engine.calibration import Calibration
 from engine.core import Batch, Frame, Inspection
 from engine.engine import Engine
-from engine.images import to_device, to_square
+from engine.errors import EngineError
 from engine.library import CameraTuning, Library
-from engine.model.dmdd import SIZES, build_network
+from engine.model.dmdd import SIZES
 from engine.model.teacher import build_teacher
 from engine.runner import Runner
+from engine.tiles import ONE
 
+from . import bench_parts as parts
 from .incidents import IncidentPolicy
 from .outbox import Outbox
 from .recorder import Recorder
 
-_PICTURES = 4
-_INPUT_PX = 256
-# Of a frame's map, how much lies above the alarm level.
-_ANOMALOUS_SHARE = 0.01
+# Cameras that are looked at one by one: how many there are makes no difference to that.
+_NAIVE_CAMERAS = 4
+# In the order in which a frame meets them.
+STAGES = (
+    *("decode", "queue", "upload", "teacher", "student", "head"),
+    *("maps", "regions", "record", "publish"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is measured. `seconds` is the length of the main part; each part beside it takes a fraction."""
+
+    cameras: int
+    size: str = "lite"
+    seconds: float = 10.0
+    device: str = "auto"
+    backend: str = "auto"
+    max_batch: int = 16
+    tiles: str = ONE
+    teacher_weights: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of the table; times in ms, `stages_ms` for a batch, `efficiency` against the bare network."""
+    """One line of the table.
 
-    cameras: int
-    size: str
+    `stages_ms` for a frame; `publish` is missing where no broker could be started. `efficiency` is the rate
+    over `bare_frames_per_s`, that of the same compiled calls alone; `naive_frames_per_s` that of a loop over
+    the cameras; `of_arithmetic` the rate times `gmacs` over what the device multiplies in one large product.
+    """
+
+    load: Load
     backend: str
+    together: str
     frames: int
     frames_per_s: float
     p50_ms: float
     p99_ms: float
-    efficiency: float
+    bare_frames_per_s: float
+    naive_frames_per_s: float
+    gmacs: float
+    of_arithmetic: float
     stages_ms: dict[str, float]
     memory_mb: float
     memory_per_camera_mb: float
+    device_memory_mb: float | None
     regions_per_frame: float
     events: int
 
-
-def pictures(seed: int) -> list[NDArray[np.uint8]]:
-    """Frames of 480 x 640: a part with texture and noise on a plain ground, somewhere else each time."""
-    dice = np.random.default_rng(seed)
-    made = []
-    for _ in range(_PICTURES):
-        scene = np.full((480, 640, 3), 90.0)
-        x, y = dice.integers(200, 440), dice.integers(160, 320)
-        cv2.circle(scene, (int(x), int(y)), 120, (150, 160, 170), -1)
-        coarse = dice.normal(0.0, 12.0, (24, 32, 3))
-        scene += cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
-        scene += dice.normal(0.0, 4.0, scene.shape)
-        made.append(scene.clip(0, 255).astype(np.uint8))
-    return made
+    @property
+    def efficiency(self) -> float:
+        return self.frames_per_s / self.bare_frames_per_s
 
 
-def model(size: str, seed: int, frames: Sequence[NDArray[np.uint8]]) -> tuple[Artifact, float]:
-    """An untrained model and the threshold at which a few regions of these frames stand out."""
-    torch.manual_seed(seed)
-    network = build_network(size).eval()
-    teacher = build_teacher(SIZES[size].teacher)
-    images = to_device([to_square(frame, _INPUT_PX) for frame in frames], "cpu")
-    with torch.inference_mode():
-        features = teacher(images)
-        parts = network.parts(images, features)
-        network.part_mean.copy_(parts.mean((0, 2, 3)))
-        network.part_std.copy_(parts.std((0, 2, 3)).clamp(min=1e-6))
-        raw = network(images, features)
-    threshold = float(np.quantile(raw.numpy(), 1.0 - _ANOMALOUS_SHARE))
-    median = float(raw.median())
-    # Good scores from which the same threshold would follow, so that the parity gate measures in its unit.
-    good = np.linspace(2 * median - threshold, threshold, 40) * 0.8 + 0.2 * median
-    artifact = Artifact(
-        name=f"bench-{seed}",
-        size=size,
-        input_px=_INPUT_PX,
-        teacher=SIZES[size].teacher,
-        teacher_sha256=teacher.sha256,
-        state={name: value.clone() for name, value in network.state_dict().items()},
-        calibration=Calibration.fit(good, good, min_area_px=8, input_px=_INPUT_PX),
-        version=1,
-    )
-    return artifact, threshold
+@dataclass(slots=True)
+class _Run:
+    """What a line did: (age in s, regions) of each frame when its events were stored, and the time."""
+
+    done: list[tuple[float, int]] = field(default_factory=list)
+    seconds: float = 0.0
+    record_s: float = 0.0
+    events: int = 0
+    publish_ms: float | None = None
 
 
-def measure(
-    cameras: int,
-    size: str,
-    seconds: float,
-    device: str = "auto",
-    *,
-    backend: str = "auto",
-    max_batch: int = 16,
-) -> Result:
-    """Build, warm up, run for `seconds`. Raises EngineError, ValueError for fewer than one camera."""
-    if cameras < 1:
+Models = dict[str, tuple[Artifact, CameraTuning]]
+Shown = dict[str, list[NDArray[np.uint8]]]
+
+
+def measure(load: Load) -> Result:
+    """Build, warm up, run. Raises EngineError, ValueError for fewer than one camera or for odd tiles."""
+    if load.cameras < 1:
         raise ValueError("at least one camera is needed")
-    library = Library()
-    runner = Runner(library, device, backend=backend)
-    shown = {f"camera-{number + 1}": pictures(number) for number in range(cameras)}
-    models = [model(size, seed, frames) for seed, frames in enumerate(shown.values())]
-    before_mb = _resident_mb()
-    for name, (artifact, threshold) in zip(shown, models, strict=True):
-        library.put(name, artifact, CameraTuning(threshold=threshold))
-    for _, error in runner.warm_up(max_batch):
-        raise error
-    memory_mb = _resident_mb()
-    bare = _bare_frames_per_s(runner, shown, max_batch, min(2.0, seconds))
-    line = _Line(runner, shown, max_batch)
-    done, elapsed, events = line.run(seconds)
+    if load.size not in SIZES:
+        raise EngineError(f"There is no model size {load.size!r}; choose one of {', '.join(SIZES)}.")
+    shown = {f"camera-{number + 1}": parts.pictures(number) for number in range(load.cameras)}
+    models = _models(load, shown)
+    runner, memory = _served(load, models)
+    beside = min(2.0, load.seconds / 2)
+    first = _bare_frames_per_s(runner, shown, load.max_batch, beside)
+    line = _Line(runner, shown, load.max_batch)
+    run = line.run(load.seconds)
     # The machine is seldom alone: half of the comparison before, half after.
-    bare = statistics.mean([bare, _bare_frames_per_s(runner, shown, max_batch, min(2.0, seconds))])
-    ages = np.array([age for age, _ in done]) * 1000.0
-    rate = len(done) / elapsed
+    bare = statistics.mean([first, _bare_frames_per_s(runner, shown, load.max_batch, beside)])
+    ages, rate = [1000.0 * age for age, _ in run.done], len(run.done) / run.seconds
+    gmacs, how = parts.gmacs_of(load.size, load.tiles), _how_they_run(runner)
+    best = parts.gmacs_per_s(runner.device, bf16="bf16" in how, seconds=beside / 2)
+    share = runner.student_share(next(iter(_frames(shown))))
     return Result(
-        cameras=cameras,
-        size=size,
-        backend=_how_they_run(library, runner),
-        frames=len(done),
+        load=load,
+        backend=how,
+        together=runner.backend.together,
+        frames=len(run.done),
         frames_per_s=rate,
         p50_ms=float(np.quantile(ages, 0.5)),
         p99_ms=float(np.quantile(ages, 0.99)),
-        efficiency=rate / bare,
-        stages_ms=line.stages_ms(),
-        memory_mb=memory_mb,
-        memory_per_camera_mb=(memory_mb - before_mb) / cameras,
-        regions_per_frame=statistics.mean(regions for _, regions in done),
-        events=events,
+        bare_frames_per_s=bare,
+        naive_frames_per_s=_naive_frames_per_s(load, models, shown, beside),
+        gmacs=gmacs,
+        of_arithmetic=rate * gmacs / best,
+        stages_ms=_stages_ms(line, run, share, next(iter(shown.values()))),
+        memory_mb=memory[-1],
+        memory_per_camera_mb=(memory[-1] - memory[0]) / max(load.cameras - 1, 1),
+        device_memory_mb=_device_mb(runner.device),
+        regions_per_frame=statistics.mean(regions for _, regions in run.done),
+        events=run.events,
     )
 
 
 class _Line:
     """The engine with cameras that never let it wait, and the recorder behind it."""
 
-    def __init__(self, runner: Runner, shown: dict[str, list[NDArray[np.uint8]]], max_batch: int) -> None:
+    def __init__(self, runner: Runner, shown: Shown, max_batch: int) -> None:
         self._shown = shown
         self._seq = dict.fromkeys(shown, 0)
         self._out: queue.Queue[list[Inspection]] = queue.Queue(maxsize=1024)
-        self._engine = Engine(
+        self.engine = Engine(
             runner, max_batch=max_batch, max_wait_ms=5.0, deadline_ms=60_000.0, on_inspections=self._inspected
         )
         self._feeding = True
 
-    def run(self, seconds: float) -> tuple[list[tuple[float, int]], float, int]:
-        """(age in s, regions) of each frame at the moment its events were stored; seconds; events."""
-        done: list[tuple[float, int]] = []
+    def run(self, seconds: float) -> _Run:
+        run = _Run()
         with tempfile.TemporaryDirectory() as folder:
             outbox = Outbox(Path(folder) / "outbox.db")
-            recorder = Recorder(outbox, site="bench", line="bench")
-            for camera in self._shown:
-                recorder.watch(camera, IncidentPolicy())
-                self._engine.set_mode(camera, "latest")
-            self._engine.start()
-            started = time.monotonic()
-            for camera in self._shown:
-                self._offer(camera)
-            events = self._record(recorder, done, started + seconds)
-            elapsed = time.monotonic() - started
-            self._feeding = False
-            self._engine.stop(30.0)
-            outbox.close()
-        if self._engine.failed is not None:
-            raise self._engine.failed
-        return done, elapsed, events
+            try:
+                self._go(Recorder(outbox, site="bench", line="bench"), seconds, run)
+                run.publish_ms = parts.publish_ms(outbox)
+            finally:
+                outbox.close()
+        if self.engine.failed is not None:
+            raise self.engine.failed
+        return run
 
-    def stages_ms(self) -> dict[str, float]:
-        stages = self._engine.meter.snapshot().stages
-        return {name: round(1000.0 * h.total / max(h.count, 1), 3) for name, h in stages.items()}
+    def _go(self, recorder: Recorder, seconds: float, run: _Run) -> None:
+        for camera in self._shown:
+            recorder.watch(camera, IncidentPolicy())
+            self.engine.set_mode(camera, "latest")
+        self.engine.start()
+        started = time.monotonic()
+        for camera in self._shown:
+            self._offer(camera)
+        self._record(recorder, started + seconds, run)
+        run.seconds = time.monotonic() - started
+        self._feeding = False
+        self.engine.stop(30.0)
 
-    def _record(self, recorder: Recorder, done: list[tuple[float, int]], until: float) -> int:
-        events = 0
-        while (left := until - time.monotonic()) > 0 and self._engine.failed is None:
+    def _record(self, recorder: Recorder, until: float, run: _Run) -> None:
+        while (left := until - time.monotonic()) > 0 and self.engine.failed is None:
             try:
                 inspections = self._out.get(timeout=min(left, 0.5))
             except queue.Empty:
                 continue
             for inspection in inspections:
-                events += len(recorder.observe(inspection))
-                done.append((time.monotonic() - inspection.frame.tick, len(inspection.defects)))
-        return events
+                started = time.monotonic()
+                run.events += len(recorder.observe(inspection))
+                now = time.monotonic()
+                run.record_s += now - started
+                run.done.append((now - inspection.frame.tick, len(inspection.defects)))
 
     def _inspected(self, inspections: list[Inspection]) -> None:
         self._out.put(inspections)
@@ -210,31 +205,87 @@ class _Line:
     def _offer(self, camera: str) -> None:
         self._seq[camera] += 1
         seq = self._seq[camera]
-        pixels = self._shown[camera][seq % _PICTURES]
-        self._engine.offer(Frame(camera, seq, time.time(), time.monotonic(), pixels))
+        pixels = self._shown[camera][seq % parts.PICTURES]
+        self.engine.offer(Frame(camera, seq, time.time(), time.monotonic(), pixels))
 
 
-def _bare_frames_per_s(
-    runner: Runner, shown: dict[str, list[NDArray[np.uint8]]], max_batch: int, seconds: float
-) -> float:
+def _models(load: Load, shown: Shown) -> Models:
+    teacher = build_teacher(SIZES[load.size].teacher, load.teacher_weights)
+    made: Models = {}
+    for seed, (camera, frames) in enumerate(shown.items()):
+        artifact, threshold = parts.model(load.size, load.tiles, seed, frames, teacher)
+        made[camera] = artifact, CameraTuning(threshold=threshold)
+    return made
+
+
+def _runner(load: Load) -> Runner:
+    weights = {} if load.teacher_weights is None else {SIZES[load.size].teacher: load.teacher_weights}
+    return Runner(
+        Library(),
+        load.device,
+        backend=load.backend,
+        teacher_weights=weights,
+        max_squares=load.max_batch,
+    )
+
+
+def _served(load: Load, models: Models) -> tuple[Runner, list[float]]:
+    """A warm runner for all cameras, and the memory with the first one and with all, in MB."""
+    runner, memory = _runner(load), []
+    for number, (camera, (artifact, tuning)) in enumerate(models.items()):
+        runner.library.put(camera, artifact, tuning)
+        if number in (0, len(models) - 1):
+            for _, error in runner.warm_up(load.max_batch):
+                raise error
+            memory.append(_resident_mb())
+    return runner, memory
+
+
+def _stages_ms(line: _Line, run: _Run, student_share: float, frames: parts.Pictures) -> dict[str, float]:
+    """Of one frame, in the order in which it meets them; the stages of a batch by the frames in it."""
+    told, count = line.engine.meter.snapshot(), len(run.done)
+    batches = told.batch_sizes
+    mean_batch = batches.total / max(batches.count, 1)
+    ms = {name: 1000.0 * h.total / max(h.count, 1) / mean_batch for name, h in told.stages.items()}
+    ms["queue"] *= mean_batch
+    ms["head"] = ms["student"] * (1.0 - student_share)
+    ms["student"] *= student_share
+    ms["decode"] = parts.decode_ms(frames)
+    ms["record"] = 1000.0 * run.record_s / count
+    if run.publish_ms is not None:
+        ms["publish"] = run.publish_ms * run.events / count
+    return {name: round(ms[name], 3) for name in STAGES if name in ms}
+
+
+def _bare_frames_per_s(runner: Runner, shown: Shown, max_batch: int, seconds: float) -> float:
     """The same compiled calls alone: pictures are on the device already, nobody asks for regions."""
-    calls, size = runner.bare(Batch(_first_batch(shown, max_batch)))
-    calls()
-    rounds, started = 0, time.monotonic()
-    while time.monotonic() - started < seconds:
-        calls()
-        rounds += 1
-    return rounds * size / (time.monotonic() - started)
+    call, size = runner.bare(Batch(_frames(shown)[:max_batch]))
+    return size * parts.calls_per_s(call, seconds)
 
 
-def _first_batch(shown: dict[str, list[NDArray[np.uint8]]], max_batch: int) -> tuple[Frame, ...]:
-    chosen = list(shown)[:max_batch]
-    return tuple(Frame(camera, 1, 0.0, time.monotonic(), shown[camera][0]) for camera in chosen)
+def _naive_frames_per_s(load: Load, models: Models, shown: Shown, seconds: float) -> float:
+    """As a loop over cameras would: one frame after the other, each model with the whole device to itself."""
+    alone = []
+    for frame in _frames(shown)[:_NAIVE_CAMERAS]:
+        runner = _runner(load)
+        runner.library.put(frame.camera, *models[frame.camera])
+        alone.append((runner, Batch((frame,))))
+
+    def look() -> None:
+        for runner, batch in alone:
+            runner.run(batch)
+
+    return len(alone) * parts.calls_per_s(look, seconds)
 
 
-def _how_they_run(library: Library, runner: Runner) -> str:
+def _frames(shown: Shown) -> tuple[Frame, ...]:
+    """One of each camera."""
+    return tuple(Frame(camera, 1, 0.0, time.monotonic(), frames[0]) for camera, frames in shown.items())
+
+
+def _how_they_run(runner: Runner) -> str:
     """Back end and precision, as the models got it: "openvino cpu bf16", or several with their counts."""
-    ways = Counter(entry.network.note.partition(" (")[0] for entry in library.snapshot().values())
+    ways = Counter(entry.network.note.partition(" (")[0] for entry in runner.library.snapshot().values())
     if len(ways) == 1:
         return next(iter(ways)) or runner.backend.name
     return ", ".join(f"{count} x {way}" for way, count in ways.most_common())
@@ -248,6 +299,10 @@ def _resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+def _device_mb(device: torch.device) -> float | None:
+    return torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else None
+
+
 def as_json(result: Result) -> dict[str, object]:
     """The keys of `linewatch bench --json`."""
     return {
@@ -258,10 +313,18 @@ def as_json(result: Result) -> dict[str, object]:
         "stages": result.stages_ms,
         "memory_mb": round(result.memory_mb, 1),
         "backend": result.backend,
-        "cameras": result.cameras,
-        "size": result.size,
+        "together": result.together,
+        "cameras": result.load.cameras,
+        "size": result.load.size,
+        "tiles": result.load.tiles,
         "frames": result.frames,
+        "bare_frames_per_s": round(result.bare_frames_per_s, 2),
+        "naive_frames_per_s": round(result.naive_frames_per_s, 2),
+        "gain": round(result.frames_per_s / result.naive_frames_per_s, 2),
+        "gmacs": round(result.gmacs, 3),
+        "of_arithmetic": round(result.of_arithmetic, 3),
         "memory_per_camera_mb": round(result.memory_per_camera_mb, 1),
+        "device_memory_mb": None if result.device_memory_mb is None else round(result.device_memory_mb, 1),
         "regions_per_frame": round(result.regions_per_frame, 2),
         "events": result.events,
     }

@@ -35,7 +35,7 @@ STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
 _BANK_COPIES = 4
 _UNSEEN_TEXTURE_SHARE = 0.15
 # Of pictures in tiles: what training learns from, what the join is fitted on, what goes through at once.
-_TRAINED_SQUARES, _JOINED_SQUARES, _CHUNK = 960, 240, 8
+_TRAINED_SQUARES, _JOINED_SQUARES, _CHUNK = 960, 120, 8
 
 # (stage in words, steps done, steps in all, loss)
 OnProgress = Callable[[str, int, int, float], None]
