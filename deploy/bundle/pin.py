@@ -1,4 +1,4 @@
-"""Writes BUNDLE/requirements.txt, every wheel of BUNDLE/wheels with its hash, and which Python they are for."""
+"""Writes BUNDLE/requirements.txt (every wheel with its hash) and which Python the bundle is for."""
 
 import hashlib
 import sys
