@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SECONDS ?=
 DATA ?=
+EXTRAS ?=
 export PYTHON
 
-.PHONY: demo run test test-all node-red check bench soak clean
+.PHONY: demo run test test-all node-red check bench bundle image soak clean
 
 $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) ""
@@ -43,6 +44,15 @@ node-red: $(VENV)/.ok-dev
 
 bench: $(VENV)/.ok-dev
 	$(BIN)/linewatch bench
+
+# Everything for a machine without a network, in dist/bundle; `make bundle EXTRAS=cuda13` on a machine with a GPU.
+bundle: $(VENV)/.ok
+	deploy/bundle/make.sh $(VENV) dist/bundle "$(EXTRAS)"
+
+# The container image, from the bundle: TARGET=cpu or cuda.
+TARGET ?= cpu
+image: bundle
+	docker build --target $(TARGET) -f deploy/Dockerfile -t linewatch:$(TARGET) .
 
 soak: $(VENV)/.ok-dev
 	$(BIN)/pytest -m soak --timeout 7200

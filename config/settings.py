@@ -188,7 +188,11 @@ def _full_reference(name: str, ref: str) -> str:
 
 def _known_version(version: int) -> int:
     if version != CONFIG_VERSION:
-        raise PydanticCustomError("version", "is {given}, this program reads version 1", {"given": version})
+        raise PydanticCustomError(
+            "version",
+            "is {given}, this program reads version 1; use the Linewatch that it is for, or rewrite it",
+            {"given": version},
+        )
     return version
 
 

@@ -181,7 +181,9 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise ArtifactError(f"{path} is not JSON: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise ArtifactError(f"{path} is not a {SCHEMA} manifest; it was made by another program or version.")
+        raise ArtifactError(
+            f"{path} is not a {SCHEMA} manifest; another program or version made it; train it again."
+        )
     if (made_for := manifest.get("architecture", _FIRST_ARCHITECTURE)) != ARCHITECTURE:
         raise ArtifactError(
             f"{path.parent} was trained for form {made_for} of the network and this program has form "

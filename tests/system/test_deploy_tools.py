@@ -1,0 +1,62 @@
+"""What is in deploy/, read by tools that Debian packages bring: promtool and systemd's own."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.test_deploy import DEPLOY, board_queries
+
+pytestmark = pytest.mark.debian
+
+
+def run(*words: object, **options: Any) -> str:
+    said = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, timeout=60, check=False, **options
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    return said.stdout + said.stderr
+
+
+def test_prometheus_takes_the_alerts_and_its_config() -> None:
+    assert "15 rules found" in run("promtool", "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+    run("promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus/prometheus.yaml")
+
+
+def test_alerts_come_when_they_must_and_only_then() -> None:
+    run("promtool", "test", "rules", "alerts_test.yaml", cwd=DEPLOY / "prometheus")
+
+
+def test_prometheus_understands_every_query_of_the_board(tmp_path: Path) -> None:
+    queries = [query.replace("$__rate_interval", "5m").replace("$camera", ".*") for query in board_queries()]
+    rules = [{"record": f"board:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "board.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
+    assert f"{len(queries)} rules found" in run("promtool", "check", "rules", file)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with a program that exists here."""
+    text = (DEPLOY / "systemd/linewatch.service").read_text()
+    file = tmp_path / "linewatch.service"
+    file.write_text(re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    return file
+
+
+def test_systemd_takes_the_unit_and_every_word_of_it(unit: Path) -> None:
+    assert run("systemd-analyze", "verify", unit).strip() == ""
+
+
+def test_the_unit_is_hardened(unit: Path) -> None:
+    told = run("systemd-analyze", "security", "--offline=yes", "--threshold=25", "--json=short", unit)
+    assert any(row["name"].startswith("NoNewPrivileges") for row in json.loads(told))
+
+
+def test_systemd_makes_the_user() -> None:
+    told = run("systemd-sysusers", "--dry-run", DEPLOY / "systemd/linewatch.sysusers.conf")
+    assert "linewatch" in told

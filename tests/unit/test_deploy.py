@@ -1,0 +1,190 @@
+"""What is in deploy/ is right, as far as the tools of each trade can say without a container engine."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.load import load
+from config.settings import Settings
+from engine.meter import SECONDS_BOUNDS
+from stream import metrics
+from stream.web.view import Histogram, LineStats
+from tests.webline import FakeLine
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BIN = Path(sys.executable).parent
+BOARD = DEPLOY / "grafana" / "linewatch.json"
+ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
+# Kept by Prometheus itself.
+FOREIGN = {"up"}
+
+
+def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def exported() -> set[str]:
+    """Every metric that the program can export, by asking it for all of them."""
+    one = Histogram(SECONDS_BOUNDS, (1,) * (len(SECONDS_BOUNDS) + 1), 1.0)
+    line = FakeLine.of("top")
+    line.stats = LineStats(
+        frames={("top", "received"): 1},
+        reconnects={("top", "ended"): 1},
+        stage_seconds={"teacher": one},
+        capture_to_event_seconds={"top": one},
+        batch_size=one,
+        queue_depth={"engine": 0},
+        events={"open": 1},
+        outbox_pending=0,
+        outbox_oldest_s=0.0,
+        outbox_dropped=0,
+        stream_lag={"mes": 0},
+        broker_retries=0,
+        broker_replayed=0,
+        evidence_dropped=0,
+        device_errors={"device": 1},
+        drift={"top": 0.0},
+        verdicts={("top", "ok"): 1},
+        inbox={("triggers", "taken"): 1},
+    )
+    text = metrics.exposition(metrics.registry(line.view(), lambda: metrics.PageStats(0, 0, 0, 0))).decode()
+    return {re.split(r"[{ ]", row)[0] for row in text.splitlines() if not row.startswith("#")}
+
+
+def board_queries() -> Iterator[str]:
+    for panel in json.loads(BOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            yield target["expr"]
+
+
+def alert_queries() -> Iterator[str]:
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        for rule in group["rules"]:
+            yield rule["expr"]
+
+
+def named(query: str) -> set[str]:
+    """The metrics that a query names."""
+    return set(re.findall(r"\b(?:linewatch|process)_[a-z_]+|\bup\b", query))
+
+
+@pytest.mark.parametrize("query", [*board_queries(), *alert_queries()])
+def test_every_query_asks_for_metrics_that_are_exported(query: str) -> None:
+    assert named(query), "a query that asks for nothing of ours"
+    assert named(query) - FOREIGN - exported() == set()
+
+
+def test_every_metric_that_tells_of_loss_or_trouble_has_an_alert() -> None:
+    watched = {name for query in alert_queries() for name in named(query)}
+    trouble = {n for n in exported() if re.search(r"dropped|errors|replayed|drift|ready|_up$|lag$", n)}
+    assert trouble - watched - {"linewatch_page_pictures_total"} == set()
+
+
+def test_the_boards_panels_do_not_overlap_and_have_titles() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(BOARD.read_text())["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert panel["title"] and not cells & taken and at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+def test_the_dockerfile_is_clean() -> None:
+    said = run(BIN / "hadolint", DEPLOY / "Dockerfile")
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_an_image_runs_as_nobody_with_a_health_check_and_a_safe_path() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+    assert "PYTHONSAFEPATH=1" in text and "HEALTHCHECK" in text and "NVIDIA_VISIBLE_DEVICES" in text
+
+
+def test_compose_is_valid_and_every_container_is_confined(tmp_path: Path) -> None:
+    said = run(BIN / "docker-compose", "-f", DEPLOY / "compose.yaml", "config", "--format", "json")
+    assert said.returncode == 0, said.stderr
+    services = json.loads(said.stdout)["services"]
+    assert set(services) == {"linewatch", "broker", "camera", "prometheus", "grafana"}
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert not service.get("privileged")
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ())), name
+
+
+def test_compose_files_that_are_mounted_are_there() -> None:
+    for service in yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert not source.startswith(".") or (DEPLOY / source).exists(), source
+
+
+def test_the_secrets_for_compose_are_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    (tmp_path / "compose").mkdir()
+    (tmp_path / "broker").mkdir()
+    for name in ("compose/prepare.sh", "broker/acl.example"):
+        (tmp_path / name).write_bytes((DEPLOY / name).read_bytes())
+    words = ("sh", tmp_path / "compose" / "prepare.sh")
+    environment = {"PATH": "/usr/bin:/bin", "LINEWATCH": str(BIN / "linewatch")}
+    assert run(*words, env=environment).returncode == 0
+    made = tmp_path / "compose" / "secrets"
+    first = {file.name: file.read_text() for file in made.iterdir()}
+    assert set(first) == {
+        "admin.password",
+        "broker.acl",
+        "broker.password",
+        "grafana.password",
+        "metrics.token",
+        "users.yaml",
+    }
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert "change-me" not in first["broker.acl"]
+    assert f">{first['broker.password'].strip()} " in first["broker.acl"]
+    assert run(*words, env=environment).returncode == 0
+    assert first == {file.name: file.read_text() for file in made.iterdir()}
+
+
+@pytest.mark.parametrize("overlay", ["base", "gpu"])
+def test_the_manifests_are_built_and_fit_kubernetes_schemas(overlay: str, tmp_path: Path) -> None:
+    built = run(BIN / "kubectl", "kustomize", DEPLOY / "kubernetes" / overlay)
+    assert built.returncode == 0, built.stderr
+    manifests = tmp_path / "all.yaml"
+    manifests.write_text(built.stdout)
+    said = run(BIN / "kubernetes-validate", "--strict", manifests)
+    assert said.returncode == 0, said.stdout + said.stderr
+    by_kind = {found["kind"]: found for found in yaml.safe_load_all(built.stdout)}
+    (container,) = by_kind["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    probes = {
+        name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")
+    }
+    assert probes == {"startup": "/startup", "liveness": "/live", "readiness": "/ready"}
+    assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (overlay == "gpu")
+
+
+def placed(text: str, folder: Path) -> Settings:
+    """A config as it is where it belongs: its secret files are there."""
+    for path in re.findall(r"file: ([^ }]+)", text):
+        secret = folder / path.lstrip("/")
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        secret.write_text("secret")
+    config = folder / "cameras.yaml"
+    config.write_text(re.sub(r"file: /", f"file: {folder}/", text))
+    return load(config, {})
+
+
+@pytest.mark.parametrize("name", ["compose/config", "kubernetes/base", "systemd"])
+def test_a_config_of_deploy_is_right_and_writes_to_the_data_folder_only(name: str, tmp_path: Path) -> None:
+    settings = placed((DEPLOY / name / "cameras.yaml").read_text(), tmp_path)
+    assert settings.warnings == ()
+    events = settings.events
+    written = [settings.models.dir, settings.pictures.dir, settings.evidence.dir, settings.engine.cache_dir]
+    written += [events.outbox.path] + ([events.embedded.dir] if events.url == "embedded" else [])
+    assert all(path.is_relative_to("/var/lib/linewatch") for path in written)
