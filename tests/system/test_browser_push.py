@@ -19,7 +19,7 @@ from tests.webline import FakeLine
 
 TOKEN = "t0ken-that-nobody-may-see"
 
-# A red canvas that changes all the time, 320 × 240; resolves to the HTTP status, and with 201 goes on pushing.
+# A red canvas that changes all the time, 320 × 240; resolves to the HTTP status; with 201 it goes on pushing.
 PUSH = """async ([path, token]) => {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [320, 240];

@@ -21,15 +21,15 @@ from tests.system.test_line import WHO, all_events, running, write_config
 
 MINUTES = float(os.environ.get("LINEWATCH_SOAK_MINUTES", "30"))
 CAMERAS = [f"camera-{number}" for number in range(8)]
-DOWN_AFTER_S = 4.0
+DOWN_AFTER_S = 6.0
 # (fault, value, whether it is an outage): what lasts longer than DOWN_AFTER_S must be told, a short one not.
 FAULTS = (
     ("kill", "1", False),
     ("garbage", "0.5", False),
     ("stall", "1", False),
     ("drop", "0.3", False),
-    ("stall", "12", True),
-    ("refuse", "12", True),
+    ("stall", "15", True),
+    ("refuse", "15", True),
     ("freeze", "30", True),  # until all key pictures of one group are known it may take some groups
 )
 
