@@ -89,8 +89,9 @@ class _Told:
 class OncePerSecond(logging.Handler):
     """Hands records on; one that repeats a fact within a second is kept back and counted.
 
-    A fact is a logger, a level, a text and the camera; the line that follows says how often in `repeated`.
-    What is kept back when the program falls silent is said with the next record of any kind, or at `flush`.
+    A fact is a logger, a level, a text and the camera, or the words that were put into the text; the line
+    that follows says how often in `repeated`. What is kept back when the program falls silent is said with
+    the next record of any kind, or at `flush`.
     """
 
     def __init__(self, target: logging.Handler, clock: Callable[[], float] = time.monotonic) -> None:
@@ -143,7 +144,9 @@ def _fact(record: logging.LogRecord) -> tuple[Any, ...]:
     said = record.msg
     if isinstance(said, dict):
         return record.name, record.levelno, str(said.get("event")), str(said.get("camera"))
-    return record.name, record.levelno, str(said), ""
+    # "camera %s is %s" is another fact for each camera and state; numbers may differ from time to time.
+    words = record.args if isinstance(record.args, tuple) else ()
+    return record.name, record.levelno, str(said), *(word for word in words if isinstance(word, str))
 
 
 def _count(logger: Any, method: str, event: Event) -> Event:

@@ -32,6 +32,8 @@ class RtspSource(Section):
     """Password on the camera; we percent-encode it."""
     transport: Literal["tcp", "udp"] = "tcp"
     """How the pictures travel; with udp a lost packet damages pictures without an error."""
+    video: int = Field(default=0, ge=0, le=15)
+    """Which video of a session that has several; most cameras rather have an address for each."""
     connect_timeout_s: float = Field(default=5.0, gt=0, le=120)
     """How long the camera may take to answer."""
     read_timeout_s: float = Field(default=3.0, gt=0, le=120)

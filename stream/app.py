@@ -261,6 +261,8 @@ class App:
         self.settings = changes.after
         self._vitals.checksum = config_sha256(changes.after)
         await self.lineup.change(changes)
+        for name in changes.removed:
+            self._drift.forget(name)
         count = len(self.lineup.running) or 1
         self._inspections.resize(_HANDOVER_EACH * count)
         self._bare.resize(count)

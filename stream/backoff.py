@@ -30,9 +30,14 @@ class Backoff:
     calm_after_s: float = CALM_AFTER_S
     failures: int = 0
 
-    def failed(self, live_s: float, cap_s: float) -> float:
-        """An attempt failed after `live_s` seconds with pictures; returns the seconds to wait."""
+    def failed(self, live_s: float, cap_s: float, took_s: float = 0.0) -> float:
+        """An attempt of `took_s` failed after `live_s` seconds with pictures; returns the seconds to wait.
+
+        Waits count from the attempt's beginning: one that met its deadline has kept the camera in peace for
+        that long already, and a network that is back meanwhile is not waited for twice.
+        """
         if live_s >= self.calm_after_s:
             self.failures = 0
         self.failures += 1
-        return delay_s(self.failures, cap_s, self.rng())
+        chance = self.rng()
+        return max(delay_s(1, cap_s, chance), delay_s(self.failures, cap_s, chance) - took_s)

@@ -257,14 +257,16 @@ class Camera:
             if self._is_full():
                 await self._pause(1.0)
                 continue
+            begun = time.monotonic()
             error = await self._attempt()
             if error is None:
                 continue
+            took_s = time.monotonic() - begun
             self._account(error)
             if isinstance(error, Ended) and error.final:
                 await self._finish()
             else:
-                await self._pause(self._backoff.failed(self._live_s(), error.cap_s))
+                await self._pause(self._backoff.failed(self._live_s(), error.cap_s, took_s))
 
     def _begin_anew(self) -> None:
         """After `reconnect`: what the old source failed of is no news of the new one."""

@@ -12,6 +12,10 @@ from typing import Literal
 
 from .sources.base import Refused, SourceError
 
+# Pictures in a row that must be new before a frozen camera is believed: a hung one that re-encodes its only
+# picture makes a new one now and then, a live one makes nothing else.
+_SURE = 3
+
 State = Literal["connecting", "live", "frozen", "down", "refused"]
 
 
@@ -39,6 +43,7 @@ class Condition:
         self._pictured = False
         self._steady = True
         self._over = False
+        self._new_in_a_row = 0
 
     def retune(self, *, down_after_s: float, frozen_after_s: float | None) -> None:
         """Other limits from now on; what is known of the camera stays."""
@@ -54,11 +59,13 @@ class Condition:
 
     def picture(self, now: float, *, new: bool) -> None:
         """A picture arrived; `new` if its content differs from the one before."""
+        self._new_in_a_row = self._new_in_a_row + 1 if new else 0
+        is_first = not self._pictured
+        if new and (is_first or self._new_in_a_row >= _SURE or not self._is_frozen(now)):
+            self._new_at = now
         self._quiet_since = now
         self._connected = self._pictured = True
         self._error = None
-        if new:
-            self._new_at = now
 
     def failed(self, error: SourceError) -> None:
         self._error = error
@@ -92,7 +99,13 @@ class Condition:
         return f"no picture within {self._down_after_s:g} s{what}"
 
     def _live(self, now: float) -> tuple[State, str]:
-        limit = self._frozen_after_s
-        if self._steady and limit is not None and now - self._new_at >= limit:
-            return "frozen", f"pictures arrive, but their content has not changed for {limit:g} s"
+        if self._steady and self._is_frozen(now):
+            return (
+                "frozen",
+                f"pictures arrive, but their content has not changed for {self._frozen_after_s:g} s",
+            )
         return "live", self._what
+
+    def _is_frozen(self, now: float) -> bool:
+        limit = self._frozen_after_s
+        return limit is not None and now - self._new_at >= limit

@@ -157,6 +157,8 @@ class Lineup:
         self._recorder.watch(name, policy_of(after))
         self._engine.set_mode(name, after.frames)
         self.running[name].retune(CameraPolicy.of(after))
+        if before.model.ref != after.model.ref:
+            self._recorder.drafts.recipes.pop(name, None)  # a recipe holds until another model is asked for
         if before.source != after.source:
             self.running[name].reconnect(partial(base.build, name, after.source))
         await self._models.watch(name, after)
@@ -169,6 +171,7 @@ class Lineup:
         del self.running[name], self.wanted[name], self.hysteresis[name]
         self._overview.remove(name)
         self._recorder.forget(name, reason)
+        self._recorder.drafts.recipes.pop(name, None)
         if self._page is not None:
             self._page.forget(name)
 

@@ -72,8 +72,10 @@ class Models:
         }
 
     def check(self, camera: str, settings: CameraSettings) -> None:
-        """Raises EngineError for a tuning that the model that runs can't have."""
-        self._library.check(camera, tuning(settings))
+        """Raises EngineError for a tuning that the model that runs can't have. Other `tiles` are no mistake:
+        they are for the next model, and the one that runs goes on with its own.
+        """
+        self._library.check(camera, replace(tuning(settings), tiles=None))
 
     async def watch(self, camera: str, settings: CameraSettings) -> None:
         """A camera is new, or was retuned; `check` found nothing. A level set by hand stays, unless the file
@@ -90,8 +92,10 @@ class Models:
                 self._levels.pop(camera, None)
             try:
                 info = await self._tune(camera, self._levels.get(camera))
-            except EngineError as error:  # another model came since `check`
-                return self._complain(camera, str(error))
+                self._library.check(camera, tuning(settings))
+            except EngineError as error:  # other tiles, or another model came since `check`
+                self._complain(camera, str(error))
+                info = None
         if info is not None:
             await self._on_model(camera, info)
 
@@ -121,7 +125,7 @@ class Models:
 
     async def _tune(self, camera: str, level: float | None) -> ModelInfo | None:
         """None for a camera without a model. Raises EngineError."""
-        wish = tuning(self._cameras[camera])
+        wish = replace(tuning(self._cameras[camera]), tiles=None)  # the model that runs has its own
         tuned = wish if level is None else replace(wish, threshold=level)
         try:
             # In a thread: the library may be busy with preparing another model, and the loop must go on.

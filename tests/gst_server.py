@@ -1,11 +1,12 @@
 """An RTSP server that nobody here wrote: GStreamer's, run under Debian's own python3 as a process of its own.
 
-    /usr/bin/python3 tests/gst_server.py [USER PASSWORD]
+    /usr/bin/python3 tests/gst_server.py [--address A] [--codec h264|h265|jpeg|two] [USER PASSWORD]
 
-Serves a moving test picture as H.264 at rtsp://127.0.0.1:PORT/test and prints the port once it listens.
+Serves a moving test picture at rtsp://ADDRESS:PORT/test and prints the port once it listens; `two` has a
+second, smaller video in the same session.
 """
 
-import sys
+import argparse
 
 import gi
 
@@ -14,10 +15,16 @@ gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
-PIPELINE = (
-    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=640,height=480,framerate=25/1 "
-    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay0 pt=96 )"
-)
+PICTURES = "videotestsrc is-live=true pattern=ball ! video/x-raw,width={0},height={1},framerate=25/1 ! "
+H264 = "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph264pay name=pay{0} pt=9{1} "
+LARGE, SMALL = PICTURES.format(640, 480), PICTURES.format(320, 240)
+PIPELINES = {
+    "h264": LARGE + H264.format(0, 6),
+    "h265": LARGE
+    + "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! rtph265pay name=pay0 pt=96 ",
+    "jpeg": LARGE + "videoconvert ! video/x-raw,format=I420 ! jpegenc ! rtpjpegpay name=pay0 pt=26 ",
+    "two": LARGE + H264.format(0, 6) + SMALL + H264.format(1, 7),
+}
 
 
 def protect(server: "GstRtspServer.RTSPServer", user: str, password: str) -> None:
@@ -30,15 +37,20 @@ def protect(server: "GstRtspServer.RTSPServer", user: str, password: str) -> Non
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--codec", choices=PIPELINES, default="h264")
+    parser.add_argument("login", nargs="*")
+    arguments = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(arguments.address)
     server.set_service("0")
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(PIPELINE)
+    factory.set_launch(f"( {PIPELINES[arguments.codec]})")
     factory.set_shared(True)
-    if len(sys.argv) == 3:
-        protect(server, sys.argv[1], sys.argv[2])
+    if arguments.login:
+        protect(server, *arguments.login)
         permissions = GstRtspServer.RTSPPermissions()
         permissions.add_permission_for_role("viewer", "media.factory.access", True)
         permissions.add_permission_for_role("viewer", "media.factory.construct", True)

@@ -64,6 +64,7 @@ def rtsp_sim(
     fps: float = 10,
     credentials: Credentials | None = None,
     schemes: tuple[str, ...] = ("digest", "basic"),
+    host: str = "127.0.0.1",
     port: int = 0,
     schedule: Path | None = None,
     tls: ssl.SSLContext | None = None,
@@ -81,7 +82,7 @@ def rtsp_sim(
             SimCamera(name, show, fps, ScheduleWriter(schedule / f"{name}.jsonl") if schedule else None)
             for name, show in shows.items()
         ]
-        async with serving(cameras, port=port, door=door, tls=tls) as server:
+        async with serving(cameras, host=host, port=port, door=door, tls=tls) as server:
             ready.append(RunningSim(loops[0], server, door, schedule))
             is_ready.set()
             await stop.wait()

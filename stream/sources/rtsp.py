@@ -26,7 +26,7 @@ from config.url import CameraUrl
 
 from ..timestamps import PtsClock
 from . import explain
-from .base import Broken, Deadlines, Ended, Sink, Stalled, Unreachable
+from .base import Broken, Deadlines, Ended, Refused, Sink, Stalled, Unreachable
 from .decoder import accelerator
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class Connection:
     transport: str = "tcp"
     ca_file: Path | None = None
     decoder: str = "software"
+    video: int = 0
 
     def options(self, deadlines: Deadlines) -> dict[str, str]:
         """FFmpeg's options, all strings: the first picture after 0.3 s, the same age at steady state as ever.
@@ -116,9 +117,12 @@ class RtspSource:
 
     def _read(self, container: av.container.InputContainer, sink: Sink, stop: threading.Event) -> None:
         where = self._connection.url.url
-        if not container.streams.video:
+        videos = container.streams.video
+        if not videos:
             raise Broken(f"{where} sends no video")
-        stream = container.streams.video[0]
+        if self._connection.video >= len(videos):
+            raise Refused(f"{where} has videos 0 to {len(videos) - 1}, but not {self._connection.video}")
+        stream = videos[self._connection.video]
         # Slices only: frame threads would add a frame of delay each. One thread a camera: 720p takes 0.4 ms.
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 1
@@ -197,7 +201,9 @@ class RtspSource:
 def build(camera: str, settings: RtspSettings) -> RtspSource:
     """The entry point `rtsp`."""
     deadlines = Deadlines(settings.connect_timeout_s, settings.read_timeout_s)
-    connection = Connection(settings.camera_url(), settings.transport, settings.tls_ca_file, settings.decoder)
+    connection = Connection(
+        settings.camera_url(), settings.transport, settings.tls_ca_file, settings.decoder, settings.video
+    )
     return RtspSource(camera, connection, deadlines)
 
 

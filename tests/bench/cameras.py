@@ -94,7 +94,9 @@ async def cost() -> bool:
     print(f"{'Linewatch: receive, decode, convert':<36} {ours:>7.3f} of a core")
     print(f"{'libavformat and libavcodec alone':<36} {alone:>7.3f} of a core")
     print(f"{'beyond them':<36} {ours - alone:>7.3f} of a core (allowed {ALLOWED_CORE})")
-    return ours - alone <= ALLOWED_CORE
+    if fps < 9.0:
+        print("no measurement: the machine is too busy for the simulator to film 10 fps")
+    return fps >= 9.0 and ours - alone <= ALLOWED_CORE
 
 
 async def trouble() -> bool:

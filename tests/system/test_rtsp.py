@@ -67,6 +67,7 @@ async def watching(
     read_timeout_s: float = 3.0,
     policy: CameraPolicy | None = None,
     tls_ca_file: Path | None = None,
+    video: int = 0,
 ) -> AsyncIterator[Watched]:
     settings = RtspSettings(
         type="rtsp",
@@ -77,6 +78,7 @@ async def watching(
         connect_timeout_s=connect_timeout_s,
         read_timeout_s=read_timeout_s,
         tls_ca_file=tls_ca_file,
+        video=video,
     )
     watched = Watched(settings, policy or CameraPolicy(fps=20, down_after_s=2.0))
     await watched.camera.start()

@@ -42,6 +42,29 @@ async def test_a_foreign_server_s_pictures_come_with_its_own_clock(transport: st
 
 
 @pytest.mark.debian
+@pytest.mark.parametrize(("codec", "said"), [("h265", "HEVC"), ("jpeg", "MJPEG")])
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_h265_and_mjpeg_are_decoded_too(codec: str, said: str, transport: str) -> None:
+    with gstreamer("--codec", codec) as (url, _):
+        async with watching(url, transport=transport) as top:
+            await until(lambda: top.frames and top.frames[-1].clock == "camera", within_s=30)
+            assert top.frames[-1].pixels.shape == (480, 640, 3)
+            assert said in top.camera.state.reason.upper()
+
+
+@pytest.mark.debian
+async def test_of_a_session_with_two_videos_either_can_be_chosen() -> None:
+    with gstreamer("--codec", "two") as (url, _):
+        for video, shape in ((0, (480, 640, 3)), (1, (240, 320, 3))):
+            async with watching(url, video=video) as top:
+                await until(lambda: top.frames, within_s=20)
+                assert top.frames[-1].pixels.shape == shape
+        async with watching(url, video=2) as top:
+            await until(lambda: top.is_("refused"), within_s=20)
+            assert "has videos 0 to 1, but not 2" in top.camera.state.reason
+
+
+@pytest.mark.debian
 async def test_a_foreign_server_s_digest_takes_our_password_and_no_other() -> None:
     with gstreamer(WHO.username, WHO.password) as (url, _):
         async with watching(url, who=WHO) as top:

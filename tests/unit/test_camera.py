@@ -92,8 +92,8 @@ async def test_repeats_of_one_picture_are_frozen_until_a_new_one_comes() -> None
     async with running(policy=CameraPolicy(frozen_after_s=0.1)) as top:
         top.puppets.now.show(picture(1))
         await until(lambda: top.camera.state.state == "frozen")
-        top.puppets.now.show(picture(1))
-        top.puppets.now.show(picture(2))
+        for n in (1, 2, 3, 4):
+            top.puppets.now.show(picture(n))
         await until(lambda: top.camera.state.state == "live")
 
 

@@ -25,8 +25,26 @@ def test_pictures_without_new_content_are_frozen() -> None:
     camera.picture(0.0, new=True)
     camera.picture(5.0, new=False)
     assert camera.judge(5.0)[0] == "frozen"
-    camera.picture(5.1, new=True)
-    assert camera.judge(5.1)[0] == "live"
+    for at in (5.1, 5.2, 5.3):
+        camera.picture(at, new=True)
+    assert camera.judge(5.3)[0] == "live"
+
+
+def test_the_first_picture_after_an_outage_makes_a_camera_live() -> None:
+    camera = condition()
+    camera.picture(0.0, new=True)
+    camera.failed(Ended("the camera closed the stream"))
+    camera.attempt(steady=True)
+    camera.picture(60.0, new=True)
+    assert camera.judge(60.0)[0] == "live"
+
+
+def test_a_single_new_picture_now_and_then_is_no_life() -> None:
+    camera = condition()
+    camera.picture(0.0, new=True)
+    for n in range(51, 100):
+        camera.picture(n / 10, new=n % 8 == 0)
+        assert camera.judge(n / 10)[0] == "frozen"
 
 
 def test_frozen_survives_a_reconnect_that_brings_the_same_picture() -> None:

@@ -168,6 +168,17 @@ def test_the_same_text_about_another_camera_is_another_fact() -> None:
     assert [line["camera"] for line in json_lines(out)] == ["top", "side"]
 
 
+def test_words_in_the_text_make_another_fact_and_numbers_do_not() -> None:
+    target, time_s = Kept(), [0.0]
+    log = logging.getLogger("linewatch.test.words")
+    log.addHandler(OncePerSecond(target, lambda: time_s[0]))
+    log.propagate = False
+    for camera, count in (("top", 1), ("side", 1), ("top", 2)):
+        log.warning("camera %s lost %d", camera, count)
+    assert [text for text, _ in target.said] == ["camera top lost 1", "camera side lost 1"]
+    log.handlers.clear()
+
+
 def test_memory_stays_bounded_when_every_fact_is_new() -> None:
     kept = Kept()
     handler = OncePerSecond(kept, Clock())

@@ -1,5 +1,6 @@
 """Which model a camera uses while its settings change."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,23 @@ async def test_a_zone_that_leaves_nothing_is_found_before_it_is_carried_out(tmp_
     with pytest.raises(EngineError, match="leaves nothing"):
         it.models.check("top", nothing)
     it.models.check("new", nothing)
+
+
+async def test_other_tiles_are_for_the_next_model_and_the_one_that_runs_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = Loaded(tmp_path)
+    await it.models.look()
+    own = it.level
+    wish = camera(tiles="2x2", detect={"threshold": own + 1})
+    it.models.check("top", wish)
+    await it.models.watch("top", wish)
+    assert it.level == own + 1
+    assert "set to tiles 2x2" in caplog.text
+    save(replace(tiny_artifact(name="top"), tiles="2x2"), tmp_path)
+    await it.models.look()
+    entry = it.library.get("top")
+    assert entry is not None and entry.info.version == 2
 
 
 async def test_a_model_of_another_name_waits_until_there_is_one(tmp_path: Path) -> None:
