@@ -54,7 +54,7 @@ def test_a_student_that_matches_its_teacher_leaves_no_distance(lite: CameraNetwo
 def test_a_distance_counts_by_the_teachers_strength_at_the_cell(lite: CameraNetwork) -> None:
     teacher = [torch.ones_like(level) for level in features("lite", 1, 64)]
     for level in teacher:
-        level[:, :, 0, 0] *= 3.0
+        level[:, :, 0, 0] *= 9.0
     network = build_network("lite")
     network.strength.copy_(torch.stack([level[0, :, 1, 1].norm() for level in teacher]))
     opposite = network.evidence(teacher, [-t for t in teacher], [-t for t in teacher])
