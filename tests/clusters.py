@@ -151,7 +151,7 @@ class Pair:
 
 @asynccontextmanager
 async def watched_pair(folder: Path, binary: Path) -> AsyncIterator[Pair]:
-    """The sentinel promotes the replica half a second after the primary is gone."""
+    """The sentinel promotes the replica a second after the primary is gone."""
     lines = (f"masterauth {PASSWORD}", "appendonly no", 'save ""', "repl-diskless-sync-delay 0")
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -162,7 +162,7 @@ async def watched_pair(folder: Path, binary: Path) -> AsyncIterator[Pair]:
         watch = (
             f"sentinel monitor mine 127.0.0.1 {primary.port} 1",
             f"sentinel auth-pass mine {PASSWORD}",
-            "sentinel down-after-milliseconds mine 500",
+            "sentinel down-after-milliseconds mine 1000",
             "sentinel failover-timeout mine 3000",
         )
         sentinel = await enter(
