@@ -1,4 +1,4 @@
-"""What a scrape of /metrics costs with 64 cameras, over HTTP (client included) and alone: `python -m tests.bench.scrape`.
+"""What a scrape of /metrics costs with 64 cameras, alone and over HTTP: `python -m tests.bench.scrape`.
 
 The worst case: every camera has had every result, every way of being lost, every verdict, and a model.
 """
