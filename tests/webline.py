@@ -100,5 +100,9 @@ def everything() -> FakeLine:
         drift={"top": 0.0},
         verdicts={("top", "ok"): 1},
         inbox={("triggers", "taken"): 1},
+        bridge_up={"mes": 1.0},
+        bridge_pending={"mes": 0.0},
+        bridge_events={("mes", "delivered"): 1},
+        capture_to_bridge_seconds={"mes": one},
     )
     return line

@@ -24,7 +24,8 @@ RESULTS = (
     *("removed", "stopped", "failed", "no_model", "overrun"),
 )
 STAGES = ["queue", "upload", "teacher", "student", "maps", "regions"]
-GROUPS = 8
+GROUPS, BRIDGES = 8, 8
+BRIDGE_RESULTS = ("delivered", "failed", "dead", "repeated", "lost", "late")
 
 
 def reasons() -> list[str]:
@@ -44,6 +45,7 @@ def full(bounds: tuple[float, ...]) -> Histogram:
 def line() -> FakeLine:
     names = [f"camera-{number:02}" for number in range(CAMERAS)]
     made = FakeLine.of(*names)
+    bridges = [f"bridge-{number}" for number in range(BRIDGES)]
     made.stats = LineStats(
         frames={(name, result): 123_456 for name in names for result in RESULTS},
         reconnects={(name, reason): 12 for name in names for reason in reasons()},
@@ -62,6 +64,10 @@ def line() -> FakeLine:
         device_errors={"DeviceError": 1, "ArtifactError": 2},
         drift=dict.fromkeys(names, 0.12),
         verdicts={(name, verdict): 99 for name in names for verdict in ("ok", "ng", "unknown")},
+        bridge_up=dict.fromkeys(bridges, 1.0),
+        bridge_pending=dict.fromkeys(bridges, 3.0),
+        bridge_events={(bridge, result): 7 for bridge in bridges for result in BRIDGE_RESULTS},
+        capture_to_bridge_seconds={bridge: full(SECONDS_BOUNDS) for bridge in bridges},
         inbox={("triggers", "taken"): 1, ("triggers", "dead"): 1, ("commands", "taken"): 1},
     )
     return made

@@ -62,7 +62,9 @@ def test_every_query_asks_for_metrics_that_are_exported(query: str) -> None:
 
 def test_every_metric_that_tells_of_loss_or_trouble_has_an_alert() -> None:
     watched = {name for query in alert_queries() for name in named(query)}
-    trouble = {n for n in exported() if re.search(r"dropped|errors|replayed|drift|ready|_up$|lag$", n)}
+    trouble = {
+        n for n in exported() if re.search(r"dropped|errors|replayed|drift|ready|_up$|lag$|successful", n)
+    }
     assert trouble - watched - {"linewatch_page_pictures_total"} == set()
 
 
