@@ -173,7 +173,7 @@ def parse(data: str | bytes) -> Event:
         mistakes = error.errors(include_url=False, include_input=False)
         if any(m["loc"] in ((), ("schema",)) for m in mistakes):
             raise ForeignEntry(
-                f"the entry is not an event of schema {SCHEMA}: another program or a newer Linewatch wrote it; "
+                f"the entry is not an event of schema {SCHEMA}: another program or a newer one wrote it; "
                 "update this reader"
             ) from None
         where = ", ".join(".".join(map(str, m["loc"])) + ": " + m["msg"] for m in mistakes)

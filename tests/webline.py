@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.core import Box, Defect, Frame, Inspection, ModelInfo
-from stream.web.view import CameraView, IncidentView, LineStats, LineView, ModelView, VerdictView
+from engine.meter import SECONDS_BOUNDS
+from stream.web.view import CameraView, Histogram, IncidentView, LineStats, LineView, ModelView, VerdictView
 
 MODEL = ModelInfo("top", 3, "ab" * 32, 2.0, 0.1)
 
@@ -74,3 +75,34 @@ def incident(number: int, camera: str = "top", **changes: object) -> IncidentVie
     now = time.time()
     made = IncidentView(f"id-{number}", camera, "open", "major", 1.4, now, now, box=(0.1, 0.1, 0.2, 0.2))
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def everything() -> FakeLine:
+    """A line that has something to say for every metric there is."""
+    one = Histogram(SECONDS_BOUNDS, (1,) * (len(SECONDS_BOUNDS) + 1), 1.0)
+    line = FakeLine.of("top")
+    line.stats = LineStats(
+        frames={("top", "received"): 1},
+        reconnects={("top", "ended"): 1},
+        stage_seconds={"teacher": one},
+        capture_to_event_seconds={"top": one},
+        batch_size=one,
+        queue_depth={"engine": 0},
+        events={"open": 1},
+        outbox_pending=0,
+        outbox_oldest_s=0.0,
+        outbox_dropped=0,
+        stream_lag={"mes": 0},
+        broker_retries=0,
+        broker_replayed=0,
+        evidence_dropped=0,
+        device_errors={"device": 1},
+        drift={"top": 0.0},
+        verdicts={("top", "ok"): 1},
+        inbox={("triggers", "taken"): 1},
+        bridge_up={"mes": 1.0},
+        bridge_pending={"mes": 0.0},
+        bridge_events={("mes", "delivered"): 1},
+        capture_to_bridge_seconds={"mes": one},
+    )
+    return line

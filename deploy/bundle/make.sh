@@ -27,7 +27,7 @@ lacking=$("$python" deploy/bundle/lacking.py "$fresh")
 [ -z "$lacking" ] || $pip wheel -q -w "$fresh/wheels" -f "$fresh/wheels" $lacking
 
 "$python" deploy/bundle/pin.py "$fresh"
-cp deploy/bundle/install.sh LICENSE deploy/licences.md "$fresh/"
+cp deploy/bundle/install.sh deploy/README.md LICENSE deploy/licences.md "$fresh/"
 cp -r deploy/systemd deploy/cameras.example.yaml deploy/prometheus deploy/grafana "$fresh/"
 rm -rf "$folder"
 mv "$fresh" "$folder"

@@ -31,15 +31,19 @@ def models(settings: Settings) -> Iterator[Finding]:
     files = teacher_weights(settings.models.teacher_file)
     for name, camera in settings.cameras.items():
         if camera.enabled:
-            yield _model(f"model of {name}", camera.model.ref, settings.models.dir, files)
+            model = camera.model.ref.partition("@")[0]
+            if versions.versions(settings.models.dir, model):
+                yield _model(f"model of {name}", camera.model.ref, settings.models.dir, files)
+            else:
+                good = settings.pictures.dir / name / "good"
+                yield warning(
+                    f"model of {name}",
+                    f"there is none yet: shown and not inspected; `linewatch capture {name} --frames 200`, "
+                    f"then `linewatch train {model} --data {good}`",
+                )
 
 
 def _model(subject: str, ref: str, folder: Path, files: dict[str, Path]) -> Finding:
-    name = ref.partition("@")[0]
-    if not versions.versions(folder, name):
-        return warning(
-            subject, f"there is no model {name} yet: shown and not inspected; `linewatch train {name}`"
-        )
     try:
         found = artifact.load(artifact.resolve(folder, ref))
         build_teacher(found.teacher, files.get(found.teacher), found.teacher_sha256)

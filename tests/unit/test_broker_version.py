@@ -6,12 +6,15 @@ The old servers are a few lines that answer as those do: no package has such a s
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from stream.broker import Endpoint
 from stream.broker_version import BrokerTooOld, check_version
-from stream.publisher import explain
+from stream.outbox import Outbox
+from stream.publisher import Publisher, explain
+from tests.brokers import KEYS, facts, publishing, until
 
 
 def hello(server: str, version: str) -> bytes:
@@ -69,3 +72,15 @@ async def test_one_whose_acl_forbids_the_question_is_let_pass() -> None:
     no = b"-NOPERM this user has no permissions to run the 'hello' command\r\n"
     async with server(no) as endpoint, endpoint.client() as client:
         assert await check_version(client) == ""
+
+
+async def test_events_wait_in_the_outbox_for_a_broker_that_is_new_enough(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    outbox.put(facts(3))
+    async with server(hello("redis", "6.0.16")) as endpoint:
+        publisher = Publisher(outbox, endpoint.client, KEYS, maxlen=100)
+        async with publishing(publisher):
+            await until(lambda: publisher.state.error is not None)
+    assert "the broker is redis 6.0.16" in str(publisher.state.error)
+    assert outbox.pending == 3 and not publisher.state.connected
+    outbox.close()

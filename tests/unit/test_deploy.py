@@ -13,10 +13,8 @@ import yaml
 
 from config.load import load
 from config.settings import Settings
-from engine.meter import SECONDS_BOUNDS
 from stream import metrics
-from stream.web.view import Histogram, LineStats
-from tests.webline import FakeLine
+from tests.webline import everything
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 BIN = Path(sys.executable).parent
@@ -34,29 +32,8 @@ def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
 
 def exported() -> set[str]:
     """Every metric that the program can export, by asking it for all of them."""
-    one = Histogram(SECONDS_BOUNDS, (1,) * (len(SECONDS_BOUNDS) + 1), 1.0)
-    line = FakeLine.of("top")
-    line.stats = LineStats(
-        frames={("top", "received"): 1},
-        reconnects={("top", "ended"): 1},
-        stage_seconds={"teacher": one},
-        capture_to_event_seconds={"top": one},
-        batch_size=one,
-        queue_depth={"engine": 0},
-        events={"open": 1},
-        outbox_pending=0,
-        outbox_oldest_s=0.0,
-        outbox_dropped=0,
-        stream_lag={"mes": 0},
-        broker_retries=0,
-        broker_replayed=0,
-        evidence_dropped=0,
-        device_errors={"device": 1},
-        drift={"top": 0.0},
-        verdicts={("top", "ok"): 1},
-        inbox={("triggers", "taken"): 1},
-    )
-    text = metrics.exposition(metrics.registry(line.view(), lambda: metrics.PageStats(0, 0, 0, 0))).decode()
+    registry = metrics.registry(everything().view(), lambda: metrics.PageStats(0, 0, 0, 0))
+    text = metrics.exposition(registry).decode()
     return {re.split(r"[{ ]", row)[0] for row in text.splitlines() if not row.startswith("#")}
 
 
@@ -85,7 +62,9 @@ def test_every_query_asks_for_metrics_that_are_exported(query: str) -> None:
 
 def test_every_metric_that_tells_of_loss_or_trouble_has_an_alert() -> None:
     watched = {name for query in alert_queries() for name in named(query)}
-    trouble = {n for n in exported() if re.search(r"dropped|errors|replayed|drift|ready|_up$|lag$", n)}
+    trouble = {
+        n for n in exported() if re.search(r"dropped|errors|replayed|drift|ready|_up$|lag$|successful", n)
+    }
     assert trouble - watched - {"linewatch_page_pictures_total"} == set()
 
 

@@ -14,6 +14,7 @@ from config.load import ConfigError, load
 from config.settings import CONFIG_VERSION
 from engine import artifact
 from engine.errors import ArtifactError
+from engine.model.dmdd import ARCHITECTURE
 from stream import events, outbox_file
 from stream.events import ForeignEntry, parse
 from stream.outbox import Outbox
@@ -26,7 +27,8 @@ def test_there_is_a_sample_of_each_version_that_is_written_now() -> None:
     assert (SAMPLES / f"config-{CONFIG_VERSION}.yaml").exists()
     assert (SAMPLES / f"event-{events.SCHEMA.replace('/', '-')}.json").exists()
     assert (SAMPLES / f"outbox-{outbox_file._VERSION}.sql").exists()
-    assert (SAMPLES / f"model-{artifact.SCHEMA.rpartition('/')[2]}" / artifact.WEIGHTS).exists()
+    assert artifact.SCHEMA == "linewatch-model/1"
+    assert (SAMPLES / f"model-1-form-{ARCHITECTURE}" / artifact.WEIGHTS).exists()
 
 
 def test_a_config_file_of_version_1_is_read() -> None:
@@ -76,8 +78,14 @@ def test_an_outbox_of_another_version_says_what_to_do(tmp_path: Path) -> None:
         Outbox(tmp_path / "outbox.db")
 
 
-def test_a_model_of_schema_1_is_read_whole() -> None:
-    found = artifact.load(SAMPLES / "model-1")
+def test_a_model_of_form_1_says_what_to_do() -> None:
+    """Its network computed something else from the same weights."""
+    with pytest.raises(ArtifactError, match=r"was trained for form 1 of the network .* train it again"):
+        artifact.load(SAMPLES / "model-1-form-1")
+
+
+def test_a_model_of_form_2_is_read_whole() -> None:
+    found = artifact.load(SAMPLES / "model-1-form-2")
     assert (found.name, found.version, found.input_px) == ("top", 1, 32)
     assert found.calibration.threshold(1.0, 5.0, 2) > found.calibration.median
 
@@ -92,7 +100,7 @@ def test_a_model_of_schema_1_is_read_whole() -> None:
 def test_a_model_of_another_version_says_what_to_do(
     key: str, value: object, said: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(SAMPLES / "model-1", tmp_path / "1")
+    shutil.copytree(SAMPLES / "model-1-form-2", tmp_path / "1")
     manifest = tmp_path / "1" / artifact.MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {key: value}))
     with pytest.raises(ArtifactError, match=said):

@@ -1,7 +1,17 @@
 import pytest
 
 from config.settings import Settings
-from stream.snapshot import BLIND, DISABLED, DISK, NO_MODEL, STUCK, LineFault, not_ready, plc_status
+from stream.snapshot import (
+    BLIND,
+    DISABLED,
+    DISK,
+    ERROR_WORDS,
+    NO_MODEL,
+    STUCK,
+    LineFault,
+    not_ready,
+    plc_status,
+)
 from stream.unbuilt import unbuilt
 from stream.web.view import CameraView, ModelView, State
 
@@ -48,6 +58,7 @@ def test_whoever_cannot_answer_is_not_ready_and_says_why(
 ) -> None:
     told = status(view, fault)
     assert (told["ready"], told["error_code"]) == (0, code)
+    assert code in ERROR_WORDS
 
 
 def test_a_line_that_cannot_keep_its_events_is_not_ready() -> None:
