@@ -5,9 +5,10 @@ BIN = $(VENV)/bin
 SECONDS ?=
 DATA ?=
 EXTRAS ?=
+PEERS = .venv-peers
 export PYTHON
 
-.PHONY: demo run test test-all node-red check bench bundle image soak clean
+.PHONY: demo run test test-all node-red check bench peers bundle image soak clean
 
 $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) ""
@@ -43,7 +44,18 @@ node-red: $(VENV)/.ok-dev
 	$(BIN)/pytest -m npm
 
 bench: $(VENV)/.ok-dev
-	$(BIN)/linewatch bench
+	$(BIN)/linewatch bench --cameras 1,2,4,8,16,64
+	$(BIN)/linewatch bench --cameras 1,4 --tiles 2x3
+
+# Other methods on the same machine, each frame by frame as its users run it, then ours. Their package pins much, so it
+# has an environment of its own.
+$(PEERS)/.ok: deploy/bootstrap.sh
+	deploy/bootstrap.sh $(PEERS) "" anomalib==2.7.0 torchvision openvino
+	touch $@
+
+peers: $(VENV)/.ok-dev $(PEERS)/.ok
+	$(PEERS)/bin/python tests/bench/peers.py
+	$(BIN)/linewatch bench --cameras 1,4
 
 # Everything for a machine without a network, in dist/bundle; `make bundle EXTRAS=cuda13` on a machine with a GPU.
 bundle: $(VENV)/.ok
@@ -58,4 +70,4 @@ soak: $(VENV)/.ok-dev
 	$(BIN)/pytest -m soak --timeout 7200
 
 clean:
-	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) var .mypy_cache .ruff_cache .pytest_cache .hypothesis

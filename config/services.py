@@ -29,7 +29,7 @@ class EngineSettings(Section):
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads of the network; null: one a core."""
     max_batch: int = Field(default=16, ge=1, le=256)
-    """Frames that go through the device together, at most."""
+    """Frames that go through the device together, at most; fewer where that measures as good at start."""
     max_wait_ms: float = Field(default=10.0, ge=0, le=1000)
     """How long a frame waits for others to come along."""
     deadline_ms: float = Field(default=200.0, gt=0, le=60_000)

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Sets up a virtual environment with Linewatch in it: deploy/bootstrap.sh VENV EXTRAS
+# or with other packages beside the same torch:       deploy/bootstrap.sh VENV "" PACKAGE...
 #
 # The build of torch is chosen here and nowhere else, in this order:
 #   1. the user's word:           TORCH="torch --index-url ..." make demo
@@ -9,6 +10,7 @@
 set -eu
 venv=$1
 extras=$2
+shift 2
 python=${PYTHON:-python3}
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -35,4 +37,7 @@ trap 'rm -f "$constraint"' EXIT
 import importlib.metadata
 print("torch==" + importlib.metadata.version("torch"))
 PY
-$pip install -q -c "$constraint" -e ".${extras:+[$extras]}"
+if [ $# -eq 0 ]; then
+    set -- -e ".${extras:+[$extras]}"
+fi
+$pip install -q -c "$constraint" "$@"

@@ -26,7 +26,7 @@ from .backend import Prepared
 from .images import Pixels
 from .lanes import Lanes
 from .model.dmdd import CameraNetwork, build_network
-from .model.precision import cpu_has_bf16
+from .model.precision import cpu_has_bf16, cpu_name
 from .model.teacher import build_teacher
 from .openvino_graph import GraphCache, GraphError, export, fill, key_of, state_digest
 from .openvino_pieces import TeacherPiece, pieces_of
@@ -116,9 +116,8 @@ class OpenVinoBackend:
         with self._loading:
             network = self._torch.network(artifact)
             model = artifact.sha256 or state_digest(artifact.state)
-            key = key_of(
-                "verdict", model, artifact.size, artifact.input_px, artifact.teacher_sha256, self._precisions
-            )
+            asked = (model, artifact.size, artifact.input_px, artifact.teacher_sha256, self._precisions)
+            key = key_of("verdict", cpu_name(), *asked)
             verdict = self._cache.verdict(key)
             if verdict is None:
                 verdict = self._judge(artifact, network)

@@ -23,6 +23,9 @@ from .grouping import Entries, Group, at_most, groups
 from .library import Entry, Library, Refused
 from .xp import library_for
 
+# A larger batch must cost less than so much of a smaller one's time for a frame, or it only adds waiting.
+_PAYS = 0.95
+_TRIES = 3
 # The small map of a picture in tiles is so many times finer, at most.
 _FINER = 3
 
@@ -42,6 +45,7 @@ class Runner:
     `device`, `precision`, `threads`, `cache_dir`, `teacher_weights` and a back end by name are what
     `open_backend` takes. `max_squares` pictures of network size go through the network at once, at most: a
     frame in tiles is as many of them.
+    `plateau` is known after `warm_up`: frames in a batch above which one gets no cheaper; None: not found.
     `refused` are the cameras that were in the library and whose model can't run on this device: they were
     removed from it. Raises DeviceError for a wish that can't be met.
     """
@@ -60,6 +64,7 @@ class Runner:
     ) -> None:
         self.library = library
         self._max_squares = max_squares
+        self.plateau: int | None = None
         with _device_errors():
             self.backend = (
                 backend
@@ -106,8 +111,10 @@ class Runner:
         return refused
 
     def _settle(self, frames: Sequence[Frame], entries: Entries) -> None:
-        """Let the back end find out how it best runs 2, 4, 8, … cameras together."""
-        counts = {len(frames), *(2**power for power in range(1, len(frames).bit_length()))}
+        """Let the back end find out how it best runs 2, 4, 8, … cameras together; then see how many pay."""
+        counts = {len(frames), *(2**power for power in range(len(frames).bit_length()))}
+        costs: dict[int, float] = {}
+        # A device that bears fewer frames than that: what was measured until then holds.
         with suppress(DeviceError), _device_errors(), torch.inference_mode():
             for count in sorted(counts):
                 for group in groups(frames[:count], entries):
@@ -115,6 +122,17 @@ class Runner:
                     images = self.backend.upload(group.squares()[part])
                     features = self.backend.features(group.teacher, images)
                     self.backend.settle(networks, images, features)
+                costs[count] = self._frame_cost_s(Batch(tuple(frames[:count])), entries)
+        self.plateau = plateau(costs, len(frames))
+
+    def _frame_cost_s(self, batch: Batch, entries: Entries) -> float:
+        """The quickest of three."""
+        spent = []
+        for _ in range(_TRIES):
+            started = time.monotonic()
+            self.run(batch, entries)
+            spent.append(time.monotonic() - started)
+        return min(spent) / len(batch.frames)
 
     def run(self, batch: Batch, entries: Entries | None = None) -> list[Inspection]:
         """One inspection for each frame, in the batch's order.
@@ -222,6 +240,18 @@ class Runner:
         height, width = calibrated.shape[1:]
         views = [_view(f, e, height * width) for f, e in zip(frames, entries, strict=True)]
         return regions.find(self._arrays.from_torch(calibrated), views, self._arrays)
+
+
+def plateau(costs: Mapping[int, float], cameras: int) -> int | None:
+    """From seconds a frame by size of batch, the smallest one that is about as good as any.
+
+    None if that is the largest, as many frames as there are cameras: more might be better still.
+    """
+    if not costs:
+        return None
+    best = min(costs.values())
+    enough = min(count for count, cost in costs.items() if cost * _PAYS <= best)
+    return enough if enough < cameras else None
 
 
 def _view(frame: Frame, entry: Entry, cells: int) -> regions.View:

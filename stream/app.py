@@ -222,7 +222,7 @@ class App:
             self._overview.model(name, None)
         engine = Engine(
             runner,
-            max_batch=wish.max_batch,
+            max_batch=min(wish.max_batch, runner.plateau or wish.max_batch),
             max_wait_ms=wish.max_wait_ms,
             deadline_ms=wish.deadline_ms,
             line_frames=wish.every_max_waiting,

@@ -118,6 +118,8 @@ def measure(load: Load) -> Result:
     first = _bare_frames_per_s(runner, shown, load.max_batch, beside)
     line = _Line(runner, shown, load.max_batch)
     run = line.run(load.seconds)
+    if not run.done:
+        raise EngineError(f"No frame was inspected within {load.seconds:g} s; give more with --seconds.")
     # The machine is seldom alone: half of the comparison before, half after.
     bare = statistics.mean([first, _bare_frames_per_s(runner, shown, load.max_batch, beside)])
     ages, rate = [1000.0 * age for age, _ in run.done], len(run.done) / run.seconds

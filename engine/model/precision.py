@@ -9,11 +9,21 @@ import torch
 @lru_cache(maxsize=1)
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 matrices itself (AMX or AVX-512 BF16; Linux only knows)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
+    flags = _cpuinfo()
     return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def cpu_name() -> str:
+    """The model of this CPU, "" where nobody says: what was measured on one doesn't hold for another."""
+    names = [line for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else ""
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def autocast(device: torch.device) -> torch.autocast:

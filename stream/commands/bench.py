@@ -17,7 +17,9 @@ _HEAD = "cameras  frames/s    p50 ms    p99 ms  efficiency  of arithmetic  gain 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cameras", type=_counts, default=[1, 4], metavar="N[,N]", help="default 1,4")
     parser.add_argument("--size", default="lite", metavar="S[,S]", help="lite (default), r18, …")
-    parser.add_argument("--tiles", default="1x1", metavar="T[,T]", help="1x1 (default), 2x3, ...")
+    parser.add_argument(
+        "--tiles", type=_tiles, default=["1x1"], metavar="T[,T]", help="1x1 (default), 2x3, ..."
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="for each line of the table (default 10)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     parser.add_argument("--backend", default="auto", help="auto, torch, openvino")

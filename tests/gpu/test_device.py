@@ -7,6 +7,7 @@ without one can say nothing about either. They need neither pydantic nor av nor 
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from engine.core import Batch, Frame
 from engine.library import CameraTuning, Library
 from engine.regions import View, find
 from engine.runner import Runner
+from engine.stacked import Stack
 from engine.torch_backend import TorchBackend
 from engine.xp import ArrayLibrary, library_for, numpy_library
 from tests.golden.make_regions import FILE, examples, result
@@ -84,3 +86,28 @@ def test_a_runner_on_cuda_answers_as_one_on_the_cpu() -> None:
 def test_the_real_network_agrees_in_bf16_and_float32() -> None:
     backend = TorchBackend(torch.device("cuda", 0))
     assert backend.prepare(tiny_artifact(real="lite")).teacher.endswith("/bf16")
+
+
+def test_a_picture_in_tiles_is_seen_on_cuda_as_on_the_cpu() -> None:
+    answers = []
+    for device in ("cpu", "cuda"):
+        runner = Runner(Library(), backend=tiny_backend(torch.device(device)))
+        for camera, tiles in (("plain", "1x1"), ("tiled", "2x3")):
+            runner.library.put(camera, replace(tiny_artifact(), tiles=tiles), CameraTuning(min_area_px=1.0))
+        spot = bright_spot(240, 320, (100, 60, 220, 180))
+        frames = tuple(Frame(camera, 1, 0.0, time.monotonic(), spot) for camera in ("tiled", "plain"))
+        answers.append(runner.run(Batch(frames)))
+    for here, there in zip(*answers, strict=True):
+        assert [d.box for d in here.defects] == [d.box for d in there.defects] != []
+
+
+def test_stacked_networks_answer_on_cuda_as_one_by_one() -> None:
+    backend = TorchBackend(torch.device("cuda", 0))
+    made = [backend.prepare(tiny_artifact(real="lite", version=version)) for version in (1, 2, 3, 4)]
+    networks = [(prepared, slice(k, k + 1)) for k, prepared in enumerate(made)]
+    images = torch.rand(4, 3, 256, 256, device="cuda")
+    features = backend.features(made[0].teacher, images)
+    dtype = torch.bfloat16 if made[0].teacher.endswith("bf16") else torch.float32
+    with torch.inference_mode():
+        together = Stack(tuple(prepared.network for prepared in made), dtype)(images, features).float()
+    assert (together - backend.raw_maps(networks, images, features)).abs().max() < 0.05

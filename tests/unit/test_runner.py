@@ -15,7 +15,7 @@ from engine.choose import choose_device
 from engine.core import Batch, Frame
 from engine.errors import ArtifactError, DeviceError, EngineError
 from engine.library import CameraTuning, Library
-from engine.runner import Runner
+from engine.runner import Runner, plateau
 from engine.torch_backend import TorchBackend
 from tests.models import SIDE, TinyTeacher, bright_spot, tiny_artifact, tiny_backend
 
@@ -196,8 +196,9 @@ def test_warming_up_runs_every_model_alone_and_together() -> None:
     assert isinstance(backend, TorchBackend)
     teacher = backend.teacher("tiny")
     assert isinstance(teacher, TinyTeacher)
+    teacher.batches.clear()
     used.warm_up(max_batch=4)
-    assert teacher.batches[-4:] == [1, 1, 2, 2]
+    assert teacher.batches[:2] == [1, 1] and teacher.batches[-1] == 2
 
 
 def test_warming_up_takes_out_only_the_camera_whose_model_gives_no_numbers() -> None:
@@ -274,3 +275,19 @@ def test_the_real_network_runs_through_the_runner() -> None:
     seen = real.run(Batch((frame("top"), frame("side"))))
     assert [i.frame.camera for i in seen] == ["top", "side"]
     assert seen[0].score != seen[1].score
+
+
+def test_a_larger_batch_that_costs_as_much_a_frame_is_no_gain() -> None:
+    flat = {1: 0.020, 2: 0.0105, 4: 0.0101, 8: 0.0100}
+    assert plateau(flat, 8) == 2
+    assert plateau({1: 0.01, 2: 0.01, 4: 0.01}, 4) == 1
+    assert plateau({1: 0.08, 2: 0.04, 4: 0.02, 8: 0.01}, 8) is None
+    assert plateau({}, 8) is None
+
+
+def test_warming_up_measures_up_to_what_may_go_together() -> None:
+    used = runner(a=ANY_SIZE, b=ANY_SIZE, c=ANY_SIZE)
+    used.warm_up(max_batch=1)
+    assert used.plateau is None
+    used.warm_up(max_batch=16)
+    assert used.plateau in (None, 1, 2)
