@@ -25,7 +25,7 @@ import cv2
 from engine.core import Inspection
 
 from . import overlay
-from .capture import write_png
+from .collection import write_png
 
 log = logging.getLogger(__name__)
 
