@@ -16,7 +16,7 @@ from .. import metrics
 from . import api
 from .access import Access, Gate
 from .access import build as build_access
-from .errors import Full, Refused
+from .errors import Full, Gone, Refused
 from .feed import Feed
 from .guard import BodyLimit, KnownHosts, SameOrigin, SecurityHeaders
 from .hub import Hub
@@ -58,6 +58,7 @@ def create_app(
     )
     app.add_exception_handler(Full, _full)
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Gone, _gone)
     app.include_router(api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats())))
     for router in (build_access(access), *routers):
         app.include_router(router)
@@ -111,3 +112,7 @@ async def _full(request: Request, error: Exception) -> JSONResponse:
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 409)
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 404)

@@ -1,0 +1,306 @@
+"""Teach the running line's cameras: collect good pictures → train → look at the report → promote, or go back.
+
+Everything is started by a person on the page or by a program over REST; nothing here is awaited by a frame.
+The trainer itself is another program (training.py); what it makes is met in the models' folder.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from config.settings import CameraSettings, Settings
+from engine import versions
+from engine.core import Frame, Inspection
+from engine.errors import EngineError
+from engine.shelf import Version, promote_checked, shelves
+
+from .collection import Captured, Collection
+from .endings import end
+from .housekeeping import Stored, good_pictures, tidy_models, tidy_pictures
+from .training import Training, TrainingState
+from .web.errors import Gone, Refused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_FRAMES = 5000
+REPORT = "report.html"
+_TIDY_EVERY_S = 60.0
+_PATIENCE_S = 120.0
+# Where the trainer keeps what a training that was ended had reached.
+_KEPT = ".training.safetensors"
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """Good pictures being collected, or how that ended: `reason` is "" while it goes on and when all are
+    there."""
+
+    camera: str
+    wanted: int
+    captured: Captured
+    at_work: bool
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Collecting:
+    collection: Collection
+    state: CollectionState
+    with_alarms: bool
+    task: asyncio.Task[None] | None = None
+
+
+class Teaching:
+    """Event loop only. `settings()` are those in force; `in_use()` model name → versions that run or are
+    pinned; `moved()` is awaited after `latest` moved. `extra` are further words for the trainer.
+
+    What can't be done raises Refused, what isn't there raises Gone; the disk's own errors are OSError.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        *,
+        in_use: Callable[[], Mapping[str, set[int]]],
+        moved: Callable[[], Awaitable[None]],
+        extra: tuple[str, ...] = (),
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self.removed: Counter[str] = Counter()
+        self._settings = settings
+        self._in_use = in_use
+        self._moved = moved
+        self._extra = extra
+        self._collecting: dict[str, _Collecting] = {}
+        self._training = Training(lambda: self.on_change())
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Ends a training and every collection. Safe to call twice."""
+        await self._training.stop()
+        await end([c.task for c in self._collecting.values() if c.task is not None])
+
+    async def keep_tidy(self) -> None:
+        """Until cancelled: once a minute what is too old or too much is removed."""
+        while True:
+            await self.tidy()
+            await asyncio.sleep(_TIDY_EVERY_S)
+
+    async def tidy(self) -> None:
+        """Remove what is too old or too much."""
+        settings = self._settings()
+        pictures, models = settings.pictures, settings.models
+        jobs: Mapping[str, Callable[[], int]] = {
+            "pictures": partial(
+                tidy_pictures,
+                pictures.dir,
+                time.time(),
+                max_mb=pictures.max_mb,
+                max_age_days=pictures.max_age_days,
+            ),
+            "versions": partial(tidy_models, models.dir, models.keep_versions, self._in_use()),
+        }
+        for what, job in jobs.items():
+            try:
+                self.removed[what] += await asyncio.to_thread(job)
+            except OSError as error:
+                log.error("old %s could not be removed: %s", what, error)
+
+    # -- collect ------------------------------------------------------------------------------------
+
+    def offer(self, picture: Inspection | Frame) -> None:
+        """A picture that the line shows. A microsecond while nothing is collected of its camera."""
+        frame = picture.frame if isinstance(picture, Inspection) else picture
+        found = self._collecting.get(frame.camera)
+        if found is None or not found.state.at_work:
+            return
+        if isinstance(picture, Inspection) and picture.defects and not found.with_alarms:
+            return found.collection.skip("alarm")
+        found.collection.offer(frame)
+
+    def collect(self, camera: str, frames: int, every_s: float, with_alarms: bool) -> CollectionState:
+        """Keep so many good pictures of what the camera shows; pictures that alarm only if so said."""
+        self._camera(camera)
+        before = self._collecting.get(camera)
+        if before is not None and before.state.at_work:
+            raise Refused(f"Pictures of camera {camera} are being collected already.")
+        collection = Collection(
+            self.good_folder(camera),
+            frames=frames,
+            every_s=every_s,
+            patience_s=_PATIENCE_S,
+            on_progress=partial(self._collected, camera),
+        )
+        state = CollectionState(camera, frames, collection.captured, at_work=True)
+        self._collecting[camera] = found = _Collecting(collection, state, with_alarms)
+        found.task = asyncio.create_task(self._collect(found), name=f"collect-{camera}")
+        self.on_change()
+        return state
+
+    def stop_collecting(self, camera: str) -> CollectionState:
+        """What was collected stays."""
+        found = self._collecting.get(camera)
+        if found is None or not found.state.at_work:
+            raise Refused(f"No pictures of camera {camera} are being collected.")
+        found.collection.stop()
+        found.state = replace(found.state, reason="It was stopped.")
+        return found.state
+
+    def collections(self) -> list[CollectionState]:
+        """One a camera: what is being collected, or the last one."""
+        return [found.state for found in self._collecting.values()]
+
+    async def _collect(self, found: _Collecting) -> None:
+        reason = ""
+        try:
+            captured = await found.collection.run()
+            if captured.written < found.state.wanted:
+                reason = found.state.reason or f"Nothing new was worth keeping for {_PATIENCE_S:g} s."
+        except OSError as error:
+            reason = f"The pictures can't be written: {error.strerror}."
+        found.state = replace(found.state, at_work=False, reason=reason)
+        log.info("%d good pictures of camera %s collected", found.state.captured.written, found.state.camera)
+        self.on_change()
+
+    def _collected(self, camera: str, captured: Captured) -> None:
+        found = self._collecting[camera]
+        if captured != found.state.captured:
+            found.state = replace(found.state, captured=captured)
+            self.on_change()
+
+    # -- the good pictures themselves ---------------------------------------------------------------
+
+    def good_folder(self, camera: str) -> Path:
+        """Where a camera's good pictures are."""
+        return self._settings().pictures.dir / camera / "good"
+
+    async def pictures(self, camera: str) -> list[Stored]:
+        """The newest first."""
+        self._camera(camera)
+        found = await asyncio.to_thread(good_pictures, self.good_folder(camera))
+        return sorted(found, key=lambda picture: (picture.at, picture.path.name), reverse=True)
+
+    async def picture(self, camera: str, name: str) -> Path:
+        """One of them by its file's name. Only what is listed has a path."""
+        wanted = [p.path for p in await self.pictures(camera) if p.path.name == name]
+        if not wanted or not _FILE.fullmatch(name):
+            raise Gone("There is no such picture; it may have been removed.")
+        return wanted[0]
+
+    async def remove_picture(self, camera: str, name: str) -> None:
+        """It was not good, after all."""
+        path = await self.picture(camera, name)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        self.on_change()
+
+    # -- train --------------------------------------------------------------------------------------
+
+    @property
+    def training(self) -> TrainingState | None:
+        """The training at hand, or the last one."""
+        return self._training.state
+
+    def train(self, camera: str, steps: int | None = None) -> TrainingState:
+        """Train the camera's model from its good pictures; `steps` None: the trainer's own choice."""
+        model = self._camera(camera).model
+        settings = self._settings()
+        words = ["--data", str(self.good_folder(camera)), "--models", str(settings.models.dir)]
+        words += ["--size", model.size, "--input-px", str(model.input_px), "--device", settings.engine.device]
+        if settings.models.teacher_file is not None:
+            words += ["--teacher-weights", str(settings.models.teacher_file)]
+        if steps is not None:
+            words += ["--steps", str(steps)]
+        self._training.start(camera, name_of(model.ref), [*words, *self._extra])
+        assert self.training is not None
+        return self.training
+
+    async def cancel_training(self) -> TrainingState:
+        """End it; started again with the same pictures it goes on from there."""
+        await self._training.cancel()
+        assert self.training is not None
+        return self.training
+
+    def is_interrupted(self, model: str) -> bool:
+        """Whether a training of it was ended, from which the next one goes on."""
+        return (self._settings().models.dir / model / _KEPT).is_file()
+
+    # -- promote, or go back ------------------------------------------------------------------------
+
+    async def shelf(self) -> dict[str, list[Version]]:
+        """Every model with its versions, ascending; those of the cameras also while they have none."""
+        found = await asyncio.to_thread(shelves, self._settings().models.dir)
+        return {name: [] for name in self.cameras_by_model()} | found
+
+    def cameras_by_model(self) -> dict[str, list[str]]:
+        """Model → the cameras whose config names it."""
+        found: dict[str, list[str]] = {}
+        for name, camera in self._settings().cameras.items():
+            if camera.enabled:
+                found.setdefault(name_of(camera.model.ref), []).append(name)
+        return found
+
+    async def earlier(self, model: str) -> int | None:
+        """The version that a rollback would go to."""
+        return await asyncio.to_thread(versions.earlier, self._settings().models.dir, model)
+
+    async def promote(self, model: str, version: int) -> None:
+        """Use this version from the next batch on, wherever the latest is used."""
+        await self._move(partial(promote_checked, self._settings().models.dir, f"{model}@{version}"))
+
+    async def rollback(self, model: str, from_version: int) -> int:
+        """Back to the version before; `from_version` is the latest that the asker saw, so that asking twice
+        goes back once."""
+        folder = self._settings().models.dir
+
+        def back() -> int:
+            if versions.latest(folder, model) != from_version:
+                raise Refused("Another version is in use meanwhile; look again, then go back.")
+            return versions.rollback(folder, model)
+
+        return await self._move(back)
+
+    async def _move(self, job: Callable[[], T]) -> T:
+        try:
+            done = await asyncio.to_thread(job)
+        except EngineError as error:
+            raise Refused(str(error)) from error
+        await self._moved()
+        self.on_change()
+        return done
+
+    async def report(self, model: str, version: int) -> Path:
+        """The report of a version, a file inside the models' folder."""
+        folder = self._settings().models.dir
+
+        def find() -> Path:
+            path = folder / versions.check_name(model) / str(version) / REPORT
+            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+                raise Gone(f"There is no report of {model}@{version}.")
+            return path
+
+        try:
+            return await asyncio.to_thread(find)
+        except EngineError as error:
+            raise Gone(str(error)) from error
+
+    def _camera(self, name: str) -> CameraSettings:
+        camera = self._settings().cameras.get(name)
+        if camera is None or not camera.enabled:
+            raise Gone("There is no camera of that name on this line.")
+        return camera
+
+
+def name_of(ref: str) -> str:
+    """top@latest → top."""
+    return ref.partition("@")[0]
