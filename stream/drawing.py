@@ -31,9 +31,7 @@ class Drawing:
     """Event loop only. `settings()` are those in force; `reload()` puts the config file and what was drawn in
     force, or says in `mistakes` why not, and changes nothing then."""
 
-    def __init__(
-        self, settings: Callable[[], Settings], reload: Callable[[], Awaitable[ConfigView]]
-    ) -> None:
+    def __init__(self, settings: Callable[[], Settings], reload: Callable[[], Awaitable[ConfigView]]) -> None:
         self._settings = settings
         self._reload = reload
         self._one_at_a_time = asyncio.Lock()

@@ -23,7 +23,6 @@ from config.load import ConfigError, load, parse, placed, with_drawn
 from config.settings import Settings, config_sha256
 
 from .recorder import Recorder
-from .unbuilt import unbuilt
 from .web.errors import Refused
 from .web.view import ConfigView
 
@@ -227,7 +226,7 @@ def _told(before: ConfigView, changes: Changes, read: Settings) -> ConfigView:
         removed=changes.removed,
         changed=changes.changed,
         at_next_start=changes.at_next_start,
-        warnings=(*read.warnings, *unbuilt(read)),
+        warnings=read.warnings,
     )
 
 

@@ -52,6 +52,26 @@ class CollectionState:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A model's versions, ascending, and the cameras whose config names it.
+
+    `earlier` is what a rollback would go to, `reports` the versions that have one; `interrupted`: a training
+    was ended, from which the next one goes on.
+    """
+
+    name: str
+    cameras: tuple[str, ...]
+    versions: tuple[Version, ...]
+    earlier: int | None
+    reports: frozenset[int]
+    interrupted: bool
+
+    @property
+    def latest(self) -> int | None:
+        return next((v.version for v in self.versions if v.latest), None)
+
+
 @dataclass(slots=True)
 class _Collecting:
     collection: Collection
@@ -82,13 +102,13 @@ class Teaching:
         self._moved = moved
         self._extra = extra
         self._collecting: dict[str, _Collecting] = {}
-        self._training = Training(lambda: self.on_change())
+        self.trainer = Training(lambda: self.on_change())
 
     # -- life ---------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Ends a training and every collection. Safe to call twice."""
-        await self._training.stop()
+        await self.trainer.stop()
         await end([c.task for c in self._collecting.values() if c.task is not None])
 
     async def keep_tidy(self) -> None:
@@ -209,7 +229,7 @@ class Teaching:
     @property
     def training(self) -> TrainingState | None:
         """The training at hand, or the last one."""
-        return self._training.state
+        return self.trainer.state
 
     def train(self, camera: str, steps: int | None = None) -> TrainingState:
         """Train the camera's model from its good pictures; `steps` None: the trainer's own choice."""
@@ -221,38 +241,33 @@ class Teaching:
             words += ["--teacher-weights", str(settings.models.teacher_file)]
         if steps is not None:
             words += ["--steps", str(steps)]
-        self._training.start(camera, name_of(model.ref), [*words, *self._extra])
+        self.trainer.start(camera, name_of(model.ref), [*words, *self._extra])
         assert self.training is not None
         return self.training
 
     async def cancel_training(self) -> TrainingState:
         """End it; started again with the same pictures it goes on from there."""
-        await self._training.cancel()
+        await self.trainer.cancel()
         assert self.training is not None
         return self.training
 
-    def is_interrupted(self, model: str) -> bool:
-        """Whether a training of it was ended, from which the next one goes on."""
-        return (self._settings().models.dir / model / _KEPT).is_file()
-
     # -- promote, or go back ------------------------------------------------------------------------
 
-    async def shelf(self) -> dict[str, list[Version]]:
-        """Every model with its versions, ascending; those of the cameras also while they have none."""
-        found = await asyncio.to_thread(shelves, self._settings().models.dir)
-        return {name: [] for name in self.cameras_by_model()} | found
+    async def shelves(self) -> list[Shelf]:
+        """Every model, by name; those that cameras want also while they have no version."""
+        return await asyncio.to_thread(self._shelves)
 
-    def cameras_by_model(self) -> dict[str, list[str]]:
-        """Model → the cameras whose config names it."""
-        found: dict[str, list[str]] = {}
-        for name, camera in self._settings().cameras.items():
-            if camera.enabled:
-                found.setdefault(name_of(camera.model.ref), []).append(name)
-        return found
-
-    async def earlier(self, model: str) -> int | None:
-        """The version that a rollback would go to."""
-        return await asyncio.to_thread(versions.earlier, self._settings().models.dir, model)
+    def _shelves(self) -> list[Shelf]:
+        settings = self._settings()
+        wanted: dict[str, list[str]] = {}
+        for camera, said in settings.cameras.items():
+            if said.enabled:
+                wanted.setdefault(name_of(said.model.ref), []).append(camera)
+        found = shelves(settings.models.dir)
+        return [
+            _shelf(settings.models.dir, name, found.get(name, []), tuple(wanted.get(name, ())))
+            for name in sorted({*found, *wanted})
+        ]
 
     async def promote(self, model: str, version: int) -> None:
         """Use this version from the next batch on, wherever the latest is used."""
@@ -299,6 +314,18 @@ class Teaching:
         if camera is None or not camera.enabled:
             raise Gone("There is no camera of that name on this line.")
         return camera
+
+
+def _shelf(models: Path, name: str, them: list[Version], cameras: tuple[str, ...]) -> Shelf:
+    home = models / name
+    return Shelf(
+        name,
+        cameras,
+        tuple(them),
+        earlier=versions.earlier(models, name),
+        reports=frozenset(v.version for v in them if (home / str(v.version) / REPORT).is_file()),
+        interrupted=(home / _KEPT).is_file(),
+    )
 
 
 def name_of(ref: str) -> str:

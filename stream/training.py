@@ -79,7 +79,7 @@ class Training:
         self._on_change = on_change
         self._max_s = max_s
         self._task: asyncio.Task[None] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | None = None
         self._pace = Pace()
         self._ending: Phase = "failed"
         self._why = ""
@@ -128,7 +128,7 @@ class Training:
             self._finish("failed", f"The training can't be started: {error.strerror}.")
 
     async def _run(self, line: Sequence[str]) -> None:
-        self._process = process = await asyncio.create_subprocess_exec(
+        self.process = process = await asyncio.create_subprocess_exec(
             *behind_us(line),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifact import Artifact
-from engine.tiles import Tiling
 from engine.shelf import EVALUATION
+from engine.tiles import Tiling
 from engine.versions import replace_file
 
 from .advice import suspects, suspicion
