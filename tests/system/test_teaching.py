@@ -159,7 +159,6 @@ async def test_a_picture_that_was_not_good_can_be_removed(http: httpx.AsyncClien
 HOSTILE = (
     "..%2f..%2fcameras.yaml",
     "%2e%2e",
-    "..",
     "a%00.png",
     ".hidden.png",
     "x" * 300,

@@ -1,0 +1,146 @@
+"""Areas and masks over REST, put in force in a real library and kept in a real file."""
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from config.load import load
+from config.settings import Settings
+from config.zones import Zones, with_zones
+from engine.library import Library
+from stream.drawing import Drawing
+from stream.models import Models, tuning
+from stream.web.page import LivePage
+from tests.models import tiny_artifact
+from tests.webline import FakeLine
+
+URL = "/api/v1/cameras/top/zones"
+TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]]
+LABEL = {"label": {"polygon": [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6]]}}
+EVERYTHING = [[0, 0], [1, 0], [1, 1], [0, 1]]
+
+
+class Shop:
+    """A camera with a model, and a page on which its zones are drawn."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "cameras.yaml"
+        path.write_text(
+            "version: 1\ncameras: {top: {source: {type: pattern}}}\nweb: {zones_file: zones.yaml}\n"
+        )
+        self.folder = folder
+        self.settings: Settings = load(path)
+        self.library = Library()
+        self.library.put("top", tiny_artifact(), tuning(self.settings.cameras["top"]))
+        self.models = Models(self.library, folder / "models", self.settings.cameras, self._on_model)
+        drawing = Drawing(lambda: self.settings, self._apply)
+        self.page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", drawing=drawing)
+
+    async def _apply(self, camera: str, zones: Zones) -> None:
+        await self.models.set_zones(camera, zones)
+        cameras = {camera: with_zones(self.settings.cameras[camera], zones)}
+        self.settings = self.settings.updated({"cameras": cameras})
+
+    async def _on_model(self, *_: object) -> None:
+        pass
+
+    def inspected(self) -> float:
+        """The share of the picture in which defects count."""
+        entry = self.library.get("top")
+        assert entry is not None
+        return 1.0 if entry.zone is None else float(entry.zone.float().mean())
+
+
+@pytest_asyncio.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    shop = Shop(tmp_path)
+    await shop.page.start()
+    yield shop
+    await shop.page.stop()
+
+
+@pytest_asyncio.fixture
+async def http(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=shop.page.url, timeout=5) as client:
+        yield client
+
+
+async def test_what_is_drawn_holds_at_once_and_after_a_restart(http: httpx.AsyncClient, shop: Shop) -> None:
+    told = (await http.put(URL, json={"roi": TRIANGLE, "masks": LABEL})).json()
+    assert told["drawn"] is True
+    assert told["masks"] == {"label": LABEL["label"]["polygon"]}
+    assert shop.inspected() == pytest.approx(0.32 - 0.02, abs=0.02)
+    again = load(shop.folder / "cameras.yaml")
+    assert Zones.of(again.cameras["top"]) == Zones.of(shop.settings.cameras["top"])
+    assert (await http.get(URL)).json() == told
+
+
+async def test_one_may_go_back_to_the_config_files(http: httpx.AsyncClient, shop: Shop) -> None:
+    await http.put(URL, json={"roi": TRIANGLE})
+    await http.put(URL, json={"roi": None, "masks": LABEL})
+    told = (await http.delete(URL)).json()
+    assert (told["drawn"], told["roi"], told["masks"]) == (False, None, {})
+    assert shop.inspected() == 1.0
+    assert "top" not in (shop.folder / "zones.yaml").read_text()
+
+
+async def test_an_alarm_level_set_by_hand_stays(http: httpx.AsyncClient, shop: Shop) -> None:
+    await shop.models.set_threshold("top", 0.75)
+    await http.put(URL, json={"roi": TRIANGLE})
+    entry = shop.library.get("top")
+    assert entry is not None and entry.info.threshold == 0.75
+    await shop.models.set_threshold("top", None)
+    assert shop.inspected() < 0.5
+
+
+async def test_zones_that_leave_nothing_change_nothing(http: httpx.AsyncClient, shop: Shop) -> None:
+    answer = await http.put(URL, json={"masks": {"all": {"polygon": EVERYTHING}}})
+    assert answer.status_code == 409
+    assert "leaves nothing to inspect" in answer.json()["detail"]
+    assert shop.inspected() == 1.0
+    assert not (shop.folder / "zones.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"roi": [[0, 0], [1, 1], [1, 0], [0, 1]]},
+        {"roi": [[0, 0], [9, 0], [1, 1]]},
+        {"roi": "all"},
+        {"masks": {"../x": LABEL["label"]}},
+        {"masks": {"a": {"polygon": [[0, 0]]}}},
+        {"rio": None},
+        [],
+    ],
+)
+async def test_what_is_no_zone_is_refused_in_one_sentence(
+    http: httpx.AsyncClient, shop: Shop, body: object
+) -> None:
+    answer = await http.put(URL, json=body)
+    assert answer.status_code == 422
+    assert isinstance(answer.json()["detail"], str) and answer.json()["detail"]
+    assert shop.inspected() == 1.0
+
+
+async def test_zones_that_can_not_be_kept_do_not_hold(http: httpx.AsyncClient, shop: Shop) -> None:
+    nowhere = Path("/proc/linewatch/zones.yaml")  # no folder can be made there, not even by root
+    shop.settings = shop.settings.updated({"web": shop.settings.web.updated({"zones_file": nowhere})})
+    assert (await http.put(URL, json={"roi": TRIANGLE})).status_code == 507
+    assert shop.inspected() == 1.0
+
+
+async def test_the_audit_says_who_drew_what(
+    http: httpx.AsyncClient, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "linewatch.audit"):
+        await http.put(URL, json={"roi": TRIANGLE})
+    assert "camera top by local: roi: - [0.1, 0.1] - [0.9, 0.1] - [0.5, 0.9] masks: {}" in caplog.messages
+
+
+async def test_an_unknown_camera_is_404(http: httpx.AsyncClient) -> None:
+    assert (await http.get(URL.replace("top", "left"))).status_code == 404
+    assert (await http.put(URL.replace("top", "left"), json={"roi": None})).status_code == 404
