@@ -30,6 +30,7 @@ from . import teaching as teaching_routes
 from .access import Access
 from .api import known
 from .app import create_app
+from .curves import Curves
 from .errors import ListenError
 from .feed import Feed
 from .hub import Hub
@@ -61,7 +62,8 @@ class LivePage:
 
     `evidence` fills the gallery (its owner starts and stops it); `teaching` and `drawing` are what a person
     changes from the page (their owner stops them); `pictures` is where CAMERA/good is for false alarms,
-    `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate; its owner may change it.
+    `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate; its owner
+    may change it.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class LivePage:
         ours = [tuning.build(self._scores_of, hysteresis, actions or LineActions(), self._feed.changed)]
         self._whep = Whep(self._hub, rtc or RtcOptions())
         ours.append(whep.build(self._whep, partial(known, view)))
+        self._curves: Curves | None = None
         if evidence is not None:
-            ours.append(gallery.build(evidence, pictures))
+            self._curves = Curves(evidence, self._scores.get)
+            ours.append(gallery.build(evidence, pictures, self._curves))
         if teaching is not None:
             teaching.on_change = self._feed.changed
             ours.append(teaching_routes.build(teaching, view))
@@ -125,10 +129,14 @@ class LivePage:
     async def start(self) -> None:
         """Listening when it returns; raises ListenError when the port is taken."""
         await self._server.start()
+        if self._curves is not None:
+            self._curves.start()
 
     async def stop(self) -> None:
         """Ends streams, connections and threads. Safe to call twice, and without a start."""
         self._close_streams()
+        if self._curves is not None:
+            await self._curves.stop()
         await self._whep.stop()
         await self._server.stop()
 
