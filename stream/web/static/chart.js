@@ -1,7 +1,10 @@
 // The score over time against the alarm level, on a canvas. Above 1.0 is an alarm; the axis ends where the scale does.
+import { span } from "./dom.js";
+
 const TOP = 2.0;
 
-export function chart(canvas) {
+// `mark`: so many seconds before the end something happened; then the past ends there and not now.
+export function chart(canvas, { mark = null } = {}) {
   let curve = null, level = 1.0;
 
   function draw() {
@@ -17,6 +20,10 @@ export function chart(canvas) {
     axis(g, width, y, colour);
     if (curve) bars(g, width, y, colour);
     line(g, width, y(level), colour("--warn"), level === 1.0 ? [] : [6, 4]);
+    if (mark != null && curve) {
+      const x = width * (1 - mark / curve.seconds);
+      stroke(g, [x, y(TOP)], [x, y(0)], colour("--ink"), [2, 3]);
+    }
   }
 
   function axis(g, width, y, colour) {
@@ -27,10 +34,9 @@ export function chart(canvas) {
       line(g, width, y(value), colour("--edge"), []);
     }
     if (curve) {
-      const minutes = Math.round(curve.seconds / 60);
-      g.fillText(`${minutes} min ago`, 4, y(0) + 14);
+      g.fillText(mark == null ? `${span(curve.seconds)} ago` : `${span(curve.seconds - mark)} before`, 4, y(0) + 14);
       g.textAlign = "right";
-      g.fillText("now", width - 4, y(0) + 14);
+      g.fillText(mark == null ? "now" : `${span(mark)} after`, width - 4, y(0) + 14);
       g.textAlign = "left";
     }
   }
@@ -46,12 +52,14 @@ export function chart(canvas) {
     });
   }
 
-  function line(g, width, at, colour, dash) {
+  const line = (g, width, at, colour, dash) => stroke(g, [0, at], [width, at], colour, dash);
+
+  function stroke(g, from, to, colour, dash) {
     g.strokeStyle = colour;
     g.setLineDash(dash);
     g.beginPath();
-    g.moveTo(0, at);
-    g.lineTo(width, at);
+    g.moveTo(...from);
+    g.lineTo(...to);
     g.stroke();
     g.setLineDash([]);
   }
