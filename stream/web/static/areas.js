@@ -10,6 +10,7 @@ export function areasCard(name, video) {
   const editor = polygonEditor(video, { onChange: show, onSay: say });
   const hint = el("p", { class: "dim" }, HINT);
   const list = el("div", { class: "shapes", role: "group", "aria-label": "Areas" });
+  const whole = el("span", {}, "The whole picture is inspected.");
   const note = el("p", { class: "dim", role: "status" });
   const yaml = el("pre");
   const paste = el("details", {}, el("summary", {}, "As it would stand in the config file"), yaml);
@@ -19,11 +20,11 @@ export function areasCard(name, video) {
   const back = button("Back to the config file's", forget);
   const tools = el("div", { class: "row", hidden: "", role: "toolbar", "aria-label": "Draw areas" },
     button("Draw the area to inspect", () => draw("roi")), button("Draw a mask", () => draw("mask")),
-    button("Rectangle", () => editor.rectangle()), button("Delete", () => editor.deleteShape()),
-    el("span", { class: "grow" }), use, discard);
+    button("Rectangle", () => editor.rectangle()), button("Delete", () => editor.deleteShape()));
+  const ends = el("div", { class: "row", hidden: "" }, use, discard);
   const node = el("section", { class: "card", "aria-label": "Areas" },
     el("header", { class: "row" }, el("h2", {}, "Areas"), el("span", { class: "grow" }), back, edit),
-    hint, tools, list, note, paste);
+    hint, tools, list, ends, note, paste);
   let closed = false, editing = false;
 
   async function load() {
@@ -44,7 +45,8 @@ export function areasCard(name, video) {
     editor.edit(true);
     text(note, "");
     show();
-    node.querySelector(".shapes button, [role=toolbar] button").focus();
+    node.querySelector("[role=toolbar] button").focus({ preventScroll: true });
+    video.screen.scrollIntoView({ block: "start" });
   }
 
   function leave() {
@@ -59,7 +61,10 @@ export function areasCard(name, video) {
     editor.draw(kind);
   }
 
-  const say = (words) => { text(hint, HINT); text(note, words); };
+  function say(words) {
+    text(hint, HINT);
+    text(note, words);
+  }
 
   async function save() {
     try {
@@ -80,15 +85,14 @@ export function areasCard(name, video) {
 
   // One entry a shape: to choose it, and while editing to name a mask.
   function show() {
-    tools.hidden = !editing;
+    tools.hidden = ends.hidden = !editing;
     edit.hidden = editing;
     const entries = editor.shapes().map((shape) => entryOf(shape));
-    replace(list, entries);
-    if (!editor.shapes().length) text(list, editing ? "Nothing drawn: the whole picture is inspected." : "The whole picture is inspected.");
+    replace(list, entries.length ? entries : [whole]);
   }
 
   function entryOf(shape) {
-    const words = shape.kind === "roi" ? "area to inspect" : `mask ${shape.name}`;
+    const words = shape.kind === "roi" ? "area to inspect" : `mask: ${shape.name}`;
     if (!editing) return el("span", { class: "badge" }, words);
     const choose = button(words, () => editor.choose(shape), { "aria-pressed": shape === editor.chosen() });
     if (shape.kind === "roi" || shape !== editor.chosen()) return choose;

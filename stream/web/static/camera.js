@@ -1,7 +1,7 @@
 // One camera's own page: the large picture with its areas, the score over time, the alarm level, its kept pictures.
-import { el, text, ago } from "./dom.js";
+import { el, text } from "./dom.js";
 import { areasCard } from "./areas.js";
-import { cameraFacts } from "./facts.js";
+import { cameraFacts, stateWords } from "./facts.js";
 import { galleryView } from "./gallery.js";
 import { player } from "./player.js";
 import { scoreCard } from "./score.js";
@@ -18,14 +18,14 @@ export function cameraView(main, name) {
       el("h1", {}, name), facts.state, facts.verdict, el("span", { class: "grow" }), ...video.buttons,
       el("a", { href: `#/teach/${encodeURIComponent(name)}`, class: "button operator" }, "Teach")),
     video.node, facts.list, reason);
-  main.replaceChildren(el("div", { class: "stack" }, card, score.node, areas.node, kept));
+  main.replaceChildren(el("div", { class: "stack" }, card, areas.node, score.node, kept));
   const gallery = galleryView(kept, { camera: name });
   return {
     update(line) {
       const camera = line.cameras.find((c) => c.name === name);
       if (!camera) return text(reason, "There is no camera of this name.");
       card.dataset.tone = facts.update(camera).tone;
-      text(reason, camera.state === "live" ? "" : `${camera.reason} For ${ago(camera.since, line.now)}.`.trim());
+      text(reason, stateWords(camera, line.now));
       video.update(camera);
       gallery.update(line);
     },

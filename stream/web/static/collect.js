@@ -28,7 +28,9 @@ export function collectCard(name, onCount) {
     try { await job(); } catch (error) { text(note, error.message); }
   }
 
-  const start = () => tell(() => post(cameraPath(name, "pictures"), { frames: Number(frames.value), with_alarms: alarms.checked }));
+  function start() {
+    return tell(() => post(cameraPath(name, "pictures"), { frames: Number(frames.value), with_alarms: alarms.checked }));
+  }
 
   async function load(given = null) {
     try {

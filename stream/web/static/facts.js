@@ -1,5 +1,5 @@
 // What an operator wants to know of a camera at a glance; on its tile and on its own page.
-import { el, text, badge, number } from "./dom.js";
+import { ago, el, text, badge, number } from "./dom.js";
 
 export const TONES = { live: "ok", connecting: "warn", frozen: "warn", down: "ng", refused: "ng" };
 const VERDICTS = { ok: ["OK", "ok"], ng: ["NG", "ng"], unknown: ["unknown", "warn"] };
@@ -27,4 +27,10 @@ export function cameraFacts() {
       return { word, tone };
     },
   };
+}
+
+// Why a camera shows or inspects nothing; "" when all is well.
+export function stateWords(camera, now) {
+  if (camera.state !== "live") return `${camera.reason} For ${ago(camera.since, now)}.`.trim();
+  return camera.model ? "" : "Not inspected: it has no model yet. Teach it from its own page.";
 }

@@ -1,6 +1,6 @@
 // One tile a camera: its picture with the overlay, and what an operator wants to know at a glance.
-import { el, text, ago } from "./dom.js";
-import { cameraFacts } from "./facts.js";
+import { el, text } from "./dom.js";
+import { cameraFacts, stateWords } from "./facts.js";
 import { watchPictures, painter } from "./pictures.js";
 
 export function gridView(main) {
@@ -40,7 +40,7 @@ function tile(name) {
   function update(camera, now) {
     const { word, tone } = facts.update(camera);
     node.dataset.tone = tone;
-    text(reason, camera.state === "live" ? "" : `${camera.reason} For ${ago(camera.since, now)}.`.trim());
+    text(reason, stateWords(camera, now));
     canvas.setAttribute("aria-label", `Camera ${name}: ${camera.state}${word ? `, last verdict ${word}` : ""}`);
   }
   return { node, update, paint: painter(canvas) };
