@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -82,7 +82,7 @@ class _Collecting:
 
 class Teaching:
     """Event loop only. `settings()` are those in force; `in_use()` model name → versions that run or are
-    pinned; `moved()` is awaited after `latest` moved. `extra` are further words for the trainer.
+    pinned; `extra` are further words for the trainer. Whoever runs models sees by itself that `latest` moved.
 
     What can't be done raises Refused, what isn't there raises Gone; the disk's own errors are OSError.
     """
@@ -92,14 +92,12 @@ class Teaching:
         settings: Callable[[], Settings],
         *,
         in_use: Callable[[], Mapping[str, set[int]]],
-        moved: Callable[[], Awaitable[None]],
         extra: tuple[str, ...] = (),
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.removed: Counter[str] = Counter()
         self._settings = settings
         self._in_use = in_use
-        self._moved = moved
         self._extra = extra
         self._collecting: dict[str, _Collecting] = {}
         self.trainer = Training(lambda: self.on_change())
@@ -290,7 +288,6 @@ class Teaching:
             done = await asyncio.to_thread(job)
         except EngineError as error:
             raise Refused(str(error)) from error
-        await self._moved()
         self.on_change()
         return done
 

@@ -13,13 +13,12 @@ from playwright.async_api import Browser, Locator, Page, async_playwright, expec
 from config.load import load
 from config.settings import Settings
 from config.zones import Zones, with_zones
-from engine import versions
 from stream.collection import write_png
 from stream.drawing import Drawing
 from stream.evidence import Evidence
 from stream.teaching import Teaching
 from stream.web.page import LivePage
-from stream.web.view import LineActions, ModelView
+from stream.web.view import LineActions
 from tests.webline import FakeLine, inspection
 
 expect.set_options(timeout=15_000)
@@ -65,7 +64,7 @@ class Shop:
         (self.folder / "cameras.yaml").write_text(CONFIG)
         self.settings = load(self.folder / "cameras.yaml")
         quick = ("--steps", "4", "--foreground", "off")
-        self.teaching = Teaching(lambda: self.settings, in_use=dict, moved=self._moved, extra=quick)
+        self.teaching = Teaching(lambda: self.settings, in_use=dict, extra=quick)
         self.page = self.new_page("127.0.0.1:0")
 
     def new_page(self, listen: str) -> LivePage:
@@ -87,12 +86,6 @@ class Shop:
     async def _look_at(self, camera: str, zones: Zones) -> None:
         cameras = {**self.settings.cameras, camera: with_zones(self.settings.cameras[camera], zones)}
         self.settings = self.settings.updated({"cameras": cameras})
-
-    async def _moved(self) -> None:
-        """As the line does: what is promoted is what runs."""
-        version = versions.latest(self.folder / "models", "top")
-        assert version is not None
-        self.line.set("top", model=ModelView("top", version, 2.0))
 
     def good_pictures(self, count: int) -> None:
         for i in range(count):

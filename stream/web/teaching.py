@@ -191,7 +191,7 @@ def _model_routes(router: APIRouter, teaching: Teaching, view: LineView) -> None
 
     @router.post("/models/{name}/{version}/promote", responses=_REFUSED)
     async def promote(name: str, version: int) -> LatestOut:
-        """Use this version from now on, between two batches, wherever the latest is used."""
+        """Use this version wherever the latest is used, from the first batch after it is loaded."""
         await teaching.promote(name, version)
         return LatestOut(name=name, latest=version)
 

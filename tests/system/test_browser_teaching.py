@@ -54,8 +54,9 @@ async def test_one_trains_reads_the_report_and_uses_the_new_version(tab: Page, s
     report = tab.frame_locator("iframe[title='Report of version 1']")
     await expect(report.get_by_role("heading", name="What good pictures score")).to_be_visible()
     await tab.get_by_role("button", name="Use version 1").click()
-    await expect(tab.get_by_text("Version 1 is used from the next pictures on.")).to_be_visible()
-    await expect(tab.get_by_role("row", name="1 ").get_by_text("in use")).to_be_visible()
+    await expect(tab.get_by_text("Version 1 is chosen")).to_be_visible()
+    shop.line.set("top", model=ModelView("top", 1, 2.0))  # as the line does when it has loaded it
+    await expect(tab.get_by_text("in use", exact=True)).to_be_visible()
     assert versions.latest(shop.folder / "models", "top") == 1
 
 
@@ -65,7 +66,7 @@ async def test_one_goes_back_to_the_version_before(tab: Page, shop: Shop) -> Non
     shop.line.set("top", model=ModelView("top", 2, 2.0))
     await teach(tab)
     await tab.get_by_role("button", name="Go back to version 1").click()
-    await expect(tab.get_by_text("Version 1 is used from the next pictures on.")).to_be_visible()
+    await expect(tab.get_by_text("Version 1 is chosen")).to_be_visible()
     assert versions.latest(shop.folder / "models", "top") == 1
 
 

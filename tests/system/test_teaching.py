@@ -47,15 +47,9 @@ class Shop:
         self.folder = folder
         self.settings: Settings = load(folder / "cameras.yaml")
         self.line = FakeLine.of("top", "side")
-        self.moved = 0
-        self.teaching = Teaching(
-            lambda: self.settings, in_use=lambda: {"top": {1}}, moved=self._moved, extra=FEW_STEPS
-        )
+        self.teaching = Teaching(lambda: self.settings, in_use=lambda: {"top": {1}}, extra=FEW_STEPS)
         self.page = LivePage(self.line.view(), listen="127.0.0.1:0", teaching=self.teaching)
         self.seq = 0
-
-    async def _moved(self) -> None:
-        self.moved += 1
 
     def model(self, count: int = 1) -> None:
         for _ in range(count):
@@ -208,7 +202,7 @@ async def test_a_camera_is_trained_and_its_new_version_waits_for_a_word(
     report = await http.get(f"/{shelf['versions'][0]['report']}")
     assert "What good pictures score" in report.text
     assert (await http.post(f"{API}/models/top/2/promote")).json() == {"name": "top", "latest": 2}
-    assert shop.moved == 1
+    assert versions.latest(shop.folder / "models", "top") == 2
 
 
 def said_of(pid: int, what: str) -> str:
@@ -265,7 +259,7 @@ async def test_a_damaged_version_is_not_promoted(http: httpx.AsyncClient, shop: 
     answer = await http.post(f"{API}/models/top/1/promote")
     assert answer.status_code == 409
     assert "altered or cut off" in answer.json()["detail"]
-    assert shop.moved == 0
+    assert versions.latest(shop.folder / "models", "top") == 2
 
 
 async def test_versions_say_which_cameras_run_them(http: httpx.AsyncClient, shop: Shop) -> None:

@@ -64,7 +64,7 @@ export function versionsCard(name) {
   async function move(path, body) {
     try {
       const { latest } = await post(path, body);
-      text(note, `Version ${latest} is used from the next pictures on.`);
+      text(note, `Version ${latest} is chosen: it is in use as soon as it is loaded.`);
     } catch (error) { text(note, error.message); }
     load();
   }
