@@ -4,7 +4,7 @@ A real line (`linewatch run`: one 720p pattern camera at 10 fps, the lite networ
 loopback, looked at by Debian's Chromium and by readers that decode nothing.
 
 first picture   from opening the page to the first picture on it
-glass to glass  from the camera's picture to its being drawn in the browser, over MJPEG, through the whole line
+glass to glass  from the camera's picture to its being drawn in the browser, by MJPEG through the whole line
 page to glass   from what the page was shown on, over WebRTC, by a clock that is painted into the picture
 viewers         CPU of the line while 1 and while 8 watch one camera
 API             a mix of reads, 50 a second, while the line runs and one page is open

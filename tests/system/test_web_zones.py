@@ -144,3 +144,22 @@ async def test_the_audit_says_who_drew_what(
 async def test_an_unknown_camera_is_404(http: httpx.AsyncClient) -> None:
     assert (await http.get(URL.replace("top", "left"))).status_code == 404
     assert (await http.put(URL.replace("top", "left"), json={"roi": None})).status_code == 404
+
+
+async def test_a_body_that_does_not_say_how_long_it_is_is_cut_off(
+    http: httpx.AsyncClient, shop: Shop
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 4096
+
+    answer = await http.put(URL, content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert shop.inspected() == 1.0
+
+
+async def test_another_sites_page_draws_nothing(http: httpx.AsyncClient, shop: Shop) -> None:
+    for strange in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        answer = await http.put(URL, json={"roi": TRIANGLE}, headers=strange)
+        assert answer.status_code == 403
+    assert shop.inspected() == 1.0

@@ -15,7 +15,7 @@ let view = null;
 
 function route() {
   view?.close();
-  const [, room, name, stem] = location.hash.split("/").map(decodeURIComponent);
+  const [, room, name, stem] = location.hash.split("/").map(readable);
   if (room === "camera") view = cameraView(main, name);
   else if (room === "teach") view = teachView(main, name);
   else if (room === "incident") view = incidentView(main, name, stem);
@@ -26,6 +26,11 @@ function route() {
   }
   if (feed.line) view.update(feed.line);
   scrollTo(0, 0);
+}
+
+// An address that was garbled on its way leads to a page that says that there is no such thing.
+function readable(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
 }
 
 function galleryPage() {

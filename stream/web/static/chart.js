@@ -2,6 +2,7 @@
 import { span } from "./dom.js";
 
 const TOP = 2.0;
+const LINES = [0, 0.5, 1, 1.5, 2];
 
 // `mark`: so many seconds before the end something happened; then the past ends there and not now.
 export function chart(canvas, { mark = null } = {}) {
@@ -17,8 +18,9 @@ export function chart(canvas, { mark = null } = {}) {
     const style = getComputedStyle(canvas);
     const colour = (name) => style.getPropertyValue(name).trim();
     const y = (value) => height - 18 - (height - 26) * Math.min(Math.max(value / TOP, 0), 1);
-    axis(g, width, y, colour);
+    for (const value of LINES) line(g, width, y(value), colour("--edge"), []);
     if (curve) bars(g, width, y, colour);
+    words(g, width, y, colour);
     line(g, width, y(level), colour("--warn"), level === 1.0 ? [] : [6, 4]);
     if (mark != null && curve) {
       const x = width * (1 - mark / curve.seconds);
@@ -26,12 +28,15 @@ export function chart(canvas, { mark = null } = {}) {
     }
   }
 
-  function axis(g, width, y, colour) {
+  // Over the bars, on a patch of paper, so that they can be read in front of red ones too.
+  function words(g, width, y, colour) {
     g.font = "12px system-ui, sans-serif";
-    g.fillStyle = colour("--dim");
-    for (const value of [0, 0.5, 1, 1.5, 2]) {
-      if (value < TOP) g.fillText(value === 1 ? "alarm" : `${value}×`, 4, y(value) - 3);
-      line(g, width, y(value), colour("--edge"), []);
+    for (const value of LINES.filter((v) => v < TOP)) {
+      const said = value === 1 ? "alarm" : `${value}×`;
+      g.fillStyle = colour("--card");
+      g.fillRect(2, y(value) - 15, g.measureText(said).width + 4, 14);
+      g.fillStyle = colour("--dim");
+      g.fillText(said, 4, y(value) - 4);
     }
     if (curve) {
       g.fillText(mark == null ? `${span(curve.seconds)} ago` : `${span(curve.seconds - mark)} before`, 4, y(0) + 14);

@@ -43,7 +43,8 @@ export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  const min = Math.floor((s % 3600) / 60);
+  if (s < 86400) return `${Math.floor(s / 3600)} h${min ? ` ${min} min` : ""}`;
   return `${Math.floor(s / 86400)} d`;
 }
 
