@@ -114,13 +114,8 @@ def drawn_over(settings: Settings) -> Settings:
             )
             continue
         warnings.append(f"cameras.{name}: roi and masks as drawn on the page ({path}), not the config file's")
-        cameras[name] = with_zones(cameras[name], zones)
+        cameras[name] = cameras[name].updated({"roi": zones.roi, "masks": zones.masks})
     return settings.updated({"cameras": cameras}).noted(settings.file, tuple(warnings), (path,))
-
-
-def with_zones(camera: CameraSettings, zones: Zones) -> CameraSettings:
-    """A camera's settings with other zones."""
-    return camera.updated({"roi": zones.roi, "masks": zones.masks})
 
 
 def _mistakes(error: ValidationError) -> str:

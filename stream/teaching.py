@@ -231,10 +231,11 @@ class Teaching:
 
     def train(self, camera: str, steps: int | None = None) -> TrainingState:
         """Train the camera's model from its good pictures; `steps` None: the trainer's own choice."""
-        model = self._camera(camera).model
-        settings = self._settings()
+        settings, said = self._settings(), self._camera(camera)
+        model = said.model
         words = ["--data", str(self.good_folder(camera)), "--models", str(settings.models.dir)]
         words += ["--size", model.size, "--input-px", str(model.input_px), "--device", settings.engine.device]
+        words += ["--tiles", said.tiles or "1x1"]
         if settings.models.teacher_file is not None:
             words += ["--teacher-weights", str(settings.models.teacher_file)]
         if steps is not None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .launch import behind_us, linewatch
+from .console import linewatch
+from .launch import behind_us
 from .web.errors import Refused
 
 log = logging.getLogger(__name__)

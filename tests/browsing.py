@@ -12,13 +12,12 @@ from playwright.async_api import Browser, Locator, Page, async_playwright, expec
 
 from config.load import load
 from config.settings import Settings
-from config.zones import Zones, with_zones
 from stream.collection import write_png
 from stream.drawing import Drawing
 from stream.evidence import Evidence
 from stream.teaching import Teaching
 from stream.web.page import LivePage
-from stream.web.view import LineActions
+from stream.web.view import ConfigView, LineActions
 from tests.webline import FakeLine, inspection
 
 expect.set_options(timeout=15_000)
@@ -75,7 +74,7 @@ class Shop:
             evidence=self.evidence,
             pictures=self.folder / "pictures",
             teaching=self.teaching,
-            drawing=Drawing(lambda: self.settings, self._look_at),
+            drawing=Drawing(lambda: self.settings, self._reload),
             users_file=self.users_file,
             actions=LineActions(self._set),
         )
@@ -83,9 +82,9 @@ class Shop:
     async def _set(self, camera: str, raw: float | None) -> None:
         self.levels.append(raw)
 
-    async def _look_at(self, camera: str, zones: Zones) -> None:
-        cameras = {**self.settings.cameras, camera: with_zones(self.settings.cameras[camera], zones)}
-        self.settings = self.settings.updated({"cameras": cameras})
+    async def _reload(self) -> ConfigView:
+        self.settings = load(self.folder / "cameras.yaml")
+        return ConfigView("cameras.yaml", "")
 
     def good_pictures(self, count: int) -> None:
         for i in range(count):

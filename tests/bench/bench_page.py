@@ -30,7 +30,8 @@ from playwright.async_api import Browser, Page
 
 from engine.artifact import save
 from engine.core import Frame
-from stream.launch import linewatch, with_us
+from stream.console import linewatch
+from stream.launch import with_us
 from stream.web.page import LivePage
 from tests.browsing import open_browser
 from tests.models import tiny_artifact

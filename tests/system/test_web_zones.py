@@ -1,5 +1,6 @@
 """Areas and masks over REST, put in force in a real library and kept in a real file."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,12 +9,16 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from config.changes import Changes
 from config.load import load
-from config.settings import Settings
-from config.zones import Zones, with_zones
+from config.zones import Zones
 from engine.library import Library
 from stream.drawing import Drawing
+from stream.endings import end
+from stream.live import LiveConfig
 from stream.models import Models, tuning
+from stream.outbox import Outbox
+from stream.recorder import Recorder
 from stream.web.page import LivePage
 from tests.models import tiny_artifact
 from tests.webline import FakeLine
@@ -24,8 +29,22 @@ LABEL = {"label": {"polygon": [[0.4, 0.4], [0.6, 0.4], [0.6, 0.6]]}}
 EVERYTHING = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
 
+class Line:
+    """What a change of the config file changes here: the cameras' models."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+
+    def check(self, changes: Changes) -> dict[str, str]:
+        return {}
+
+    async def change(self, changes: Changes) -> None:
+        for camera in changes.changed:
+            await self.models.watch(camera, changes.after.cameras[camera])
+
+
 class Shop:
-    """A camera with a model, and a page on which its zones are drawn."""
+    """A camera with a model, whose config file is read again as a running line does, and its page."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "cameras.yaml"
@@ -33,17 +52,15 @@ class Shop:
             "version: 1\ncameras: {top: {source: {type: pattern}}}\nweb: {zones_file: zones.yaml}\n"
         )
         self.folder = folder
-        self.settings: Settings = load(path)
+        settings = load(path)
         self.library = Library()
-        self.library.put("top", tiny_artifact(), tuning(self.settings.cameras["top"]))
-        self.models = Models(self.library, folder / "models", self.settings.cameras, self._on_model)
-        drawing = Drawing(lambda: self.settings, self._apply)
+        self.library.put("top", tiny_artifact(), tuning(settings.cameras["top"]))
+        self.models = Models(self.library, folder / "models", settings.cameras, self._on_model)
+        outbox = Outbox(folder / "outbox.db")
+        recorder = Recorder(outbox, site="plant-a", line="line-1")
+        self.live = LiveConfig(settings, Line(self.models), recorder, every_s=0.1)
+        drawing = Drawing(lambda: self.live.in_force, self.live.reload)
         self.page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", drawing=drawing)
-
-    async def _apply(self, camera: str, zones: Zones) -> None:
-        await self.models.set_zones(camera, zones)
-        cameras = {camera: with_zones(self.settings.cameras[camera], zones)}
-        self.settings = self.settings.updated({"cameras": cameras})
 
     async def _on_model(self, *_: object) -> None:
         pass
@@ -59,7 +76,9 @@ class Shop:
 async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     shop = Shop(tmp_path)
     await shop.page.start()
+    watching = asyncio.create_task(shop.live.run())
     yield shop
+    await end([watching])
     await shop.page.stop()
 
 
@@ -75,7 +94,7 @@ async def test_what_is_drawn_holds_at_once_and_after_a_restart(http: httpx.Async
     assert told["masks"] == {"label": LABEL["label"]["polygon"]}
     assert shop.inspected() == pytest.approx(0.32 - 0.02, abs=0.02)
     again = load(shop.folder / "cameras.yaml")
-    assert Zones.of(again.cameras["top"]) == Zones.of(shop.settings.cameras["top"])
+    assert Zones.of(again.cameras["top"]) == Zones.of(shop.live.in_force.cameras["top"])
     assert (await http.get(URL)).json() == told
 
 
@@ -128,7 +147,8 @@ async def test_what_is_no_zone_is_refused_in_one_sentence(
 
 async def test_zones_that_can_not_be_kept_do_not_hold(http: httpx.AsyncClient, shop: Shop) -> None:
     nowhere = Path("/proc/linewatch/zones.yaml")  # no folder can be made there, not even by root
-    shop.settings = shop.settings.updated({"web": shop.settings.web.updated({"zones_file": nowhere})})
+    in_force = shop.live.in_force
+    shop.live.in_force = in_force.updated({"web": in_force.web.updated({"zones_file": nowhere})})
     assert (await http.put(URL, json={"roi": TRIANGLE})).status_code == 507
     assert shop.inspected() == 1.0
 
@@ -163,3 +183,14 @@ async def test_another_sites_page_draws_nothing(http: httpx.AsyncClient, shop: S
         answer = await http.put(URL, json={"roi": TRIANGLE}, headers=strange)
         assert answer.status_code == 403
     assert shop.inspected() == 1.0
+
+
+async def test_while_the_config_file_has_mistakes_nothing_is_drawn(
+    http: httpx.AsyncClient, shop: Shop
+) -> None:
+    (shop.folder / "cameras.yaml").write_text("version: 1\ncameras: {top: {source: {type: patern}}}\n")
+    answer = await http.put(URL, json={"roi": TRIANGLE})
+    assert answer.status_code == 409
+    assert "cameras.yaml:2" in answer.json()["detail"]
+    assert shop.inspected() == 1.0
+    assert "top" not in (shop.folder / "zones.yaml").read_text()

@@ -54,9 +54,8 @@ def main(args: argparse.Namespace) -> int:
     from ..recipe import make_model
 
     begin = time.monotonic()
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # what was begun is cleared away, as after Ctrl-C
+    if args.progress:  # a program ends it by SIGTERM: what was begun is cleared away, as after Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     artifact.check_name(args.name)
     models = models_folder(args)
     keep = models / args.name / ".training.safetensors"
