@@ -101,8 +101,10 @@ def _wish(args: argparse.Namespace) -> "Wish":
 def _meant_for(args: argparse.Namespace) -> tuple[str, int, str]:
     """Size, input_px and tiles: what was said on the line, else of the camera in the config, else the
     default."""
-    camera = camera_named(args, args.name)
     size, input_px, tiles = "lite", 256, "1x1"
+    if args.size and args.input_px and args.tiles:  # nothing is left to ask a config that may be broken
+        return args.size, args.input_px, args.tiles
+    camera = camera_named(args, args.name)
     if camera is not None:
         size, input_px, tiles = camera.model.size, camera.model.input_px, camera.tiles or tiles
     return args.size or size, input_px if args.input_px is None else args.input_px, args.tiles or tiles
