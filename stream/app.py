@@ -370,7 +370,9 @@ class App:
     # -- what the page asks -------------------------------------------------------------------------
 
     def _camera_views(self) -> list[CameraView]:
-        return self._overview.cameras(self.lineup.age_s)
+        missing = self._models.missing()
+        views = self._overview.cameras(self.lineup.age_s)
+        return [replace(view, not_inspected=missing.get(view.name, "")) for view in views]
 
     def _stats(self) -> LineStats:
         held = self._recorder.held

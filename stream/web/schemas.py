@@ -45,6 +45,7 @@ class CameraOut(_Out):
     frame_age_s: float | None
     verdict: VerdictOut | None
     model: ModelOut | None
+    not_inspected: str
 
 
 class IncidentOut(_Out):

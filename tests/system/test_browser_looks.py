@@ -76,7 +76,9 @@ async def test_everything_has_a_name_and_fits_a_finger_and_no_page_scrolls_sidew
         await tab.wait_for_timeout(600)
         assert await tab.evaluate(NAMELESS) == [], place
         assert await tab.evaluate(SMALL) == [], place
-        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+        for width in (1024, 768, 400):
+            await tab.set_viewport_size({"width": width, "height": 768})
+            assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), (place, width)
 
 
 async def test_a_paused_picture_says_since_when_and_goes_on_when_told(tab: Page) -> None:
@@ -107,9 +109,10 @@ async def test_the_cameras_page_shows_its_last_verdict_and_numbers(tab: Page, sh
     await expect(card.get_by_text("top@3")).to_be_visible()
 
 
-async def test_a_camera_without_a_model_says_that_it_is_not_inspected(tab: Page, shop: Shop) -> None:
-    shop.line.set("side", model=None, verdict=None)
-    await expect(tile(tab, "side").get_by_text("Not inspected: it has no model yet.")).to_be_visible()
+async def test_a_camera_that_is_not_inspected_says_why(tab: Page, shop: Shop) -> None:
+    why = "There is no model side in var/models: train it first."
+    shop.line.set("side", model=None, verdict=None, not_inspected=why)
+    await expect(tile(tab, "side").get_by_text(f"Not inspected: {why}")).to_be_visible()
 
 
 async def test_an_incident_leads_to_its_picture_its_score_and_its_answer(tab: Page, shop: Shop) -> None:

@@ -32,5 +32,5 @@ export function cameraFacts() {
 // Why a camera shows or inspects nothing; "" when all is well.
 export function stateWords(camera, now) {
   if (camera.state !== "live") return `${camera.reason} For ${ago(camera.since, now)}.`.trim();
-  return camera.model ? "" : "Not inspected: it has no model yet. Teach it from its own page.";
+  return camera.model ? "" : `Not inspected: ${camera.not_inspected || "no model yet"}`.replace(/[.]?$/, ".");
 }
