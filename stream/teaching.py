@@ -54,7 +54,7 @@ class CollectionState:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A model's versions, ascending, and the cameras whose config names it.
+    """A model's versions, ascending, and the cameras whose config names it; `pinned` those with one version.
 
     `earlier` is what a rollback would go to, `reports` the versions that have one; `interrupted`: a training
     was ended, from which the next one goes on.
@@ -62,6 +62,7 @@ class Shelf:
 
     name: str
     cameras: tuple[str, ...]
+    pinned: Mapping[str, int]
     versions: tuple[Version, ...]
     earlier: int | None
     reports: frozenset[int]
@@ -99,13 +100,15 @@ class Teaching:
         self._settings = settings
         self._in_use = in_use
         self._extra = extra
+        self._over = False
         self._collecting: dict[str, _Collecting] = {}
         self.trainer = Training(lambda: self.on_change())
 
     # -- life ---------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Ends a training and every collection. Safe to call twice."""
+        """Ends a training and every collection, and begins none from now on. Safe to call twice."""
+        self._over = True
         await self.trainer.stop()
         await end([c.task for c in self._collecting.values() if c.task is not None])
 
@@ -149,6 +152,7 @@ class Teaching:
 
     def collect(self, camera: str, frames: int, every_s: float, with_alarms: bool) -> CollectionState:
         """Keep so many good pictures of what the camera shows; pictures that alarm only if so said."""
+        self._check_open()
         self._camera(camera)
         before = self._collecting.get(camera)
         if before is not None and before.state.at_work:
@@ -219,7 +223,10 @@ class Teaching:
     async def remove_picture(self, camera: str, name: str) -> None:
         """It was not good, after all."""
         path = await self.picture(camera, name)
-        await asyncio.to_thread(path.unlink, missing_ok=True)
+        try:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            raise Refused(f"The picture can't be removed: {error.strerror}.") from error
         self.on_change()
 
     # -- train --------------------------------------------------------------------------------------
@@ -231,6 +238,7 @@ class Teaching:
 
     def train(self, camera: str, steps: int | None = None) -> TrainingState:
         """Train the camera's model from its good pictures; `steps` None: the trainer's own choice."""
+        self._check_open()
         settings, said = self._settings(), self._camera(camera)
         model = said.model
         words = ["--data", str(self.good_folder(camera)), "--models", str(settings.models.dir)]
@@ -254,17 +262,21 @@ class Teaching:
 
     async def shelves(self) -> list[Shelf]:
         """Every model, by name; those that cameras want also while they have no version."""
-        return await asyncio.to_thread(self._shelves)
+        try:
+            return await asyncio.to_thread(self._shelves)
+        except EngineError as error:  # `latest` was garbled by hand
+            raise Refused(str(error)) from error
 
     def _shelves(self) -> list[Shelf]:
         settings = self._settings()
-        wanted: dict[str, list[str]] = {}
+        wanted: dict[str, dict[str, str]] = {}
         for camera, said in settings.cameras.items():
             if said.enabled:
-                wanted.setdefault(name_of(said.model.ref), []).append(camera)
+                name, _, version = said.model.ref.partition("@")
+                wanted.setdefault(name, {})[camera] = version
         found = shelves(settings.models.dir)
         return [
-            _shelf(settings.models.dir, name, found.get(name, []), tuple(wanted.get(name, ())))
+            _shelf(settings.models.dir, name, found.get(name, []), wanted.get(name, {}))
             for name in sorted({*found, *wanted})
         ]
 
@@ -307,6 +319,10 @@ class Teaching:
         except EngineError as error:
             raise Gone(str(error)) from error
 
+    def _check_open(self) -> None:
+        if self._over:
+            raise Refused("Linewatch is stopping.")
+
     def _camera(self, name: str) -> CameraSettings:
         camera = self._settings().cameras.get(name)
         if camera is None or not camera.enabled:
@@ -314,11 +330,13 @@ class Teaching:
         return camera
 
 
-def _shelf(models: Path, name: str, them: list[Version], cameras: tuple[str, ...]) -> Shelf:
+def _shelf(models: Path, name: str, them: list[Version], cameras: Mapping[str, str]) -> Shelf:
+    """`cameras`: camera → the version that its config says, a number or `latest`."""
     home = models / name
     return Shelf(
         name,
-        cameras,
+        tuple(cameras),
+        {camera: int(version) for camera, version in cameras.items() if version.isdecimal()},
         tuple(them),
         earlier=versions.earlier(models, name),
         reports=frozenset(v.version for v in them if (home / str(v.version) / REPORT).is_file()),

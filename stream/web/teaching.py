@@ -77,11 +77,13 @@ class VersionOut(BaseModel):
 
 
 class ShelfOut(BaseModel):
-    """A model, newest version first. `cameras` have it in their config, `earlier` is where a rollback
-    goes, `interrupted`: a training was ended, from which the next one goes on."""
+    """A model, newest version first. `cameras` have it in their config, `pinned` those with one version,
+    `earlier` is where a rollback goes, `interrupted`: a training was ended, from which the next one goes on.
+    """
 
     name: str
     cameras: list[str]
+    pinned: dict[str, int]
     latest: int | None
     earlier: int | None
     interrupted: bool
@@ -223,6 +225,7 @@ def _shelf_out(shelf: Shelf, used: dict[tuple[str, int], list[str]]) -> ShelfOut
     return ShelfOut(
         name=shelf.name,
         cameras=list(shelf.cameras),
+        pinned=dict(shelf.pinned),
         latest=shelf.latest,
         earlier=shelf.earlier,
         interrupted=shelf.interrupted,

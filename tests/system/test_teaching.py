@@ -32,7 +32,7 @@ API = "/api/v1"
 CONFIG = """
 version: 1
 defaults: {model: {input_px: 64}}
-cameras: {top: {source: {type: pattern}}, side: {source: {type: pattern}, model: top}}
+cameras: {top: {source: {type: pattern}}, side: {source: {type: pattern}, model: top@1}}
 models: {dir: models, keep_versions: 2}
 pictures: {dir: pictures}
 """
@@ -199,6 +199,7 @@ async def test_a_camera_is_trained_and_its_new_version_waits_for_a_word(
     shelf = (await http.get(f"{API}/models/top")).json()
     assert [v["version"] for v in shelf["versions"]] == [2, 1]
     assert shelf["cameras"] == ["top", "side"]
+    assert shelf["pinned"] == {"side": 1}
     report = await http.get(f"/{shelf['versions'][0]['report']}")
     assert "What good pictures score" in report.text
     assert (await http.post(f"{API}/models/top/2/promote")).json() == {"name": "top", "latest": 2}
@@ -242,6 +243,9 @@ async def test_the_end_of_the_line_ends_its_training(http: httpx.AsyncClient, sh
     assert process is None or process.returncode is not None
     assert shop.teaching.training is not None
     assert shop.teaching.training.reason == "The line was stopped."
+    for path in ("training", "cameras/top/pictures"):
+        refused = await http.post(f"{API}/{path}", json={"camera": "top"})
+        assert (refused.status_code, refused.json()["detail"]) == (409, "Linewatch is stopping.")
 
 
 async def test_one_goes_back_once_however_often_it_is_asked(http: httpx.AsyncClient, shop: Shop) -> None:

@@ -15,8 +15,9 @@ export function versionsCard(name) {
   const table = el("table", {}, el("thead", {}, el("tr", {}, ...["version", "made", "good pictures", "practice", "test: found", "test: false alarms", ""]
     .map((head) => el("th", { scope: "col" }, head)))), rows);
   const note = el("p", { role: "status" });
+  const fixed = el("p", { class: "warn", hidden: "" });
   const back = button("Go back", () => {}, { class: "admin", hidden: "" });
-  const use = el("section", { class: "card step", "aria-label": "Versions" }, el("h2", {}, "4 · Use it"),
+  const use = el("section", { class: "card step", "aria-label": "Versions" }, el("h2", {}, "4 · Use it"), fixed,
     el("div", { class: "scroll" }, table), el("div", { class: "row" }, back), note,
     el("p", { class: "dim" }, "Practice: how well it marks made-up defects that it never learnt from. Test: only where it was measured on test pictures."));
   let running = null, closed = false;
@@ -31,6 +32,9 @@ export function versionsCard(name) {
   function show(shelf, newest) {
     rows.replaceChildren(...shelf.versions.map((version) => row(shelf, version)));
     table.hidden = !shelf.versions.length;
+    const pinned = shelf.pinned[name];
+    fixed.hidden = pinned == null;
+    text(fixed, `The config file holds this camera at version ${pinned}: whatever is chosen here, it stays there.`);
     if (!shelf.versions.length) text(note, "No version yet: collect pictures and train.");
     back.hidden = shelf.earlier == null;
     text(back, `Go back to version ${shelf.earlier}`);
