@@ -20,6 +20,7 @@ from .fields import SECRET_KEY, ReadContext
 from .mistakes import key_of, sentence
 from .settings import Settings
 from .url import split_credentials
+from .zones import ZonesError, drawn_over
 
 DEFAULT_FILE = Path("cameras.yaml")
 FILE_VARIABLE = "LINEWATCH_CONFIG"
@@ -43,13 +44,23 @@ def find(path: Path | str | None = None, env: Mapping[str, str] | None = None) -
 
 
 def load(path: Path | str | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """Read the file that `find` names. `env` replaces the process's environment, for tests.
+    """Read the file that `find` names, and what was drawn on the page. `env` replaces the process's
+    environment, for tests.
 
     Raises ConfigError with all mistakes. Safe in any thread; reads files, touches nothing else.
     """
     env = os.environ if env is None else env
     file = find(path, env)
-    return parse(_text(file), name=str(file), folder=file.absolute().parent, env=env).noted(file.absolute())
+    settings = parse(_text(file), name=str(file), folder=file.absolute().parent, env=env)
+    return with_drawn(settings.noted(file.absolute()))
+
+
+def with_drawn(settings: Settings) -> Settings:
+    """Settings with the areas that were drawn on the page. Raises ConfigError."""
+    try:
+        return drawn_over(settings)
+    except ZonesError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def parse(text: str, *, name: str, folder: Path, env: Mapping[str, str] | None = None) -> Settings:

@@ -254,6 +254,8 @@ class WebSettings(Section):
     """Quality of pictures on the page; inspection never sees a JPEG of ours."""
     webrtc: WebrtcOutSettings = WebrtcOutSettings()
     """Live video to browsers."""
+    zones_file: LocalPath = Path("var/zones.yaml")
+    """Where the page keeps the areas and masks that were drawn on it; read after this file."""
 
     @property
     def host(self) -> str:

@@ -277,7 +277,7 @@ class Settings(Section):
 
     _warnings: tuple[str, ...] = PrivateAttr(())
     _file: Path | None = PrivateAttr(None)
-    _secret_files: tuple[Path, ...] = PrivateAttr(())
+    _other_files: tuple[Path, ...] = PrivateAttr(())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -292,15 +292,15 @@ class Settings(Section):
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that was read for them: the config file and those with secrets."""
-        return (*([self._file] if self._file else []), *self._secret_files)
+        return (*([self._file] if self._file else []), *self._other_files)
 
     def noted(
-        self, file: Path | None, warnings: tuple[str, ...] = (), secret_files: tuple[Path, ...] = ()
+        self, file: Path | None, warnings: tuple[str, ...] = (), other_files: tuple[Path, ...] = ()
     ) -> Self:
         """These settings with where they came from, and more that was said and read for them."""
         copy = self.model_copy()
         copy._file, copy._warnings = file, self._warnings + warnings
-        copy._secret_files = self._secret_files + secret_files
+        copy._other_files = self._other_files + other_files
         return copy
 
 

@@ -11,8 +11,9 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,12 +138,35 @@ def rollback(models: Path, name: str, now: datetime | None = None) -> int:
     Versions deleted since are passed over. Raises VersionError where there is nothing to go back to.
     """
     with _moving(models, name):
-        there = set(versions(models, name))
-        earlier = [v for v in _way_here(models, name)[:-1] if v in there]
-        if not earlier:
+        version = earlier(models, name)
+        if version is None:
             raise VersionError(f"Model {name} has no earlier promoted version to go back to.")
-        _move(models, name, "rollback", earlier[-1], now)
-        return earlier[-1]
+        _move(models, name, "rollback", version, now)
+        return version
+
+
+def earlier(models: Path, name: str) -> int | None:
+    """The version that `rollback` would go to."""
+    there = set(versions(models, name))
+    return next((v for v in reversed(_way_here(models, name)[:-1]) if v in there), None)
+
+
+def remove_old(models: Path, name: str, keep: int, in_use: Collection[int]) -> list[int]:
+    """Remove all but the newest `keep` versions (1 or more), and return what went. Never removed: `in_use`,
+    the latest, and what a rollback would go to.
+
+    A version leaves whole (a rename first), and its number is never used again. Raises VersionError.
+    """
+    with _moving(models, name):
+        there = versions(models, name)
+        kept = {*in_use, latest(models, name), earlier(models, name), *there[-keep:]}
+        gone = [version for version in there if version not in kept]
+        for version in gone:
+            draft = Path(tempfile.mkdtemp(prefix=".gone-", dir=models / name))
+            (models / name / str(version)).rename(draft / str(version))
+        for left in (models / name).glob(".gone-*"):  # also what an earlier removal could not finish
+            shutil.rmtree(left, ignore_errors=True)
+        return gone
 
 
 def history(models: Path, name: str) -> list[Move]:

@@ -24,6 +24,7 @@ from engine.runner import Runner
 from .bridges.children import BridgeProcesses
 from .delivery import Delivery
 from .device import make_runner
+from .drawing import Drawing
 from .drift import Drift
 from .endings import end
 from .events import Event
@@ -39,6 +40,7 @@ from .recorder import Recorder
 from .snapshot import line_stats
 from .sources.desk import DESK
 from .status import StatusBoard
+from .teaching import Teaching
 from .vitals import Vitals
 from .web import config as config_routes
 from .web import whip
@@ -121,6 +123,7 @@ class App:
             overview=self._overview,
         )
         self._bridges = BridgeProcesses(settings)
+        self._teaching = Teaching(lambda: self.settings, in_use=self._models.in_use)
         self.page = self._make_page()
         self.lineup.shown_on(self.page)
         self._engine: Engine | None = None
@@ -143,6 +146,8 @@ class App:
             view,
             actions=LineActions(set_threshold=self._set_threshold),
             evidence=self._evidence,
+            teaching=self._teaching,
+            drawing=Drawing(lambda: self.settings, self.live.reload),
             pictures=settings.pictures.dir,
             hysteresis=self.lineup.hysteresis,
             listen=web.listen,
@@ -179,6 +184,7 @@ class App:
             asyncio.create_task(self._keep_ticking(), name="ticks"),
             asyncio.create_task(self._models.keep_looking(), name="models"),
             asyncio.create_task(self._board.run(), name="status"),
+            asyncio.create_task(self._teaching.keep_tidy(), name="housekeeping"),
         ]
         self.delivery.announce()
         self._bridges.start()
@@ -198,6 +204,7 @@ class App:
     async def shutdown(self) -> None:
         """Nothing that was decided is lost, and nothing is left running. Also after a startup that failed."""
         await end(self._tasks)
+        await self._teaching.stop()
         await self.lineup.stop()
         if self._engine is not None and not await asyncio.to_thread(self._engine.stop, DEVICE_ENDS_WITHIN_S):
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)
@@ -363,7 +370,9 @@ class App:
     # -- what the page asks -------------------------------------------------------------------------
 
     def _camera_views(self) -> list[CameraView]:
-        return self._overview.cameras(self.lineup.age_s)
+        missing = self._models.missing()
+        views = self._overview.cameras(self.lineup.age_s)
+        return [replace(view, not_inspected=missing.get(view.name, "")) for view in views]
 
     def _stats(self) -> LineStats:
         held = self._recorder.held

@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +28,7 @@ from config.broker_url import BrokerUrl
 from config.services import EventsSettings
 
 from .endings import end
+from .launch import with_us
 from .links import connect
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,6 @@ log = logging.getLogger(__name__)
 READY_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
 _RESTART_AFTER_S = (0.1, 5.0)
-
-# Runs before the server in the child: the kernel ends it when we die, however we die. A program of its own
-# and not preexec_fn, which may deadlock in a process with threads.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit(0)
-os.execv(sys.argv[2], [sys.argv[2], "-"])
-"""
 
 
 class BrokerError(Exception):
@@ -225,11 +214,7 @@ class EmbeddedBroker:
 
     async def _launch(self, binary: Path) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-ISc",
-            _LAUNCHER,
-            str(os.getpid()),
-            str(binary),
+            *with_us([str(binary), "-"]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -2,8 +2,9 @@
 
 One item is three files in FOLDER/CAMERA/: STEM.png (the frame as inspected, lossless, fit for training),
 STEM.jpg (with map and boxes) and STEM.json (what was found, and what a person said; written last, so an
-item without it is a half one and is removed). STEM is the time of the picture and a hash of its pixels:
-sorted by name is sorted by time, and a picture that was altered no longer has its name.
+item without it is a half one and is removed). STEM.scores, the scores around it, may come some time later.
+STEM is the time of the picture and a hash of its pixels: sorted by name is sorted by time, and a picture
+that was altered no longer has its name.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import queue
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +27,7 @@ import cv2
 from engine.core import Inspection
 
 from . import overlay
-from .capture import write_png
+from .collection import write_png
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,11 @@ SCHEMA = "evidence/1"
 Feedback = Literal["false_alarm", "confirmed"]
 _MAX_WAITING = 32
 _LOOK_EVERY_S = 600.0
+_FRESH = 256
 _STEM = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
 # What a crash leaves of `_write` and of `write_png`.
-_UNFINISHED = re.compile(rf"\.{_STEM.pattern}\.(png|jpg|json)\.(part|[0-9]+)")
+_UNFINISHED = re.compile(rf"\.{_STEM.pattern}\.(png|jpg|json|scores)\.(part|[0-9]+)")
+Kind = Literal["png", "jpg", "json", "scores"]
 _CAMERA = re.compile(r"[a-z0-9_-]{1,64}")
 
 
@@ -96,7 +100,8 @@ class Evidence:
     """`keep` on the event loop; a thread of its own writes. `start` reads what is there, `stop` writes what
     waits.
 
-    `version` grows when a picture was written or removed. At most 32 pictures wait; beyond that, or while
+    `version` grows when a picture was written or removed; `fresh` are the last ones written, for whoever has
+    more to say of them and takes them out. At most 32 pictures wait; beyond that, or while
     the disk refuses, pictures are dropped and counted: the events themselves never wait for a picture.
     """
 
@@ -110,6 +115,7 @@ class Evidence:
     ) -> None:
         self.dropped = 0
         self.version = 0
+        self.fresh: deque[Item] = deque(maxlen=_FRESH)
         self._folder, self._now_s = folder, now_s
         self._max_bytes = max_mb * 1_000_000
         self._max_age_s = None if max_age_days is None else max_age_days * 86400
@@ -205,7 +211,7 @@ class Evidence:
             raise EvidenceError("There is no such picture; it may have been removed to make room.")
         return item
 
-    def path(self, item: Item, kind: Literal["png", "jpg", "json"]) -> Path:
+    def path(self, item: Item, kind: Kind) -> Path:
         """Where a file of an item is."""
         return self._folder / item.camera / f"{item.stem}.{kind}"
 
@@ -226,6 +232,13 @@ class Evidence:
         with self._lock:
             self._items[camera, stem] = answered
         return answered
+
+    def keep_scores(self, item: Item, scores: bytes) -> None:
+        """What the camera scored around it. Waits for the disk. Raises OSError."""
+        with self._lock:
+            known = (item.camera, item.stem) in self._items
+        if known:
+            _write(self.path(item, "scores"), scores)
 
     def _write_all(self, jobs: queue.Queue[tuple[Item, Inspection] | None]) -> None:
         while True:
@@ -256,7 +269,7 @@ class Evidence:
 
     def _remove(self, item: Item) -> None:
         # The words first: what is left after a crash is a half item, which `start` removes.
-        for kind in ("json", "png", "jpg"):
+        for kind in ("json", "png", "jpg", "scores"):
             (self._folder / item.camera / f"{item.stem}.{kind}").unlink(missing_ok=True)
 
     def _write_item(self, item: Item, inspection: Inspection) -> None:
@@ -268,6 +281,7 @@ class Evidence:
         with self._lock:
             self._items[item.camera, item.stem] = item
             self.version += 1
+        self.fresh.append(item)
 
     def _write_words(self, item: Item) -> None:
         _write(self.path(item, "json"), json.dumps({"schema": SCHEMA, **asdict(item)}).encode())
@@ -334,7 +348,7 @@ def _read_all(folder: Path) -> list[Item]:
         if path.suffix == ".json":
             if (item := _read(path)) is not None:
                 found.append(item)
-        elif path.suffix in (".png", ".jpg") and not path.with_suffix(".json").exists():
+        elif path.suffix in (".png", ".jpg", ".scores") and not path.with_suffix(".json").exists():
             path.unlink()
     return found
 

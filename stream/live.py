@@ -19,11 +19,10 @@ from typing import Protocol
 
 from config.changes import Changes, compare, unsafe_pushes
 from config.document import Path as Key
-from config.load import ConfigError, load, parse, placed
+from config.load import ConfigError, load, parse, placed, with_drawn
 from config.settings import Settings, config_sha256
 
 from .recorder import Recorder
-from .unbuilt import unbuilt
 from .web.errors import Refused
 from .web.view import ConfigView
 
@@ -90,7 +89,7 @@ class LiveConfig:
         """What `text` would be told in place of the file; changes nothing."""
         file = self.in_force.file or Path("cameras.yaml")
         try:
-            read = await asyncio.to_thread(parse, text, name=file.name, folder=file.parent)
+            read = await asyncio.to_thread(_parsed, text, file)
         except ConfigError as error:
             return replace(self._view, mistakes=error.lines, added=(), removed=(), changed=())
         return _told(self._view, compare(self.in_force, read), read)
@@ -215,6 +214,10 @@ def waits(keys: tuple[str, ...]) -> str:
     return f"{', '.join(keys)}: can't be changed while the line runs; takes effect at the next start"
 
 
+def _parsed(text: str, file: Path) -> Settings:
+    return with_drawn(parse(text, name=file.name, folder=file.parent))
+
+
 def _told(before: ConfigView, changes: Changes, read: Settings) -> ConfigView:
     return ConfigView(
         before.file,
@@ -223,7 +226,7 @@ def _told(before: ConfigView, changes: Changes, read: Settings) -> ConfigView:
         removed=changes.removed,
         changed=changes.changed,
         at_next_start=changes.at_next_start,
-        warnings=(*read.warnings, *unbuilt(read)),
+        warnings=read.warnings,
     )
 
 

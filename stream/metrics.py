@@ -7,7 +7,7 @@ happens.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -23,12 +23,16 @@ _MAX_VALUES = 24
 
 @dataclass(frozen=True, slots=True)
 class PageStats:
-    """The page's own numbers since start, and its viewers now."""
+    """The page's own numbers since start, and its viewers now.
+
+    `removed`: pictures or versions → how many went to make room.
+    """
 
     viewers: int
     drawn: int
     overtaken: int
     dropped: int
+    removed: Mapping[str, int] = field(default_factory=dict)
 
 
 def registry(view: LineView, page: Callable[[], PageStats]) -> CollectorRegistry:
@@ -183,6 +187,10 @@ def _page(page: PageStats) -> Iterator[Metric]:
     for result in ("drawn", "overtaken", "dropped"):
         pictures.add_metric([result], getattr(page, result))
     yield pictures
+    removed = CounterMetricFamily("linewatch_removed", "What was removed to make room", labels=["what"])
+    for what, count in page.removed.items():
+        removed.add_metric([what], count)
+    yield removed
 
 
 def _counter(name: str, text: str, labels: tuple[str, str], counts: Mapping[tuple[str, str], int]) -> Metric:

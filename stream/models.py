@@ -133,6 +133,17 @@ class Models:
         except KeyError:
             return None
 
+    def in_use(self) -> dict[str, set[int]]:
+        """Model name → versions that run, or that a camera is pinned to."""
+        found: dict[str, set[int]] = {}
+        for folder in self._loaded.values():
+            found.setdefault(folder.parent.name, set()).add(int(folder.name))
+        for ref in self._refs.values():
+            name, _, version = ref.partition("@")
+            if version.isdecimal():
+                found.setdefault(name, set()).add(int(version))
+        return found
+
     async def choose(self, camera: str, ref: str) -> ModelInfo:
         """Inspect a camera with NAME@7 or NAME@latest from the next batch on, until the program ends.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.artifact import Artifact
+from engine.shelf import EVALUATION
 from engine.tiles import Tiling
 from engine.versions import replace_file
 
@@ -17,7 +18,6 @@ from .calibrate import Picture, Predict, maps_of, region_score
 from .dataset import good_folder, read_picture
 from .errors import DataError
 from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation
-from .registry import EVALUATION
 from .report import Good, Report, write_report
 
 REPORT = "report.html"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..capture import Captured
+    from ..collection import Captured
 
 HELP = "collect good pictures from a live camera"
 

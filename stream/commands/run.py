@@ -40,9 +40,8 @@ async def _run(settings: "Settings", as_json: bool) -> None:
     from .. import systemd
     from ..app import App
     from ..endings import end
-    from ..unbuilt import unbuilt
 
-    for warning in (*settings.warnings, *unbuilt(settings)):
+    for warning in settings.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -5,18 +5,15 @@ None outlives the demo: each is told SIGTERM, and the kernel ends it should the 
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..console import linewatch
+from ..launch import with_us
 
-_PR_SET_PDEATHSIG = 1
 _LINE_BYTES = 1 << 20
 
 
@@ -24,11 +21,6 @@ class ChildFailed(Exception):
     """A command of the demo ended with an error; its own words were already printed on stderr."""
 
     user_message = True
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
@@ -46,14 +38,12 @@ class Child:
             stderr = stack.enter_context(log.open("ab")) if log else None
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *linewatch(),
-                    *arguments,
+                    *with_us([*linewatch(), *arguments]),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=stderr,
                     env={**os.environ, "PYTHONUNBUFFERED": "1"},
                     limit=_LINE_BYTES,
-                    preexec_fn=_die_with_parent,
                     # Ctrl-C in a terminal goes to the whole group: the demo alone says what stops when.
                     start_new_session=True,
                 )

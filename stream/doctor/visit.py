@@ -6,7 +6,6 @@ from pathlib import Path
 from config.load import ConfigError, load
 from config.settings import Settings
 
-from ..unbuilt import unbuilt
 from . import folders, machine, models, services
 from .findings import Finding, failed, ok, warning
 
@@ -35,7 +34,7 @@ def _config(settings: Settings | None) -> Iterator[Finding]:
     yield ok(
         "config", f"{settings.file}: right; {len(settings.cameras)} cameras (`linewatch check` tries them)"
     )
-    for text in (*settings.warnings, *unbuilt(settings)):
+    for text in settings.warnings:
         yield warning("config", text)
 
 

@@ -24,6 +24,7 @@ audit = logging.getLogger("linewatch.audit")
 COOKIE = "linewatch"
 _OPEN = ("/live", "/ready", "/startup", "/", "/api/v1/login", "/api/v1/logout", "/api/v1/me")
 _ADMIN = ("/api/v1/models", "/api/v1/config")
+_ADMIN_ENDS = ("/threshold", "/zones")
 _CHECKS_AT_ONCE = 2
 
 
@@ -38,7 +39,7 @@ def needed(method: str, path: str) -> Role | None:
         return None
     if method in ("GET", "HEAD", "OPTIONS") or path.startswith("/whep/"):
         return "viewer"
-    return "admin" if path.endswith("/threshold") or path.startswith(_ADMIN) else "operator"
+    return "admin" if path.endswith(_ADMIN_ENDS) or path.startswith(_ADMIN) else "operator"
 
 
 class Access:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -16,11 +17,11 @@ from .. import metrics
 from . import api
 from .access import Access, Gate
 from .access import build as build_access
-from .errors import Full, Refused
+from .errors import Full, Gone, Refused
 from .feed import Feed
 from .guard import BodyLimit, KnownHosts, SameOrigin, SecurityHeaders
 from .hub import Hub
-from .schemas import PageOut, ProbeOut
+from .schemas import ErrorOut, PageOut, ProbeOut
 from .view import LineView
 
 STATIC = Path(__file__).parent / "static"
@@ -48,6 +49,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
+        responses={422: {"model": ErrorOut, "description": "What is wrong with the request"}},
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, loopback_only=loopback_only, names=host_names),
@@ -58,6 +60,8 @@ def create_app(
     )
     app.add_exception_handler(Full, _full)
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Gone, _gone)
+    app.add_exception_handler(RequestValidationError, _unreadable)
     app.include_router(api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats())))
     for router in (build_access(access), *routers):
         app.include_router(router)
@@ -111,3 +115,14 @@ async def _full(request: Request, error: Exception) -> JSONResponse:
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 409)
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 404)
+
+
+async def _unreadable(request: Request, error: Exception) -> JSONResponse:
+    """One sentence, without the value, in place of a list for machines."""
+    assert isinstance(error, RequestValidationError)
+    told = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
+    return JSONResponse({"detail": "; ".join(told[:5]).removeprefix(": ")}, 422)

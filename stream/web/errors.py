@@ -3,7 +3,8 @@
 WebError
  ├── ListenError    the address can't be listened on, or must not be
  ├── Full           every viewer's seat is taken; answered with 503
- └── Refused        an action that can't be done now; answered with 409
+ ├── Refused        an action that can't be done now; answered with 409
+ └── Gone           what was named isn't there, or not any more; answered with 404
 """
 
 
@@ -23,3 +24,7 @@ class Full(WebError):
 
 class Refused(WebError):
     """What an action of LineActions raises when it can't be done; the text is shown to the person."""
+
+
+class Gone(WebError):
+    """What was named isn't there; the text is shown to the person."""

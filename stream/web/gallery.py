@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from starlette.responses import FileResponse
 
 from ..evidence import Evidence, EvidenceError, Feedback, Item
+from .curves import Curves
 from .schemas import ErrorOut
+from .tuning import CurveOut
 
 _GONE: dict[int | str, dict[str, type]] = {404: {"model": ErrorOut}}
 
@@ -37,8 +39,10 @@ class FeedbackIn(BaseModel):
     feedback: Feedback | None
 
 
-def build(evidence: Evidence, pictures: Path | None) -> APIRouter:
-    """`pictures`: where CAMERA/good is, for false alarms; None: they are only noted."""
+def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRouter:
+    """`curves` are of what was shown lately. `pictures`: where CAMERA/good is, for false alarms; None: they
+    are only noted.
+    """
     router = APIRouter(tags=["evidence"])
 
     @router.get("/api/v1/evidence")
@@ -53,6 +57,27 @@ def build(evidence: Evidence, pictures: Path | None) -> APIRouter:
         return [
             out(item) for item in evidence.items(camera=camera, feedback=feedback, before=start, limit=limit)
         ]
+
+    @router.get("/api/v1/evidence/{camera}/{stem}", responses=_GONE)
+    async def one(camera: str, stem: str) -> EvidenceOut:
+        """One kept picture."""
+        return out(_found(evidence, camera, stem))
+
+    @router.get("/api/v1/evidence/{camera}/{stem}/scores", responses=_GONE)
+    async def scores(camera: str, stem: str) -> CurveOut:
+        """What the camera scored in the seconds around it."""
+        item = _found(evidence, camera, stem)
+        try:
+            return CurveOut.model_validate_json(
+                await asyncio.to_thread(evidence.path(item, "scores").read_bytes)
+            )
+        except FileNotFoundError:
+            live = curves.around(item)
+        except (OSError, ValueError) as error:
+            raise HTTPException(404, "The scores of this picture can't be read.") from error
+        if live is None:
+            raise HTTPException(404, "No scores of this picture were kept.")
+        return live
 
     @router.put("/api/v1/evidence/{camera}/{stem}/feedback", responses=_GONE)
     async def answer(camera: str, stem: str, said: FeedbackIn) -> EvidenceOut:

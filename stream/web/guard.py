@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; "
+        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-src 'self'; form-action 'self'; "
+        "base-uri 'none'; "
         "frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -25,9 +26,21 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=(), usb=()",
 }
 
+# For a document that was made elsewhere (a model's report): it may colour itself and show the pictures that
+# it carries, runs nothing, asks for nothing, and is shown inside our own page.
+DOCUMENT_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'self'; sandbox"
+    ),
+    "x-frame-options": "SAMEORIGIN",
+}
+
 
 class SecurityHeaders:
-    """Adds HEADERS to every answer, and `no-cache` where the answer doesn't say how long it may be kept."""
+    """Adds HEADERS to every answer that doesn't bring its own, and `no-cache` where the answer doesn't say
+    how long it may be kept.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -37,7 +50,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-cache")
             await send(message)
 

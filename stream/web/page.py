@@ -22,11 +22,15 @@ from fastapi import APIRouter
 from engine.core import Frame, Inspection
 
 from .. import metrics
+from ..drawing import Drawing
 from ..evidence import Evidence, Item
-from . import gallery, tuning, whep
+from ..teaching import Teaching
+from . import gallery, tuning, whep, zones
+from . import teaching as teaching_routes
 from .access import Access
 from .api import known
 from .app import create_app
+from .curves import Curves
 from .errors import ListenError
 from .feed import Feed
 from .hub import Hub
@@ -56,9 +60,10 @@ class LivePage:
     UsersError when the users file can't be used. `tls` is (certificate chain, key), PEM; `routers` are
     other rooms' routes.
 
-    `evidence` fills the gallery (its owner starts and stops it), `pictures` is where CAMERA/good is for
-    false alarms, `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate; its
-    owner may change it.
+    `evidence` fills the gallery (its owner starts and stops it); `teaching` and `drawing` are what a person
+    changes from the page (their owner stops them); `pictures` is where CAMERA/good is for false alarms,
+    `hysteresis` has (on_frames, off_frames) by camera for the alarm level's estimate; its owner
+    may change it.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class LivePage:
         *,
         actions: LineActions | None = None,
         evidence: Evidence | None = None,
+        teaching: Teaching | None = None,
+        drawing: Drawing | None = None,
         pictures: Path | None = None,
         hysteresis: Mapping[str, tuple[int, int]] = MappingProxyType({}),
         listen: str = "127.0.0.1:8080",
@@ -84,7 +91,7 @@ class LivePage:
         check_listen(listen, users_file, insecure)
         host, port = parse_listen(listen)
         users = Users(users_file) if users_file is not None else None
-        self._evidence = evidence
+        self._evidence, self._teaching = evidence, teaching
         self._view = view = replace(view, incidents=self._answered(view.incidents))
         self._scores: dict[str, Scores] = {}
         self._seats = Seats(max_viewers)
@@ -93,8 +100,15 @@ class LivePage:
         ours = [tuning.build(self._scores_of, hysteresis, actions or LineActions(), self._feed.changed)]
         self._whep = Whep(self._hub, rtc or RtcOptions())
         ours.append(whep.build(self._whep, partial(known, view)))
+        self._curves: Curves | None = None
         if evidence is not None:
-            ours.append(gallery.build(evidence, pictures))
+            self._curves = Curves(evidence, self._scores.get)
+            ours.append(gallery.build(evidence, pictures, self._curves))
+        if teaching is not None:
+            teaching.on_change = self._feed.changed
+            ours.append(teaching_routes.build(teaching, view))
+        if drawing is not None:
+            ours.append(zones.build(drawing, self._feed.changed))
         app = create_app(
             view,
             self._hub,
@@ -115,10 +129,14 @@ class LivePage:
     async def start(self) -> None:
         """Listening when it returns; raises ListenError when the port is taken."""
         await self._server.start()
+        if self._curves is not None:
+            self._curves.start()
 
     async def stop(self) -> None:
         """Ends streams, connections and threads. Safe to call twice, and without a start."""
         self._close_streams()
+        if self._curves is not None:
+            await self._curves.stop()
         await self._whep.stop()
         await self._server.stop()
 
@@ -126,6 +144,8 @@ class LivePage:
         """The newest of its camera; drawn only while somebody watches."""
         if isinstance(picture, Inspection):
             self._scores.setdefault(picture.frame.camera, Scores()).add(picture)
+        if self._teaching is not None:
+            self._teaching.offer(picture)
         self._hub.show(picture)
 
     def forget(self, camera: str) -> None:
@@ -145,7 +165,8 @@ class LivePage:
     def stats(self) -> metrics.PageStats:
         """The page's own numbers."""
         counts = self._hub.counts()
-        return metrics.PageStats(self._seats.taken, counts.drawn, counts.overtaken, counts.dropped)
+        removed = self._teaching.removed if self._teaching else {}
+        return metrics.PageStats(self._seats.taken, counts.drawn, counts.overtaken, counts.dropped, removed)
 
     def _scores_of(self, camera: str) -> Scores:
         known(self._view, camera)
@@ -167,7 +188,12 @@ class LivePage:
 
     def _message(self) -> bytes:
         kept = self._evidence.version if self._evidence else 0
-        return line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE, kept).model_dump_json().encode()
+        line = line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE, kept)
+        if self._teaching is not None:
+            state = self._teaching.training
+            line.training = None if state is None else teaching_routes.training_out(state)
+            line.collecting = [teaching_routes.collection_out(c) for c in self._teaching.collections()]
+        return line.model_dump_json().encode()
 
     def _close_streams(self) -> None:
         self._hub.close()

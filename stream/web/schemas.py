@@ -45,6 +45,7 @@ class CameraOut(_Out):
     frame_age_s: float | None
     verdict: VerdictOut | None
     model: ModelOut | None
+    not_inspected: str
 
 
 class IncidentOut(_Out):
@@ -64,6 +65,35 @@ class IncidentOut(_Out):
     feedback: Literal["false_alarm", "confirmed"] | None
 
 
+class CollectionOut(_Out):
+    """Good pictures being collected of one camera, or how that ended."""
+
+    camera: str
+    wanted: int
+    written: int
+    skipped: dict[str, int]
+    at_work: bool
+    reason: str
+
+
+class TrainingOut(_Out):
+    """The training at hand, or the last one; `left_s` None: not known yet."""
+
+    camera: str
+    model: str
+    phase: Literal["preparing", "learning", "finishing", "done", "failed", "cancelled"]
+    at_work: bool
+    step: int
+    steps: int
+    left_s: float | None
+    began_at: datetime
+    ended_at: datetime | None
+    version: int | None
+    good_pictures: int | None
+    reason: str
+    notes: list[str]
+
+
 class LineOut(_Out):
     """What every open page is told once a second."""
 
@@ -75,6 +105,8 @@ class LineOut(_Out):
     cameras: list[CameraOut]
     incidents: list[IncidentOut]
     kept: int
+    training: TrainingOut | None = None
+    collecting: list[CollectionOut] = []
 
 
 class PageOut(_Out):
@@ -84,6 +116,7 @@ class PageOut(_Out):
     drawn: int
     overtaken: int
     dropped: int
+    removed: dict[str, int]
 
 
 class OutboxOut(_Out):

@@ -84,6 +84,8 @@ def curve(scores: Scores, now: float, seconds: float, buckets: int = 240) -> Cur
     """
     bucket_s = seconds / buckets
     at, ratio, ng = scores.since(now - seconds)
+    seen = at <= now
+    at, ratio, ng = at[seen], ratio[seen], ng[seen]
     index = np.floor(at / bucket_s).astype(np.int64)
     starts, place = np.unique(index, return_inverse=True)
     highest = np.full(len(starts), -np.inf, np.float32)

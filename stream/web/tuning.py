@@ -71,19 +71,9 @@ def build(
     @router.get("/scores")
     async def score_curve(name: str, seconds: Annotated[float, Query(ge=10, le=3600)] = 300.0) -> CurveOut:
         """The score over time."""
-        found, now = scores(name), time.time()
-        drawn = curve(found, now, seconds)
-        return CurveOut(
-            now=datetime.fromtimestamp(now, UTC),
-            seconds=seconds,
-            bucket_s=drawn.bucket_s,
-            at=drawn.at.tolist(),
-            highest=[round(value, 4) for value in drawn.highest.tolist()],
-            ng=[round(value, 3) for value in drawn.ng.tolist()],
-            threshold=found.model.threshold if found.model else None,
-            median=found.model.median if found.model else None,
-            can_set=actions.set_threshold is not None and found.model is not None,
-        )
+        found = scores(name)
+        can_set = actions.set_threshold is not None and found.model is not None
+        return curve_out(found, time.time(), seconds).model_copy(update={"can_set": can_set})
 
     @router.get("/cost")
     async def level_cost(name: str, level: Level) -> CostOut:
@@ -110,6 +100,22 @@ def build(
         return wish
 
     return router
+
+
+def curve_out(found: Scores, now: float, seconds: float) -> CurveOut:
+    """The scores of the `seconds` before `now` (UTC s), in the API's words."""
+    drawn = curve(found, now, seconds)
+    return CurveOut(
+        now=datetime.fromtimestamp(now, UTC),
+        seconds=seconds,
+        bucket_s=drawn.bucket_s,
+        at=drawn.at.tolist(),
+        highest=[round(value, 4) for value in drawn.highest.tolist()],
+        ng=[round(value, 3) for value in drawn.ng.tolist()],
+        threshold=found.model.threshold if found.model else None,
+        median=found.model.median if found.model else None,
+        can_set=False,
+    )
 
 
 def raw_threshold(model: ModelInfo, level: float) -> float:

@@ -38,7 +38,8 @@ class CameraView:
 
     `reason` is one sentence for a person without credentials ("" when live), `since` when this state began.
     `fps` is inspected frames per second and `latency_ms` the median capture → verdict, both over the last
-    seconds; `frame_age_s` the age of the last *new* picture. None = not known yet.
+    seconds; `frame_age_s` the age of the last *new* picture. None = not known yet. `not_inspected` says in
+    words why it has no model.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CameraView:
     frame_age_s: float | None = None
     verdict: VerdictView | None = None
     model: ModelView | None = None
+    not_inspected: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,131 +1,19 @@
 """The page in a real browser: Debian's Chromium, headless, steered by Playwright."""
 
 import asyncio
-import shutil
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
-from stream.evidence import Evidence
 from stream.web import users
-from stream.web.page import LivePage
-from stream.web.view import LineActions, VerdictView
+from stream.web.view import VerdictView
+from tests.browsing import BOX, MEAN_COLOUR, Shop, pictures, tile
 from tests.webline import FakeLine, incident, inspection
 
 pytestmark = pytest.mark.debian
-expect.set_options(timeout=15_000)
-
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()  # noqa: SIM905
-BOX = (400, 200, 560, 320)
-
-# The mean colour of a rectangle of a canvas, in the picture's own pixels.
-MEAN_COLOUR = """(canvas, [x0, y0, x1, y1]) => {
-  const data = canvas.getContext("2d").getImageData(x0, y0, x1 - x0, y1 - y0).data;
-  const sum = [0, 0, 0];
-  for (let i = 0; i < data.length; i++) if (i % 4 < 3) sum[i % 4] += data[i];
-  return sum.map((s) => s / (data.length / 4));
-}"""
-
-
-@dataclass
-class Shop:
-    """A served line, and a task that keeps showing pictures as cameras would."""
-
-    line: FakeLine
-    evidence: Evidence
-    folder: Path
-    bad: bool = True
-    levels: list[float | None] = field(default_factory=list)
-    users_file: Path | None = None
-    showing: asyncio.Task[None] = field(init=False)
-    page: LivePage = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.page = self.new_page("127.0.0.1:0")
-
-    def new_page(self, listen: str) -> LivePage:
-        """A server for this line."""
-        return LivePage(
-            self.line.view(),
-            listen=listen,
-            evidence=self.evidence,
-            pictures=self.folder / "pictures",
-            users_file=self.users_file,
-            actions=LineActions(self._set),
-        )
-
-    async def _set(self, camera: str, raw: float | None) -> None:
-        self.levels.append(raw)
-
-    async def keep_showing(self) -> None:
-        """Ten pictures a second of every live camera."""
-        seq = 0
-        while True:
-            seq += 1
-            for camera in self.line.cameras:
-                self.page.show(inspection(camera.name, seq, box=BOX if self.bad else None, size=(640, 480)))
-            await asyncio.sleep(0.1)
-
-
-@pytest_asyncio.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(FakeLine.of("top", "side"), Evidence(tmp_path / "evidence"), tmp_path)
-    shop.evidence.start()
-    await shop.page.start()
-    shop.showing = asyncio.create_task(shop.keep_showing())
-    yield shop
-    shop.showing.cancel()
-    await shop.page.stop()
-    shop.evidence.stop()
-
-
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    path = shutil.which("chromium")
-    assert path, "Debian's chromium is missing: apt-get install chromium"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        await browser.close()
-
-
-@pytest_asyncio.fixture
-async def tab(browser: Browser, shop: Shop) -> AsyncIterator[Page]:
-    """The grid, open; a script error or a request to another host fails the test."""
-    tab = await browser.new_page(viewport={"width": 1024, "height": 768})
-    tab.set_default_timeout(10_000)
-    errors: list[str] = []
-    hosts: set[str] = set()
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("console", lambda said: errors.append(said.text) if "Content Security" in said.text else None)
-    tab.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
-    await tab.goto(shop.page.url)
-    yield tab
-    await tab.close()
-    assert errors == []
-    assert hosts <= {"127.0.0.1", ""}
-
-
-def tile(tab: Page, name: str) -> Locator:
-    return tab.get_by_role("article", name=f"Camera {name}")
-
-
-async def pictures(tab: Page, name: str, at_least: int) -> Locator:
-    """The camera's canvas once it has shown so many pictures."""
-    await tab.wait_for_function(
-        "([name, n]) => [...document.querySelectorAll('canvas')].some((c) =>"
-        " c.getAttribute('aria-label').startsWith(`Camera ${name}`) && Number(c.dataset.pictures) >= n)",
-        arg=[name, at_least],
-    )
-    return tab.locator(f"canvas[aria-label^='Camera {name}']")
 
 
 async def test_the_overlay_sits_on_the_defect(tab: Page) -> None:

@@ -149,3 +149,29 @@ async def test_what_can_not_be_set_says_why(served: Served) -> None:
         assert (
             await served.http.put(f"{API}/cameras/top/threshold", json={**LOUDER, "level": level})
         ).status_code == 422
+
+
+async def test_the_scores_around_a_kept_picture_are_shown_and_outlive_the_page(served: Served) -> None:
+    path = served.keep()
+    assert (await served.http.get(f"{path}/scores")).status_code == 404
+    for seq in range(3):
+        served.page.show(inspection("top", seq, box=BOX if seq == 1 else None))
+    curve = (await served.http.get(f"{path}/scores")).json()
+    assert max(curve["highest"]) == 1.6
+    assert curve["seconds"] == 40
+    await served.page.stop()  # writes what waits
+    assert len(list(served.evidence.path(served.evidence.items()[0], "scores").read_text())) > 50
+
+
+async def test_scores_go_with_their_picture(served: Served) -> None:
+    served.keep()
+    item = served.evidence.items()[0]
+    served.evidence.keep_scores(item, b"{}")
+    served.evidence._remove(item)
+    assert not served.evidence.path(item, "scores").exists()
+
+
+async def test_one_kept_picture_can_be_asked_for(served: Served) -> None:
+    path = served.keep()
+    assert (await served.http.get(path)).json()["camera"] == "top"
+    assert (await served.http.get(f"{path[:-1]}x")).status_code == 404

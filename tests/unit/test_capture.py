@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engine.core import Frame
-from stream.capture import Capture, Captured, CaptureError, Selection, picture_path, write_png
+from stream.capture import Capture, CaptureError
+from stream.collection import Captured, Selection, picture_path, write_png
 from stream.sources.base import Ended, Refused
 from tests.puppets import Puppet, picture, until
 from tests.unit.test_health import scene

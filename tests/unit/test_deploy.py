@@ -150,12 +150,12 @@ def test_the_manifests_are_built_and_fit_kubernetes_schemas(overlay: str, tmp_pa
 
 def placed(text: str, folder: Path) -> Settings:
     """A config as it is where it belongs: its secret files are there."""
-    for path in re.findall(r"file: ([^ }]+)", text):
+    for path in re.findall(r"(?<!zones_)file: ([^ }]+)", text):
         secret = folder / path.lstrip("/")
         secret.parent.mkdir(parents=True, exist_ok=True)
         secret.write_text("secret")
     config = folder / "cameras.yaml"
-    config.write_text(re.sub(r"file: /", f"file: {folder}/", text))
+    config.write_text(re.sub(r"(?<!zones_)file: /", f"file: {folder}/", text))
     return load(config, {})
 
 
@@ -165,5 +165,6 @@ def test_a_config_of_deploy_is_right_and_writes_to_the_data_folder_only(name: st
     assert settings.warnings == ()
     events = settings.events
     written = [settings.models.dir, settings.pictures.dir, settings.evidence.dir, settings.engine.cache_dir]
+    written.append(settings.web.zones_file)
     written += [events.outbox.path] + ([events.embedded.dir] if events.url == "embedded" else [])
     assert all(path.is_relative_to("/var/lib/linewatch") for path in written)

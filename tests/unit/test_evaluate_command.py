@@ -10,9 +10,9 @@ import pytest
 
 from config.cli import main as linewatch
 from engine.artifact import save
+from engine.shelf import shelves
 from tests.models import bright_spot, tiny_artifact
 from trainer.present import copies
-from trainer.registry import shelves
 
 _KEYS = [
     *("artifact", "image_auroc", "pixel_auroc", "ap", "pro", "pro_per_image", "aupimo", "threshold"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from config.sources import FolderSource as FolderSettings
-from stream.capture import write_png
+from stream.collection import write_png
 from stream.sources.base import Broken, Ended, Refused, Source, SourceError
 from stream.sources.folder import FolderSource, pictures, read
 from stream.sources.replay import FileSource

@@ -1,6 +1,5 @@
 import pytest
 
-from config.settings import Settings
 from stream.snapshot import (
     BLIND,
     DISABLED,
@@ -12,7 +11,6 @@ from stream.snapshot import (
     not_ready,
     plc_status,
 )
-from stream.unbuilt import unbuilt
 from stream.web.view import CameraView, ModelView, State
 
 MODEL = ModelView("top", 3)
@@ -65,10 +63,3 @@ def test_a_line_that_cannot_keep_its_events_is_not_ready() -> None:
     assert not_ready(started=True, broker_error=None, disk_error=None, stuck_after_s=None) == []
     why = not_ready(started=False, broker_error="b", disk_error="d", stuck_after_s=30.0)
     assert len(why) == 4
-
-
-def test_a_key_that_does_nothing_yet_is_said() -> None:
-    settings = Settings.model_validate(
-        {"version": 1, "cameras": {"top": {"source": {"type": "pattern"}}}, "pictures": {"max_age_days": 3}}
-    )
-    assert unbuilt(settings) == ["pictures.max_age_days: not built yet; good pictures are kept"]

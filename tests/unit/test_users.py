@@ -205,3 +205,23 @@ def test_the_command_adds_lists_and_removes(
     assert run("list") == "anna  admin\n"
     with pytest.raises(UsersError, match="no user or machine 'mes'"):
         run("remove", "mes")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "role"),
+    [
+        ("GET", "/api/v1/training", "viewer"),
+        ("GET", "/api/v1/models/top/3/report", "viewer"),
+        ("GET", "/api/v1/cameras/top/zones", "viewer"),
+        ("POST", "/api/v1/cameras/top/pictures", "operator"),
+        ("DELETE", "/api/v1/cameras/top/pictures/a.png", "operator"),
+        ("POST", "/api/v1/training", "operator"),
+        ("DELETE", "/api/v1/training", "operator"),
+        ("POST", "/api/v1/models/top/3/promote", "admin"),
+        ("POST", "/api/v1/models/top/rollback", "admin"),
+        ("PUT", "/api/v1/cameras/top/zones", "admin"),
+        ("DELETE", "/api/v1/cameras/top/zones", "admin"),
+    ],
+)
+def test_an_operator_teaches_and_an_admin_says_what_is_used(method: str, path: str, role: str) -> None:
+    assert needed(method, path) == role

@@ -13,6 +13,7 @@ from engine.versions import (
     names,
     place,
     promote,
+    remove_old,
     replace_file,
     resolve,
     rollback,
@@ -181,3 +182,19 @@ def test_a_write_that_fails_leaves_the_old_text_and_no_rubbish(tmp_path: Path) -
     with pytest.raises(UnicodeEncodeError):
         replace_file(tmp_path / "latest", "\ud800")
     assert (tmp_path / "latest").read_text() == "1\n" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_old_versions_go_but_never_one_that_is_in_use_or_the_way_back(three: Path) -> None:
+    for _ in range(4):
+        _add(three)
+    promote(three, "top", 5)
+    assert remove_old(three, "top", 2, in_use={1}) == [2, 4]
+    assert versions(three, "top") == [1, 3, 5, 6, 7]
+    assert rollback(three, "top") == 3
+
+
+def test_a_removed_version_leaves_nothing_and_its_number_is_not_used_again(three: Path) -> None:
+    (three / "top" / ".gone-x" / "1").mkdir(parents=True)
+    assert remove_old(three, "top", 1, in_use=()) == [1]
+    assert not list((three / "top").glob(".gone-*"))
+    assert _add(three) == 4

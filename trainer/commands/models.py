@@ -2,11 +2,16 @@
 
 import argparse
 import json
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .places import add_models, models_folder
 
+if TYPE_CHECKING:
+    from engine.shelf import Version
+
 HELP = "list models and their versions"
+_TOLD = ("image_auroc", "pixel_auroc", "ap", "pro", "false_alarm_rate", "recall_at_threshold")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..registry import describe, shelves
+    from engine.shelf import shelves
 
     folder = models_folder(args)
     found = shelves(folder, args.name)
@@ -28,6 +33,25 @@ def main(args: argparse.Namespace) -> int:
     for line in describe(found):
         print(line)
     return 0
+
+
+def describe(found: Mapping[str, Sequence["Version"]]) -> Iterator[str]:
+    """One line a version, for a terminal; `*` marks the latest."""
+    from engine.tiles import ONE
+
+    for name, them in found.items():
+        for v in them:
+            mark = "*" if v.latest else " "
+            size = v.size if v.tiles == ONE else f"{v.size} in {v.tiles} tiles"
+            told = v.broken or f"{v.created_at}  {size}  {v.good_pictures} good pictures  {_numbers(v)}"
+            yield f"{mark} {name}@{v.version}  {told}".rstrip()
+
+
+def _numbers(v: "Version") -> str:
+    from ..evaluate import flat
+
+    told = {k: number for k, number in flat(v.evaluated).items() if k.split()[-1] in _TOLD} or v.metrics
+    return "  ".join(f"{key} {value:.3f}" for key, value in told.items() if isinstance(value, float))
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from ..registry import promote_checked
+    from engine.shelf import promote_checked
 
     name, version = promote_checked(models_folder(args), args.model)
     say(args, name, version)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--foreground", choices=("auto", "on", "off"), default="auto", help="find the part")
     parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    parser.add_argument(
+        "--progress", action="store_true", help="for programs: a JSON line on stdout each second at work"
+    )
     add_models(parser)
 
 
@@ -50,11 +54,14 @@ def main(args: argparse.Namespace) -> int:
     from ..recipe import make_model
 
     begin = time.monotonic()
+    if args.progress:  # a program ends it by SIGTERM: what was begun is cleared away, as after Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     artifact.check_name(args.name)
     models = models_folder(args)
     keep = models / args.name / ".training.safetensors"
     with _Bar() as bar:
-        made = make_model(_wish(args), bar.on_progress, _note, keep)
+        on_progress = _Lines().on_progress if args.progress else bar.on_progress
+        made = make_model(_wish(args), on_progress, _note, keep)
     folder = artifact.save(made, models, promote=not args.no_promote)
     keep.unlink(missing_ok=True)
     saved = artifact.load(folder)
@@ -94,8 +101,10 @@ def _wish(args: argparse.Namespace) -> "Wish":
 def _meant_for(args: argparse.Namespace) -> tuple[str, int, str]:
     """Size, input_px and tiles: what was said on the line, else of the camera in the config, else the
     default."""
-    camera = camera_named(args, args.name)
     size, input_px, tiles = "lite", 256, "1x1"
+    if args.size and args.input_px and args.tiles:  # nothing is left to ask a config that may be broken
+        return args.size, args.input_px, args.tiles
+    camera = camera_named(args, args.name)
     if camera is not None:
         size, input_px, tiles = camera.model.size, camera.model.input_px, camera.tiles or tiles
     return args.size or size, input_px if args.input_px is None else args.input_px, args.tiles or tiles
@@ -149,3 +158,17 @@ class _Bar:
         self._bar.set_description(stage, refresh=False)
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(done - self._bar.n)
+
+
+class _Lines:
+    """Progress for a program that reads: the first step, the last one, and one a second between them."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+
+    def on_progress(self, stage: str, done: int, total: int, loss: float) -> None:
+        now = time.monotonic()
+        if now >= self._next_at or done == total:
+            self._next_at = now + 1.0
+            told = {"stage": stage, "step": done, "steps": total, "loss": round(loss, 4)}
+            print(json.dumps({"progress": told}), flush=True)

@@ -9,8 +9,11 @@ export async function ask(path, options = {}) {
   return body;
 }
 
-export function put(path, body) {
-  return ask(path, { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-}
+const send = (method) => (path, body) =>
+  ask(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body ?? {}) });
+
+export const put = send("PUT");
+export const post = send("POST");
+export const remove = (path) => ask(path, { method: "DELETE" });
 
 export const cameraPath = (name, rest) => `/api/v1/cameras/${encodeURIComponent(name)}/${rest}`;

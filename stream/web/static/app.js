@@ -4,23 +4,33 @@ import { cameraView } from "./camera.js";
 import { galleryView } from "./gallery.js";
 import { gridView } from "./grid.js";
 import { incidentList } from "./incidents.js";
+import { incidentView } from "./incident.js";
 import { paintScale } from "./scale.js";
 import { badge } from "./dom.js";
 import { logout, showLogin, whoAmI } from "./login.js";
+import { teachView } from "./teach.js";
 
 const main = document.getElementById("main");
 let view = null;
 
 function route() {
   view?.close();
-  const [, room, name] = location.hash.split("/");
-  if (room === "camera") view = cameraView(main, decodeURIComponent(name));
+  const [, room, name, stem] = location.hash.split("/").map(readable);
+  if (room === "camera") view = cameraView(main, name);
+  else if (room === "teach") view = teachView(main, name);
+  else if (room === "incident") view = incidentView(main, name, stem);
   else if (room === "incidents") view = galleryPage();
   else view = gridView(main);
   for (const link of document.querySelectorAll("nav a")) {
     link.toggleAttribute("aria-current", link.getAttribute("href") === `#/${room ?? ""}`);
   }
   if (feed.line) view.update(feed.line);
+  scrollTo(0, 0);
+}
+
+// An address that was garbled on its way leads to a page that says that there is no such thing.
+function readable(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
 }
 
 function galleryPage() {

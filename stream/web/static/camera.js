@@ -1,97 +1,34 @@
-// One camera's own page: the large picture, the score over time, the alarm level, and its kept pictures.
-import { el, text, badge, number, ago } from "./dom.js";
-import { ask, put, cameraPath } from "./api.js";
-import { chart } from "./chart.js";
+// One camera's own page: the large picture with its areas, the score over time, the alarm level, its kept pictures.
+import { el, text } from "./dom.js";
+import { areasCard } from "./areas.js";
+import { cameraFacts, stateWords } from "./facts.js";
 import { galleryView } from "./gallery.js";
-import { TONES } from "./grid.js";
 import { player } from "./player.js";
+import { scoreCard } from "./score.js";
 
 export function cameraView(main, name) {
-  const state = el("span", { class: "badge" });
+  const facts = cameraFacts();
   const reason = el("p", { class: "reason" });
   const video = player(name);
+  const areas = areasCard(name, video);
   const score = scoreCard(name);
   const kept = el("section", { class: "card", "aria-label": "Kept pictures" });
-  main.replaceChildren(
-    el("div", { class: "stack" },
-      el("section", { class: "tile big", "aria-label": `Camera ${name}` },
-        el("header", {}, el("a", { href: "#/", class: "button", "aria-label": "Back to all cameras" }, "←"),
-          el("h1", {}, name), state, el("span", { class: "grow" }), ...video.buttons),
-        video.node, reason),
-      score.node, kept));
+  const card = el("section", { class: "tile big", "aria-label": `Camera ${name}` },
+    el("header", {}, el("a", { href: "#/", class: "button", "aria-label": "Back to all cameras" }, "←"),
+      el("h1", {}, name), facts.state, facts.verdict, el("span", { class: "grow" }), ...video.buttons,
+      el("a", { href: `#/teach/${encodeURIComponent(name)}`, class: "button operator" }, "Teach")),
+    video.node, facts.list, reason);
+  main.replaceChildren(el("div", { class: "stack" }, card, areas.node, score.node, kept));
   const gallery = galleryView(kept, { camera: name });
   return {
     update(line) {
       const camera = line.cameras.find((c) => c.name === name);
       if (!camera) return text(reason, "There is no camera of this name.");
-      const live = camera.state === "live";
-      badge(state, camera.state, TONES[camera.state]);
-      text(reason, live ? "" : `${camera.reason} For ${ago(camera.since, line.now)}.`.trim());
+      card.dataset.tone = facts.update(camera).tone;
+      text(reason, stateWords(camera, line.now));
       video.update(camera);
-      score.update(camera);
       gallery.update(line);
     },
-    close() { video.close(); score.close(); gallery.close(); },
+    close() { video.close(); areas.close(); score.close(); gallery.close(); },
   };
 }
-
-function scoreCard(name) {
-  const canvas = el("canvas", { class: "chart", role: "img", "aria-label": "Score over the last minutes" });
-  const drawn = chart(canvas);
-  const slider = el("input", { type: "range", min: "0.5", max: "2", step: "0.01", value: "1", id: "level" });
-  const said = el("output", { for: "level", class: "cost", "aria-live": "polite" });
-  const apply = el("button", { type: "button", disabled: "" }, "Use this alarm level");
-  const reset = el("button", { type: "button" }, "Back to the model's own");
-  const spans = el("select", { "aria-label": "How much of the past is shown" },
-    ...[[120, "2 minutes"], [600, "10 minutes"], [3600, "1 hour"]].map(([s, label]) => el("option", { value: s }, label)));
-  const control = el("div", { class: "level admin" },
-    el("label", { for: "level" }, "Alarm level"), slider, said, apply, reset);
-  const node = el("section", { class: "card", "aria-label": "Score" },
-    el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, control);
-  // `base` is the alarm level that the slider multiplies: what was drawn when it was last moved.
-  let asked = 0, closed = false, present = null, base = null;
-
-  async function refresh() {
-    if (closed) return;
-    try {
-      const curve = await ask(cameraPath(name, `scores?seconds=${spans.value}`));
-      drawn.update(curve);
-      present = curve.threshold;
-      control.hidden = !curve.can_set;
-      const peak = curve.highest.length ? Math.max(...curve.highest) : 0;
-      canvas.setAttribute("aria-label", `Score of the last ${spans.selectedOptions[0].text}, highest ${peak.toFixed(2)}`);
-    } catch (error) { text(said, error.message); }
-  }
-
-  async function preview() {
-    const level = Number(slider.value), mine = ++asked;
-    base = present;
-    drawn.level(level);
-    apply.disabled = level === 1;
-    const cost = await ask(cameraPath(name, `cost?level=${level}`)).catch(() => null);
-    if (!cost || mine !== asked) return;
-    const share = cost.pictures ? (100 * cost.above) / cost.pictures : 0;
-    text(said, `${number(level, 2)}×: about ${cost.alarms} alarms in the last ${past(cost.hours)}, `
-      + `${share.toFixed(1)} % of ${cost.pictures} pictures above it`);
-  }
-
-  async function set(level) {
-    try {
-      await put(cameraPath(name, "threshold"), level === null ? { level } : { level, base });
-      slider.value = "1";
-      drawn.level(1);
-      apply.disabled = true;
-      text(said, "The new alarm level is in use.");
-    } catch (error) { text(said, error.message); }
-  }
-
-  slider.addEventListener("input", preview);
-  apply.addEventListener("click", () => set(Number(slider.value)));
-  reset.addEventListener("click", () => set(null));
-  spans.addEventListener("change", refresh);
-  const timer = setInterval(() => { if (!document.hidden) refresh(); }, 1000);
-  refresh();
-  return { node, update() {}, close() { closed = true; clearInterval(timer); } };
-}
-
-const past = (hours) => (hours >= 0.95 ? "hour" : `${Math.max(1, Math.round(hours * 60))} min`);

@@ -1,7 +1,11 @@
 // The score over time against the alarm level, on a canvas. Above 1.0 is an alarm; the axis ends where the scale does.
-const TOP = 2.0;
+import { span } from "./dom.js";
 
-export function chart(canvas) {
+const TOP = 2.0;
+const LINES = [0, 0.5, 1, 1.5, 2];
+
+// `mark`: so many seconds before the end something happened; then the past ends there and not now.
+export function chart(canvas, { mark = null } = {}) {
   let curve = null, level = 1.0;
 
   function draw() {
@@ -14,23 +18,30 @@ export function chart(canvas) {
     const style = getComputedStyle(canvas);
     const colour = (name) => style.getPropertyValue(name).trim();
     const y = (value) => height - 18 - (height - 26) * Math.min(Math.max(value / TOP, 0), 1);
-    axis(g, width, y, colour);
+    for (const value of LINES) line(g, width, y(value), colour("--edge"), []);
     if (curve) bars(g, width, y, colour);
+    words(g, width, y, colour);
     line(g, width, y(level), colour("--warn"), level === 1.0 ? [] : [6, 4]);
+    if (mark != null && curve) {
+      const x = width * (1 - mark / curve.seconds);
+      stroke(g, [x, y(TOP)], [x, y(0)], colour("--ink"), [2, 3]);
+    }
   }
 
-  function axis(g, width, y, colour) {
+  // Over the bars, on a patch of paper, so that they can be read in front of red ones too.
+  function words(g, width, y, colour) {
     g.font = "12px system-ui, sans-serif";
-    g.fillStyle = colour("--dim");
-    for (const value of [0, 0.5, 1, 1.5, 2]) {
-      if (value < TOP) g.fillText(value === 1 ? "alarm" : `${value}×`, 4, y(value) - 3);
-      line(g, width, y(value), colour("--edge"), []);
+    for (const value of LINES.filter((v) => v < TOP)) {
+      const said = value === 1 ? "alarm" : `${value}×`;
+      g.fillStyle = colour("--card");
+      g.fillRect(2, y(value) - 15, g.measureText(said).width + 4, 14);
+      g.fillStyle = colour("--dim");
+      g.fillText(said, 4, y(value) - 4);
     }
     if (curve) {
-      const minutes = Math.round(curve.seconds / 60);
-      g.fillText(`${minutes} min ago`, 4, y(0) + 14);
+      g.fillText(mark == null ? `${span(curve.seconds)} ago` : `${span(curve.seconds - mark)} before`, 4, y(0) + 14);
       g.textAlign = "right";
-      g.fillText("now", width - 4, y(0) + 14);
+      g.fillText(mark == null ? "now" : `${span(mark)} after`, width - 4, y(0) + 14);
       g.textAlign = "left";
     }
   }
@@ -46,12 +57,14 @@ export function chart(canvas) {
     });
   }
 
-  function line(g, width, at, colour, dash) {
+  const line = (g, width, at, colour, dash) => stroke(g, [0, at], [width, at], colour, dash);
+
+  function stroke(g, from, to, colour, dash) {
     g.strokeStyle = colour;
     g.setLineDash(dash);
     g.beginPath();
-    g.moveTo(0, at);
-    g.lineTo(width, at);
+    g.moveTo(...from);
+    g.lineTo(...to);
     g.stroke();
     g.setLineDash([]);
   }

@@ -1,6 +1,13 @@
 // The few things that every view does to the document. Text is set as text, never as HTML.
 export function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
+  return filled(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== false && value != null) node.setAttribute(name, value);
@@ -8,6 +15,8 @@ export function el(tag, attributes = {}, ...children) {
   node.append(...children);
   return node;
 }
+
+export const button = (words, onclick, attributes = {}) => el("button", { type: "button", onclick, ...attributes }, words);
 
 export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
@@ -18,14 +27,26 @@ export function badge(node, value, tone) {
   node.dataset.tone = tone;
 }
 
+// Like replaceChildren, but what stays is not taken out, so that it keeps the focus.
+export function replace(parent, children) {
+  for (const child of [...parent.children]) if (!children.includes(child)) child.remove();
+  children.forEach((child, i) => { if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null); });
+}
+
 export const number = (value, digits = 0) => (value == null ? "–" : value.toFixed(digits));
 
 export function ago(iso, now) {
-  const s = Math.max(0, Math.round((Date.parse(now) - Date.parse(iso)) / 1000));
+  return span((Date.parse(now) - Date.parse(iso)) / 1000);
+}
+
+export function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  const min = Math.floor((s % 3600) / 60);
+  if (s < 86400) return `${Math.floor(s / 3600)} h${min ? ` ${min} min` : ""}`;
   return `${Math.floor(s / 86400)} d`;
 }
 
 export const clock = (iso) => new Date(iso).toLocaleTimeString();
+export const when = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });

@@ -1,5 +1,5 @@
 // Kept pictures of defects, newest first, and what people say of them.
-import { el, text, badge, number } from "./dom.js";
+import { button, el, text, badge, number, replace } from "./dom.js";
 import { ask, put } from "./api.js";
 
 const SAID = { false_alarm: ["false alarm", "warn"], confirmed: ["confirmed", "ok"] };
@@ -7,14 +7,14 @@ const SAID = { false_alarm: ["false alarm", "warn"], confirmed: ["confirmed", "o
 export function galleryView(main, { camera = null } = {}) {
   const cards = el("div", { class: "cards" });
   const note = el("p", { class: "dim", role: "status" });
-  const more = el("button", { type: "button", hidden: "" }, "Older ones");
+  const more = button("Older ones", () => load(true), { hidden: "" });
   const cameras = el("select", { "aria-label": "Camera", hidden: camera != null },
     el("option", { value: "" }, "all cameras"));
-  const answers = el("select", { "aria-label": "Answer" },
+  const filter = el("select", { "aria-label": "Answer" },
     ...[["", "all answers"], ["none", "not answered"], ["false_alarm", "false alarms"], ["confirmed", "confirmed"]]
       .map(([value, label]) => el("option", { value }, label)));
   main.replaceChildren(
-    el("header", { class: "row" }, el("h2", {}, "Kept pictures"), el("span", { class: "grow" }), cameras, answers),
+    el("header", { class: "row" }, el("h2", {}, "Kept pictures"), el("span", { class: "grow" }), cameras, filter),
     cards, note, more);
   const known = new Map();
   let oldest = null, seen = null, closed = false;
@@ -29,7 +29,7 @@ export function galleryView(main, { camera = null } = {}) {
   async function load(older) {
     const query = new URLSearchParams({ limit: 24 });
     if (camera ?? cameras.value) query.set("camera", camera ?? cameras.value);
-    if (answers.value) query.set("feedback", answers.value);
+    if (filter.value) query.set("feedback", filter.value);
     if (older && oldest) query.set("before", oldest);
     try {
       const items = await ask(`/api/v1/evidence?${query}`);
@@ -43,8 +43,7 @@ export function galleryView(main, { camera = null } = {}) {
   }
 
   cameras.addEventListener("change", () => load(false));
-  answers.addEventListener("change", () => load(false));
-  more.addEventListener("click", () => load(true));
+  filter.addEventListener("change", () => load(false));
   load(false);
   return {
     update(line) {
@@ -59,22 +58,22 @@ export function galleryView(main, { camera = null } = {}) {
   };
 }
 
-function card(item) {
-  const when = new Date(item.taken_at).toLocaleString();
-  const picture = el("img", { src: `/${item.heatmap}`, loading: "lazy", alt: `Defect on ${item.camera}, ${when}` });
+const card = (item) => answers(item);
+
+// A kept picture with its numbers and the buttons to answer it; on a card of the gallery, or large on its own page.
+export function answers(item, { large = false } = {}) {
+  const at = new Date(item.taken_at).toLocaleString();
+  const picture = el("img", { src: `/${item.heatmap}`, loading: "lazy", alt: `Defect on ${item.camera}, ${at}` });
+  const own = `#/incident/${encodeURIComponent(item.camera)}/${encodeURIComponent(item.stem)}`;
   const said = el("span", { class: "badge" });
   const note = el("p", { class: "reason", role: "status" });
-  const marks = el("button", { type: "button", "aria-pressed": "true" }, "Marks");
-  marks.addEventListener("click", () => {
+  const marks = button("Marks", () => {
     const on = marks.getAttribute("aria-pressed") !== "true";
     marks.setAttribute("aria-pressed", on);
     picture.src = `/${on ? item.heatmap : item.image}`;
-  });
-  const buttons = Object.entries({ false_alarm: "False alarm", confirmed: "Confirmed" }).map(([value, label]) => {
-    const button = el("button", { type: "button", class: "operator" }, label);
-    button.addEventListener("click", () => answer(item.feedback === value ? null : value));
-    return [value, button];
-  });
+  }, { "aria-pressed": "true" });
+  const buttons = Object.entries({ false_alarm: "False alarm", confirmed: "Confirmed" }).map(([value, label]) =>
+    [value, button(label, () => answer(item.feedback === value ? null : value), { class: "operator" })]);
 
   async function answer(feedback) {
     try {
@@ -87,18 +86,18 @@ function card(item) {
   function show() {
     const [word, tone] = SAID[item.feedback] ?? ["", ""];
     badge(said, word, tone);
-    for (const [value, button] of buttons) button.setAttribute("aria-pressed", item.feedback === value);
+    for (const [value, node] of buttons) node.setAttribute("aria-pressed", item.feedback === value);
   }
   show();
-  return el("article", { class: "tile", "aria-label": `Defect on ${item.camera}, ${when}` },
-    picture,
-    el("header", {}, el("strong", {}, item.camera), el("span", { class: "when" }, when), el("span", { class: "grow" }), said),
-    el("p", { class: "reason" }, `${number(item.score_ratio, 1)}× the alarm level, model ${item.model}`),
-    el("div", { class: "row" }, marks, ...buttons.map(([, button]) => button)), note);
-}
-
-// Like replaceChildren, but what stays is not taken out, so that it keeps the focus.
-function replace(parent, children) {
-  for (const child of [...parent.children]) if (!children.includes(child)) child.remove();
-  children.forEach((child, i) => { if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null); });
+  const head = large
+    ? [el("a", { href: "#/incidents", class: "button", "aria-label": "Back to the kept pictures" }, "←"),
+      el("h1", {}, el("a", { href: `#/camera/${encodeURIComponent(item.camera)}` }, item.camera))]
+    : [el("strong", {}, item.camera)];
+  const parts = [
+    el("header", {}, ...head, el("span", { class: "when" }, at), el("span", { class: "grow" }), said),
+    el("p", { class: "reason" }, `NG: ${number(item.score_ratio, 1)}× the alarm level, model ${item.model}`),
+    el("div", { class: "row" }, marks, ...buttons.map(([, node]) => node)), note];
+  const shown = large ? picture : el("a", { href: own, "aria-label": `Look closer: ${item.camera}, ${at}` }, picture);
+  return el("article", { class: large ? "tile big" : "tile", "aria-label": `Defect on ${item.camera}, ${at}` },
+    ...(large ? [parts.shift()] : []), shown, ...parts);
 }

@@ -1,9 +1,7 @@
 // One tile a camera: its picture with the overlay, and what an operator wants to know at a glance.
-import { el, text, badge, number, ago } from "./dom.js";
+import { el, text } from "./dom.js";
+import { cameraFacts, stateWords } from "./facts.js";
 import { watchPictures, painter } from "./pictures.js";
-
-export const TONES = { live: "ok", connecting: "warn", frozen: "warn", down: "ng", refused: "ng" };
-const VERDICTS = { ok: ["OK", "ok"], ng: ["NG", "ng"], unknown: ["unknown", "warn"] };
 
 export function gridView(main) {
   const grid = el("div", { class: "grid" });
@@ -32,29 +30,17 @@ export function gridView(main) {
 
 function tile(name) {
   const canvas = el("canvas", { width: 640, height: 480, role: "img", "aria-label": `Camera ${name}` });
-  const state = el("span", { class: "badge" });
-  const verdict = el("span", { class: "badge" });
-  const [score, fps, latency, model] = [0, 0, 0, 0].map(() => el("dd"));
+  const facts = cameraFacts();
   const reason = el("p", { class: "reason" });
-  const facts = el("dl", { class: "facts" });
-  for (const [label, value] of [["score", score], ["pictures/s", fps], ["latency", latency], ["model", model]]) {
-    facts.append(el("dt", {}, label), value);
-  }
   const node = el("article", { class: "tile", "aria-label": `Camera ${name}` },
-    el("header", {}, el("h2", {}, el("a", { href: `#/camera/${encodeURIComponent(name)}` }, name)), state, el("span", { class: "grow" }), verdict),
-    canvas, facts, reason);
+    el("header", {}, el("h2", {}, el("a", { href: `#/camera/${encodeURIComponent(name)}` }, name)), facts.state,
+      el("span", { class: "grow" }), facts.verdict),
+    canvas, facts.list, reason);
 
   function update(camera, now) {
-    badge(state, camera.state, TONES[camera.state]);
-    const live = camera.state === "live";
-    const [word, tone] = live && camera.verdict ? VERDICTS[camera.verdict.verdict] : ["", ""];
-    badge(verdict, word, tone);
+    const { word, tone } = facts.update(camera);
     node.dataset.tone = tone;
-    text(score, live && camera.verdict ? `${number(camera.verdict.score_ratio, 2)}×` : "–");
-    text(fps, number(live ? camera.fps : null, 1));
-    text(latency, live && camera.latency_ms != null ? `${number(camera.latency_ms)} ms` : "–");
-    text(model, camera.model ? `${camera.model.name}@${camera.model.version}` : "none");
-    text(reason, live ? "" : `${camera.reason} For ${ago(camera.since, now)}.`.trim());
+    text(reason, stateWords(camera, now));
     canvas.setAttribute("aria-label", `Camera ${name}: ${camera.state}${word ? `, last verdict ${word}` : ""}`);
   }
   return { node, update, paint: painter(canvas) };

@@ -21,7 +21,8 @@ export function incidentList(list, empty) {
 }
 
 function incidentLine() {
-  const [what, severity, when, score] = [0, 0, 0, 0].map(() => el("span"));
+  const what = el("a");
+  const [severity, when, score] = [0, 0, 0].map(() => el("span"));
   what.className = "what";
   when.className = "when";
   score.className = "when num";
@@ -31,6 +32,9 @@ function incidentLine() {
     node,
     update(incident) {
       text(what, incident.camera);
+      // Its picture's own page where one was kept, else its camera's.
+      const kept = incident.image?.match(/^evidence\/([^/]+)\/(.+)\.png$/);
+      what.setAttribute("href", kept ? `#/incident/${kept[1]}/${kept[2]}` : `#/camera/${encodeURIComponent(incident.camera)}`);
       badge(severity, incident.severity, TONE[incident.severity]);
       const lasted = incident.closed_at ? `, lasted ${ago(incident.opened_at, incident.closed_at)}` : ", still there";
       text(when, clock(incident.opened_at) + lasted);

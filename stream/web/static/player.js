@@ -1,5 +1,5 @@
 // One camera's moving picture, large: video by WebRTC, and pictures over MJPEG where that can't pass.
-import { el, text } from "./dom.js";
+import { button, el, text } from "./dom.js";
 import { watchPictures, painter } from "./pictures.js";
 import { watchVideo } from "./whep.js";
 
@@ -9,14 +9,16 @@ export function player(name) {
   const video = el("video", { muted: "", playsinline: "", ...label });
   video.muted = true;
   const how = el("p", { class: "how", role: "status" });
-  const frame = el("div", { class: "screen" }, video, canvas);
+  const held = el("p", { class: "held", role: "status", hidden: "" });
+  const screen = el("div", { class: "screen" }, video, canvas, held);
   let overlay = true, paused = false, stop = () => {}, turn = 0;
 
   // Single pictures are there at once; video takes over when it plays, which takes a second.
   async function start() {
+    const mine = ++turn;
+    hold();
     stop();
     stop = () => {};
-    const mine = ++turn;
     if (paused) return;
     pictures("");
     try {
@@ -28,6 +30,17 @@ export function player(name) {
     } catch (error) {
       if (mine === turn) say(error.message);
     }
+  }
+
+  // A picture that stands still must not be taken for the line: it says since when it does.
+  function hold() {
+    held.hidden = !paused;
+    if (!paused) return;
+    text(held, `Paused at ${new Date().toLocaleTimeString()}`);
+    if (video.hidden || !video.videoWidth) return;
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    canvas.getContext("2d").drawImage(video, 0, 0);
+    show(canvas, video, "");
   }
 
   function pictures(reason) {
@@ -47,21 +60,22 @@ export function player(name) {
   }
 
   const toggle = (words, on, change) => {
-    const button = el("button", { type: "button", "aria-pressed": on }, words);
-    button.addEventListener("click", () => button.setAttribute("aria-pressed", change()));
-    return button;
+    const made = button(words, () => made.setAttribute("aria-pressed", change()), { "aria-pressed": on });
+    return made;
   };
   const marks = toggle("Marks", true, () => { overlay = !overlay; start(); return overlay; });
   const pause = toggle("Pause", false, () => { paused = !paused; start(); return paused; });
-  const full = el("button", { type: "button" }, "Full screen");
-  full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen()));
+  const full = button("Full screen", () => (document.fullscreenElement ? document.exitFullscreen() : screen.requestFullscreen()));
   // Nobody sees a hidden page: let the server rest.
-  const onVisibility = () => { if (document.hidden) { turn++; stop(); } else start(); };
+  const onVisibility = () => { if (document.hidden) { turn++; stop(); } else if (!paused) start(); };
   document.addEventListener("visibilitychange", onVisibility);
   start();
   return {
-    node: el("div", {}, frame, how),
+    node: el("div", {}, screen, how),
     buttons: [marks, pause, full],
+    screen,
+    // Height over width of what is shown now.
+    aspect: () => (video.hidden ? canvas.height / canvas.width : video.videoHeight / video.videoWidth),
     update(camera) {
       for (const node of [canvas, video]) node.setAttribute("aria-label", `Camera ${name}: ${camera.state}`);
     },

@@ -6,8 +6,9 @@ export async function watchVideo(name, overlay, video, onLost) {
   const peer = new RTCPeerConnection({ iceServers: [] });
   let place = null;
   const end = () => {
-    peer.close();
-    if (place) fetch(place, { method: "DELETE", keepalive: true }).catch(() => {});
+    // The server hears of it first: a peer that is gone already would be a session that isn't there.
+    const told = place ? fetch(place, { method: "DELETE", keepalive: true }) : Promise.resolve();
+    told.catch(() => {}).finally(() => peer.close());
     place = null;
   };
   try {

@@ -7,9 +7,10 @@ import pytest
 
 from config.cli import main as linewatch
 from engine.artifact import save
+from engine.shelf import shelves
 from engine.versions import latest
 from tests.models import tiny_artifact
-from trainer.registry import describe, shelves
+from trainer.commands.models import describe
 
 
 @pytest.fixture

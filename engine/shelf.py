@@ -1,24 +1,20 @@
 """Models and versions as people see them: what is there, what it was measured to be, which one may be
 promoted.
 
-The shelf itself (numbers, `latest`, rollback) is engine/versions.py, because a running line moves it as
-well.
+The numbers themselves, `latest` and rollback are in versions.py.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.artifact import load
-from engine.tiles import ONE
-from engine.versions import MANIFEST, VersionError, latest, names, promote, resolve, versions
-
-from .evaluate import flat
+from .artifact import load
+from .tiles import ONE
+from .versions import MANIFEST, VersionError, latest, names, promote, resolve, versions
 
 EVALUATION = "evaluation.json"
-_TOLD = ("image_auroc", "pixel_auroc", "ap", "pro", "false_alarm_rate", "recall_at_threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +60,6 @@ def promote_checked(models: Path, ref: str) -> tuple[str, int]:
     return name, int(version)
 
 
-def describe(found: Mapping[str, Sequence[Version]]) -> Iterator[str]:
-    """One line a version, for a terminal; `*` marks the latest."""
-    for name, them in found.items():
-        for v in them:
-            mark = "*" if v.latest else " "
-            size = v.size if v.tiles == ONE else f"{v.size} in {v.tiles} tiles"
-            told = v.broken or f"{v.created_at}  {size}  {v.good_pictures} good pictures  {_numbers(v)}"
-            yield f"{mark} {name}@{v.version}  {told}".rstrip()
-
-
 def _read(models: Path, name: str, number: int) -> Version:
     """From the manifest alone: quick, whatever the size of the weights."""
     is_latest = latest(models, name) == number
@@ -99,8 +85,3 @@ def _evaluated(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _numbers(v: Version) -> str:
-    told = {k: number for k, number in flat(v.evaluated).items() if k.split()[-1] in _TOLD} or v.metrics
-    return "  ".join(f"{key} {value:.3f}" for key, value in told.items() if isinstance(value, float))

@@ -1,0 +1,349 @@
+"""Teach the running line's cameras: collect good pictures → train → look at the report → promote, or go back.
+
+Everything is started by a person on the page or by a program over REST; nothing here is awaited by a frame.
+The trainer itself is another program (training.py); what it makes is met in the models' folder.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from config.settings import CameraSettings, Settings
+from engine import versions
+from engine.core import Frame, Inspection
+from engine.errors import EngineError
+from engine.shelf import Version, promote_checked, shelves
+
+from .collection import Captured, Collection
+from .endings import end
+from .housekeeping import Stored, good_pictures, tidy_models, tidy_pictures
+from .training import Training, TrainingState
+from .web.errors import Gone, Refused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_FRAMES = 5000
+REPORT = "report.html"
+_TIDY_EVERY_S = 60.0
+_PATIENCE_S = 120.0
+# Where the trainer keeps what a training that was ended had reached.
+_KEPT = ".training.safetensors"
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """Good pictures being collected, or how that ended: `reason` is "" while it goes on and when all are
+    there."""
+
+    camera: str
+    wanted: int
+    captured: Captured
+    at_work: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A model's versions, ascending, and the cameras whose config names it; `pinned` those with one version.
+
+    `earlier` is what a rollback would go to, `reports` the versions that have one; `interrupted`: a training
+    was ended, from which the next one goes on.
+    """
+
+    name: str
+    cameras: tuple[str, ...]
+    pinned: Mapping[str, int]
+    versions: tuple[Version, ...]
+    earlier: int | None
+    reports: frozenset[int]
+    interrupted: bool
+
+    @property
+    def latest(self) -> int | None:
+        return next((v.version for v in self.versions if v.latest), None)
+
+
+@dataclass(slots=True)
+class _Collecting:
+    collection: Collection
+    state: CollectionState
+    with_alarms: bool
+    task: asyncio.Task[None] | None = None
+
+
+class Teaching:
+    """Event loop only. `settings()` are those in force; `in_use()` model name → versions that run or are
+    pinned; `extra` are further words for the trainer. Whoever runs models sees by itself that `latest` moved.
+
+    What can't be done raises Refused, what isn't there raises Gone; the disk's own errors are OSError.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        *,
+        in_use: Callable[[], Mapping[str, set[int]]],
+        extra: tuple[str, ...] = (),
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self.removed: Counter[str] = Counter()
+        self._settings = settings
+        self._in_use = in_use
+        self._extra = extra
+        self._over = False
+        self._collecting: dict[str, _Collecting] = {}
+        self.trainer = Training(lambda: self.on_change())
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Ends a training and every collection, and begins none from now on. Safe to call twice."""
+        self._over = True
+        await self.trainer.stop()
+        await end([c.task for c in self._collecting.values() if c.task is not None])
+
+    async def keep_tidy(self) -> None:
+        """Until cancelled: once a minute what is too old or too much is removed."""
+        while True:
+            await self.tidy()
+            await asyncio.sleep(_TIDY_EVERY_S)
+
+    async def tidy(self) -> None:
+        """Remove what is too old or too much."""
+        settings = self._settings()
+        pictures, models = settings.pictures, settings.models
+        jobs: Mapping[str, Callable[[], int]] = {
+            "pictures": partial(
+                tidy_pictures,
+                pictures.dir,
+                time.time(),
+                max_mb=pictures.max_mb,
+                max_age_days=pictures.max_age_days,
+            ),
+            "versions": partial(tidy_models, models.dir, models.keep_versions, self._in_use()),
+        }
+        for what, job in jobs.items():
+            try:
+                self.removed[what] += await asyncio.to_thread(job)
+            except OSError as error:
+                log.error("old %s could not be removed: %s", what, error)
+
+    # -- collect ------------------------------------------------------------------------------------
+
+    def offer(self, picture: Inspection | Frame) -> None:
+        """A picture that the line shows. A microsecond while nothing is collected of its camera."""
+        frame = picture.frame if isinstance(picture, Inspection) else picture
+        found = self._collecting.get(frame.camera)
+        if found is None or not found.state.at_work:
+            return
+        if isinstance(picture, Inspection) and picture.defects and not found.with_alarms:
+            return found.collection.skip("alarm")
+        found.collection.offer(frame)
+
+    def collect(self, camera: str, frames: int, every_s: float, with_alarms: bool) -> CollectionState:
+        """Keep so many good pictures of what the camera shows; pictures that alarm only if so said."""
+        self._check_open()
+        self._camera(camera)
+        before = self._collecting.get(camera)
+        if before is not None and before.state.at_work:
+            raise Refused(f"Pictures of camera {camera} are being collected already.")
+        collection = Collection(
+            self.good_folder(camera),
+            frames=frames,
+            every_s=every_s,
+            patience_s=_PATIENCE_S,
+            on_progress=partial(self._collected, camera),
+        )
+        state = CollectionState(camera, frames, collection.captured, at_work=True)
+        self._collecting[camera] = found = _Collecting(collection, state, with_alarms)
+        found.task = asyncio.create_task(self._collect(found), name=f"collect-{camera}")
+        self.on_change()
+        return state
+
+    def stop_collecting(self, camera: str) -> CollectionState:
+        """What was collected stays."""
+        found = self._collecting.get(camera)
+        if found is None or not found.state.at_work:
+            raise Refused(f"No pictures of camera {camera} are being collected.")
+        found.collection.stop()
+        found.state = replace(found.state, reason="It was stopped.")
+        return found.state
+
+    def collections(self) -> list[CollectionState]:
+        """One a camera: what is being collected, or the last one."""
+        return [found.state for found in self._collecting.values()]
+
+    async def _collect(self, found: _Collecting) -> None:
+        reason = ""
+        try:
+            captured = await found.collection.run()
+            if captured.written < found.state.wanted:
+                reason = found.state.reason or f"Nothing new was worth keeping for {_PATIENCE_S:g} s."
+        except OSError as error:
+            reason = f"The pictures can't be written: {error.strerror}."
+        found.state = replace(found.state, at_work=False, reason=reason)
+        log.info("%d good pictures of camera %s collected", found.state.captured.written, found.state.camera)
+        self.on_change()
+
+    def _collected(self, camera: str, captured: Captured) -> None:
+        found = self._collecting[camera]
+        if captured != found.state.captured:
+            found.state = replace(found.state, captured=captured)
+            self.on_change()
+
+    # -- the good pictures themselves ---------------------------------------------------------------
+
+    def good_folder(self, camera: str) -> Path:
+        """Where a camera's good pictures are."""
+        return self._settings().pictures.dir / camera / "good"
+
+    async def pictures(self, camera: str) -> list[Stored]:
+        """The newest first."""
+        self._camera(camera)
+        found = await asyncio.to_thread(good_pictures, self.good_folder(camera))
+        return sorted(found, key=lambda picture: (picture.at, picture.path.name), reverse=True)
+
+    async def picture(self, camera: str, name: str) -> Path:
+        """One of them by its file's name. Only what is listed has a path."""
+        wanted = [p.path for p in await self.pictures(camera) if p.path.name == name]
+        if not wanted or not _FILE.fullmatch(name):
+            raise Gone("There is no such picture; it may have been removed.")
+        return wanted[0]
+
+    async def remove_picture(self, camera: str, name: str) -> None:
+        """It was not good, after all."""
+        path = await self.picture(camera, name)
+        try:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            raise Refused(f"The picture can't be removed: {error.strerror}.") from error
+        self.on_change()
+
+    # -- train --------------------------------------------------------------------------------------
+
+    @property
+    def training(self) -> TrainingState | None:
+        """The training at hand, or the last one."""
+        return self.trainer.state
+
+    def train(self, camera: str, steps: int | None = None) -> TrainingState:
+        """Train the camera's model from its good pictures; `steps` None: the trainer's own choice."""
+        self._check_open()
+        settings, said = self._settings(), self._camera(camera)
+        model = said.model
+        words = ["--data", str(self.good_folder(camera)), "--models", str(settings.models.dir)]
+        words += ["--size", model.size, "--input-px", str(model.input_px), "--device", settings.engine.device]
+        words += ["--tiles", said.tiles or "1x1"]
+        if settings.models.teacher_file is not None:
+            words += ["--teacher-weights", str(settings.models.teacher_file)]
+        if steps is not None:
+            words += ["--steps", str(steps)]
+        self.trainer.start(camera, name_of(model.ref), [*words, *self._extra])
+        assert self.training is not None
+        return self.training
+
+    async def cancel_training(self) -> TrainingState:
+        """End it; started again with the same pictures it goes on from there."""
+        await self.trainer.cancel()
+        assert self.training is not None
+        return self.training
+
+    # -- promote, or go back ------------------------------------------------------------------------
+
+    async def shelves(self) -> list[Shelf]:
+        """Every model, by name; those that cameras want also while they have no version."""
+        try:
+            return await asyncio.to_thread(self._shelves)
+        except EngineError as error:  # `latest` was garbled by hand
+            raise Refused(str(error)) from error
+
+    def _shelves(self) -> list[Shelf]:
+        settings = self._settings()
+        wanted: dict[str, dict[str, str]] = {}
+        for camera, said in settings.cameras.items():
+            if said.enabled:
+                name, _, version = said.model.ref.partition("@")
+                wanted.setdefault(name, {})[camera] = version
+        found = shelves(settings.models.dir)
+        return [
+            _shelf(settings.models.dir, name, found.get(name, []), wanted.get(name, {}))
+            for name in sorted({*found, *wanted})
+        ]
+
+    async def promote(self, model: str, version: int) -> None:
+        """Use this version from the next batch on, wherever the latest is used."""
+        await self._move(partial(promote_checked, self._settings().models.dir, f"{model}@{version}"))
+
+    async def rollback(self, model: str, from_version: int) -> int:
+        """Back to the version before; `from_version` is the latest that the asker saw, so that asking twice
+        goes back once."""
+        folder = self._settings().models.dir
+
+        def back() -> int:
+            if versions.latest(folder, model) != from_version:
+                raise Refused("Another version is in use meanwhile; look again, then go back.")
+            return versions.rollback(folder, model)
+
+        return await self._move(back)
+
+    async def _move(self, job: Callable[[], T]) -> T:
+        try:
+            done = await asyncio.to_thread(job)
+        except EngineError as error:
+            raise Refused(str(error)) from error
+        self.on_change()
+        return done
+
+    async def report(self, model: str, version: int) -> Path:
+        """The report of a version, a file inside the models' folder."""
+        folder = self._settings().models.dir
+
+        def find() -> Path:
+            path = folder / versions.check_name(model) / str(version) / REPORT
+            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+                raise Gone(f"There is no report of {model}@{version}.")
+            return path
+
+        try:
+            return await asyncio.to_thread(find)
+        except EngineError as error:
+            raise Gone(str(error)) from error
+
+    def _check_open(self) -> None:
+        if self._over:
+            raise Refused("Linewatch is stopping.")
+
+    def _camera(self, name: str) -> CameraSettings:
+        camera = self._settings().cameras.get(name)
+        if camera is None or not camera.enabled:
+            raise Gone("There is no camera of that name on this line.")
+        return camera
+
+
+def _shelf(models: Path, name: str, them: list[Version], cameras: Mapping[str, str]) -> Shelf:
+    """`cameras`: camera → the version that its config says, a number or `latest`."""
+    home = models / name
+    return Shelf(
+        name,
+        tuple(cameras),
+        {camera: int(version) for camera, version in cameras.items() if version.isdecimal()},
+        tuple(them),
+        earlier=versions.earlier(models, name),
+        reports=frozenset(v.version for v in them if (home / str(v.version) / REPORT).is_file()),
+        interrupted=(home / _KEPT).is_file(),
+    )
+
+
+def name_of(ref: str) -> str:
+    """top@latest → top."""
+    return ref.partition("@")[0]

@@ -1,0 +1,64 @@
+"""The scores around a kept picture, written beside it once they are all there: the ring forgets."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from ..endings import end
+from ..evidence import Evidence, Item
+from .scores import Scores
+from .tuning import CurveOut, curve_out
+
+log = logging.getLogger(__name__)
+
+BEFORE_S, AFTER_S = 20.0, 20.0
+_LOOK_EVERY_S = 2.0
+
+
+class Curves:
+    """One event loop; `scores` gives a camera's ring, None where there is none yet."""
+
+    def __init__(self, evidence: Evidence, scores: Callable[[str], Scores | None]) -> None:
+        self._evidence = evidence
+        self._scores = scores
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._keep_writing(), name="curves")
+
+    async def stop(self) -> None:
+        """What waits is written with what there is. Safe to call twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            await end([task])
+            await self._write(float("inf"))
+
+    def around(self, item: Item) -> CurveOut | None:
+        """The scores around a picture of the last hour; None when they are forgotten."""
+        scores = self._scores(item.camera)
+        if scores is None:
+            return None
+        found = curve_out(scores, item.taken_at + AFTER_S, BEFORE_S + AFTER_S)
+        return found if found.at else None
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await self._write(time.time())
+
+    async def _write(self, now: float) -> None:
+        fresh = self._evidence.fresh
+        while fresh and fresh[0].taken_at + AFTER_S <= now:
+            with contextlib.suppress(IndexError):  # the line of fresh ones was full, and moved on
+                item = fresh.popleft()
+                if (curve := self.around(item)) is not None:
+                    await self._keep(item, curve)
+
+    async def _keep(self, item: Item, curve: CurveOut) -> None:
+        try:
+            await asyncio.to_thread(self._evidence.keep_scores, item, curve.model_dump_json().encode())
+        except OSError as error:
+            log.error("the scores around a picture of camera %s could not be kept: %s", item.camera, error)

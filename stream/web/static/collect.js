@@ -1,0 +1,74 @@
+// Step 1: good pictures of what the camera shows, with a counter; and a look at those that there are.
+import { button, el, number, replace, text } from "./dom.js";
+import { ask, post, remove, cameraPath } from "./api.js";
+
+const SKIPPED = { duplicate: "nearly the same as another", blurred: "blurred", dark: "too dark", overexposed: "too bright", alarm: "a defect was seen" };
+const SHOWN = 12;
+
+export function collectCard(name, onCount) {
+  const count = el("p", { class: "count" });
+  const frames = el("input", { type: "number", min: 1, max: 5000, value: 100, id: "frames" });
+  const alarms = el("input", { type: "checkbox", id: "alarms" });
+  const go = button("Collect", start, { class: "main" });
+  const stop = button("Stop", () => tell(() => remove(cameraPath(name, "pictures"))), { hidden: "" });
+  const bar = el("progress", { max: 100, value: 0, hidden: "", "aria-label": "Pictures collected" });
+  const note = el("p", { class: "dim", role: "status" });
+  const strip = el("div", { class: "strip" });
+  const node = el("section", { class: "card step", "aria-label": "Good pictures" },
+    el("h2", {}, "1 · Good pictures"),
+    el("p", { class: "dim" }, "Run good parts only while pictures are collected: what the camera sees now is what it will take for good."),
+    count,
+    el("div", { class: "row operator" }, el("label", { for: "frames" }, "Pictures"), frames, go, stop,
+      el("label", { class: "check" }, alarms, "also those in which a defect is seen now (I looked: the parts are good)")),
+    bar, note, strip);
+  const cards = new Map();
+  let seen = null, closed = false;
+
+  async function tell(job) {
+    try { await job(); } catch (error) { text(note, error.message); }
+  }
+
+  function start() {
+    return tell(() => post(cameraPath(name, "pictures"), { frames: Number(frames.value), with_alarms: alarms.checked }));
+  }
+
+  async function load(given = null) {
+    try {
+      const found = given ?? await ask(cameraPath(name, `pictures?limit=${SHOWN}`));
+      if (closed) return;
+      text(count, found.count ? `${found.count} good pictures, ${number(found.megabytes, 1)} MB` : "No good pictures yet.");
+      replace(strip, found.newest.map(card));
+      onCount(found.count);
+    } catch (error) { text(note, error.message); }
+  }
+
+  function card(picture) {
+    if (!cards.has(picture.name)) {
+      const said = `Good picture of ${new Date(picture.at).toLocaleString()}`;
+      const drop = button("Not good", () => tell(async () => load(await remove(`/${picture.small}`))), { class: "operator", "aria-label": `Remove: ${said}` });
+      cards.set(picture.name, el("figure", {}, el("img", { src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
+    }
+    return cards.get(picture.name);
+  }
+
+  load();
+  return {
+    node,
+    update(state) {
+      const working = Boolean(state?.at_work);
+      go.hidden = working;
+      stop.hidden = bar.hidden = !working;
+      frames.disabled = alarms.disabled = working;
+      if (!state) return;
+      bar.max = state.wanted;
+      bar.value = state.written;
+      const skipped = Object.entries(state.skipped).map(([why, times]) => `${times} ${SKIPPED[why] ?? why}`).join(", ");
+      const told = `${state.written} of ${state.wanted} collected${skipped ? `; left out: ${skipped}` : ""}. ${state.reason}`;
+      text(note, told);
+      const now = `${state.written} ${working}`;
+      if (now !== seen && (!working || state.written % 5 === 0)) load();
+      seen = now;
+    },
+    close() { closed = true; },
+  };
+}

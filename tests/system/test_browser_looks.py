@@ -1,0 +1,146 @@
+"""How the page reads and feels: contrast, names for screen readers, pause, full screen, one incident."""
+
+import time
+
+import pytest
+from playwright.async_api import Page, expect
+
+from stream.web.view import VerdictView
+from tests.browsing import BOX, Shop, pictures, tile
+from tests.webline import incident, inspection
+
+pytestmark = pytest.mark.debian
+
+# WCAG's contrast of every visible text against the first opaque background behind it; those below 4.5.
+PALE = """() => {
+  const rgb = (css) => (css.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (node) => {
+    for (let n = node; n; n = n.parentElement) {
+      const colour = rgb(getComputedStyle(n).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const pale = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !node.checkVisibility() || node.closest("svg") || node.disabled) continue;
+    const [a, b] = [light(rgb(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) pale.push(`${node.tagName} ${node.textContent.trim().slice(0, 40)}`);
+  }
+  return pale;
+}"""
+# What one can operate and has no name, or is too small for a finger.
+NAMELESS = """() => [...document.querySelectorAll("button, a[href], input, select, iframe, video, canvas")]
+  .filter((n) => n.checkVisibility() && !n.getAttribute("aria-label") && !n.textContent.trim() && !n.alt
+    && !n.title && !(n.labels?.length)).map((n) => n.outerHTML.slice(0, 80))
+  .concat([...document.images].filter((n) => !n.hasAttribute("alt")).map((n) => n.src))"""
+SMALL = """() => [...document.querySelectorAll("button, .button, select, input:not([type=checkbox])")]
+  .filter((n) => n.checkVisibility() && n.getBoundingClientRect().height < 40)
+  .map((n) => n.outerHTML.slice(0, 80))"""
+
+
+async def everywhere(tab: Page, shop: Shop) -> list[str]:
+    """The addresses of every kind of page, with something on each."""
+    image, heatmap = shop.evidence.keep(inspection("top", box=BOX, size=(640, 480)))
+    shop.line.incidents = [incident(1, "top", image=image, heatmap=heatmap)]
+    shop.line.set("side", state="down", reason="The camera does not answer.", since=time.time() - 65)
+    shop.line.set("top", verdict=VerdictView("ng", 1.6, 1, time.time()))
+    shop.page.incidents_changed()
+    shop.good_pictures(3)
+    assert image is not None
+    stem = image.removeprefix("evidence/").removesuffix(".png")
+    return ["#/", "#/camera/top", "#/camera/side", "#/teach/top", "#/incidents", f"#/incident/{stem}"]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+async def test_every_text_can_be_read_in_both_themes(tab: Page, shop: Shop, theme: str) -> None:
+    for place in await everywhere(tab, shop):
+        await tab.goto(shop.page.url + place)
+        await tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+        await expect(tab.get_by_role("main")).not_to_be_empty()
+        await tab.wait_for_timeout(600)
+        assert await tab.evaluate(PALE) == [], place
+
+
+async def test_everything_has_a_name_and_fits_a_finger_and_no_page_scrolls_sideways(
+    tab: Page, shop: Shop
+) -> None:
+    for place in await everywhere(tab, shop):
+        await tab.goto(shop.page.url + place)
+        await expect(tab.get_by_role("main")).not_to_be_empty()
+        await tab.wait_for_timeout(600)
+        assert await tab.evaluate(NAMELESS) == [], place
+        assert await tab.evaluate(SMALL) == [], place
+        for width in (1024, 768, 400):
+            await tab.set_viewport_size({"width": width, "height": 768})
+            assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), (place, width)
+
+
+async def test_a_paused_picture_says_since_when_and_goes_on_when_told(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    await tab.get_by_role("button", name="Pause").click()
+    await expect(tab.get_by_text("Paused at")).to_be_visible()
+    held = await tab.locator("canvas[aria-label^='Camera']").evaluate("(c) => [c.hidden, c.width]")
+    assert held == [False, 640]  # the video's last picture, in its own size
+    await tab.get_by_role("button", name="Pause").click()
+    await expect(tab.get_by_text("Paused at")).to_be_hidden()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+
+
+async def test_the_picture_fills_the_screen(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    await tab.get_by_role("button", name="Full screen").click()
+    await tab.wait_for_function("document.fullscreenElement?.classList.contains('screen')")
+
+
+async def test_the_cameras_page_shows_its_last_verdict_and_numbers(tab: Page, shop: Shop) -> None:
+    shop.line.set("top", verdict=VerdictView("ng", 1.6, 1, time.time()), latency_ms=51.2)
+    await tab.get_by_role("link", name="top").click()
+    card = tab.get_by_role("region", name="Camera top")
+    await expect(card.get_by_text("NG", exact=True)).to_be_visible()
+    await expect(card.get_by_text("1.60×")).to_be_visible()
+    await expect(card.get_by_text("top@3")).to_be_visible()
+
+
+async def test_a_camera_that_is_not_inspected_says_why(tab: Page, shop: Shop) -> None:
+    why = "There is no model side in var/models: train it first."
+    shop.line.set("side", model=None, verdict=None, not_inspected=why)
+    await expect(tile(tab, "side").get_by_text(f"Not inspected: {why}")).to_be_visible()
+
+
+async def test_an_incident_leads_to_its_picture_its_score_and_its_answer(tab: Page, shop: Shop) -> None:
+    await pictures(tab, "top", 5)
+    image, heatmap = shop.evidence.keep(inspection("top", box=BOX, size=(640, 480)))
+    shop.line.incidents = [incident(1, "top", image=image, heatmap=heatmap)]
+    shop.page.incidents_changed()
+    await tab.get_by_role("listitem").get_by_role("link", name="top").click()
+    await expect(tab.get_by_role("img", name="Defect on top")).to_be_visible()
+    await expect(tab.get_by_role("img", name="Score of the 40 seconds around this picture")).to_be_visible()
+    await tab.get_by_role("button", name="Confirmed").click()
+    await expect(tab.get_by_role("button", name="Confirmed")).to_have_attribute("aria-pressed", "true")
+    assert shop.evidence.items()[0].feedback == "confirmed"
+
+
+async def test_moving_the_slider_shows_the_last_hour(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await tab.get_by_role("slider", name="Alarm level").fill("1.2")
+    await expect(tab.get_by_role("combobox", name="How much of the past is shown")).to_have_value("3600")
+
+
+async def test_the_legend_says_what_the_colours_mean(tab: Page) -> None:
+    legend = tab.get_by_role("region", name="Colours of the heat map")
+    await expect(legend.get_by_role("img", name="red is above it")).to_be_visible()
+    await expect(legend.get_by_text("alarm level")).to_be_visible()
+    assert "gradient" in await legend.get_by_role("img").evaluate("(n) => n.style.background")
+
+
+async def test_a_garbled_address_is_no_script_error(tab: Page, shop: Shop) -> None:
+    await tab.goto(f"{shop.page.url}#/camera/%E0%A4%A")
+    await expect(tab.get_by_text("There is no camera of this name.")).to_be_visible()
