@@ -186,17 +186,6 @@ async def test_commands_are_carried_out_and_answered(plc: Plc) -> None:
     assert (status["ready"], status["model_version"]) == ("1", "top@2")
 
 
-async def test_at_an_orderly_end_what_waits_is_answered_and_acknowledged(plc: Plc) -> None:
-    await plc.trigger("last", at=str(time.time() + 0.8))
-    async with asyncio.timeout(2):
-        while (await plc.client.xpending(KEYS.triggers, GROUP))["pending"] == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    assert await plc.line.end() == 0
-    (verdict,) = await plc.verdicts("last")
-    assert (verdict.verdict, verdict.reason) == ("unknown", "stopped")
-    assert (await plc.client.xpending(KEYS.triggers, GROUP))["pending"] == 0
-
-
 async def test_a_picture_that_comes_with_its_trigger_is_the_one_that_is_judged(plc: Plc) -> None:
     picture = cv2.cvtColor(PatternShow("machined", 1, SIZE).picture(1.0), cv2.COLOR_RGB2BGR)
     png, jpeg = (bytes(cv2.imencode(kind, picture)[1]) for kind in (".png", ".jpg"))
@@ -211,3 +200,14 @@ async def test_a_picture_that_comes_with_its_trigger_is_the_one_that_is_judged(p
     dead = await plc.client.xrange(KEYS.dead)
     assert dead[-1][1][b"part_id"] == b"broken"
     assert dead[-1][1][b"dead_reason"] == b"the picture can't be read; send it as PNG or JPEG"
+
+
+async def test_at_an_orderly_end_what_waits_is_answered_and_acknowledged(plc: Plc) -> None:
+    await plc.trigger("last", at=str(time.time() + 0.8))
+    async with asyncio.timeout(2):
+        while (await plc.client.xpending(KEYS.triggers, GROUP))["pending"] == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert await plc.line.end() == 0
+    (verdict,) = await plc.verdicts("last")
+    assert (verdict.verdict, verdict.reason) == ("unknown", "stopped")
+    assert (await plc.client.xpending(KEYS.triggers, GROUP))["pending"] == 0
