@@ -36,7 +36,7 @@ from .services import (
     TriggersSettings,
     WebSettings,
 )
-from .sources import SourceSettings, WebrtcSource
+from .sources import PushedSource, SourceSettings, WebrtcSource
 
 CONFIG_VERSION = 1
 
@@ -166,7 +166,15 @@ def _complete(cameras: dict[str, CameraSettings], info: ValidationInfo) -> dict[
     defaults = info.data.get("defaults")
     if not isinstance(defaults, CameraDefaults):
         return cameras
-    return {name: _with_defaults(name, camera, defaults) for name, camera in cameras.items()}
+    complete = {name: _with_defaults(name, camera, defaults) for name, camera in cameras.items()}
+    for name, camera in complete.items():
+        if isinstance(camera.source, PushedSource) and camera.frames != "every":
+            raise PydanticCustomError(
+                "pushed",
+                "{camera} gets its pictures with triggers: set frames to every",
+                {"camera": name},
+            )
+    return complete
 
 
 def _with_defaults(name: str, camera: CameraSettings, defaults: CameraDefaults) -> CameraSettings:

@@ -127,6 +127,13 @@ class FolderSource(Section):
     """Pause between two pictures."""
 
 
+class PushedSource(Section):
+    """Pictures that come with the triggers themselves, in their field `picture`; for `frames: every`."""
+
+    type: Literal["pushed"]
+    """Which kind of source this is."""
+
+
 class PatternSource(Section):
     """A synthetic production line, for trying things out."""
 
@@ -189,6 +196,7 @@ OWN_SOURCES: dict[str, type[Section]] = {
     "usb": UsbSource,
     "file": FileSource,
     "folder": FolderSource,
+    "pushed": PushedSource,
     "pattern": PatternSource,
 }
 
@@ -219,6 +227,7 @@ SourceSettings = Annotated[
     | Annotated[UsbSource, Tag("usb")]
     | Annotated[FileSource, Tag("file")]
     | Annotated[FolderSource, Tag("folder")]
+    | Annotated[PushedSource, Tag("pushed")]
     | Annotated[PatternSource, Tag("pattern")]
     | Annotated[PluginSource, Tag("plugin")],
     Discriminator(_kind),

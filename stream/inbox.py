@@ -24,6 +24,7 @@ from .publisher import explain
 log = logging.getLogger(__name__)
 
 GROUP, CONSUMER = "linewatch", "line"
+PICTURE = b"picture"
 MAX_DELIVERIES = 5
 # What is settled stays so long, for a look back, by the time in the entries' ids.
 KEPT_MS = 600_000
@@ -227,6 +228,11 @@ def _ms(entry_id: str) -> int:
 
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     try:
-        return {name.decode(): value.decode() for name, value in fields.items()}
+        return {name.decode(): _decoded(name, value) for name, value in fields.items()}
     except UnicodeDecodeError:
         raise Malformed("a field is not UTF-8 text") from None
+
+
+def _decoded(name: bytes, value: bytes) -> str:
+    """A picture is no text: its bytes are carried through one, and come out by `encode` the same way."""
+    return value.decode(errors="surrogateescape" if name == PICTURE else "strict")

@@ -31,6 +31,7 @@ from .events import NOT_AVAILABLE, Event
 from .handover import Handover
 from .inbox import Malformed
 from .recorder import Recorder
+from .sources.folder import decode
 from .triggers import Answer, Outcome, Trigger, TriggerPolicy, Triggers, Why
 from .web.view import Result
 
@@ -42,6 +43,7 @@ _FRAMES, _DROPPED = 16, 256
 _RESULT_SHOWN_S = 2.0
 _LOOK_S = 1.0
 _LONGEST_ID = 128
+_MAX_PICTURE_BYTES = 32 << 20
 _UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
 
 
@@ -82,6 +84,7 @@ class Parts:
         on_settled: Callable[[str], None],
     ) -> None:
         self.repeated = 0
+        self._pushed_count = 0
         self._loop = asyncio.get_running_loop()
         self._recorder = recorder
         self._offer, self._has_model = offer, has_model
@@ -153,16 +156,40 @@ class Parts:
             raise Malformed(f"there is no camera {camera!r} on this line (there is: {known})")
         if entry in self._done:
             return True
-        return not self._trigger(camera, station, trigger)
+        picture = await self._pushed(camera, trigger, fields)
+        if self._stations.get(camera) is not station:
+            raise Malformed(f"the camera {camera!r} was removed")
+        return not self._trigger(camera, station, trigger, picture)
 
-    def _trigger(self, name: str, station: _Station, trigger: Trigger) -> bool:
+    async def _pushed(self, name: str, trigger: Trigger, fields: Mapping[str, str]) -> Frame | None:
+        """The picture that came with a trigger. Raises Malformed for one that can't be read."""
+        encoded = fields.get("picture", "").encode(errors="surrogateescape")
+        if not encoded:
+            return None
+        if len(encoded) > _MAX_PICTURE_BYTES:
+            raise Malformed(f"the picture is larger than {_MAX_PICTURE_BYTES >> 20} MiB")
+        pixels = await asyncio.to_thread(decode, encoded)
+        if pixels is None:
+            raise Malformed("the picture can't be read; send it as PNG or JPEG")
+        pixels.flags.writeable = False
+        # Below zero: never the number of a picture that the camera itself has sent.
+        self._pushed_count += 1
+        part_id = trigger.part.part_id
+        return Frame(name, -self._pushed_count, trigger.at, time.monotonic(), pixels, part_id=part_id)
+
+    def _trigger(self, name: str, station: _Station, trigger: Trigger, picture: Frame | None) -> bool:
         """False for one that was sent before."""
         if station.takes_triggers and not station.is_triggered:
             station.is_triggered = True
             log.info("camera %s has its first trigger: from now on pictures are inspected on triggers", name)
         now, triggers = time.monotonic(), station.triggers
         why = self._why_not(name, station)
-        outcome = triggers.add(trigger, now) if why is None else triggers.refuse(trigger, why, now)
+        if why is None:
+            outcome = triggers.add(trigger, now, picture)
+        else:
+            outcome = triggers.refuse(trigger, why, now)
+            if picture is not None:
+                self._show(picture)
         if outcome.again:
             self.repeated += 1
             log.info(

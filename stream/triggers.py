@@ -3,7 +3,8 @@
 The frame that belongs to a trigger is the nearest one that was taken at or after `at`, and at most
 `frame_within_s` later. A short ring of recent frames serves a trigger that comes a little after its picture;
 a trigger that comes first waits. What belongs to a trigger is handed out once, as a copy with its `part_id`,
-and comes back as an inspection or as dropped. Whatever happens, each trigger gets exactly one answer:
+and comes back as an inspection or as dropped. A trigger may also bring its picture along. Whatever happens,
+each trigger gets exactly one answer:
 
 ok, ng           what was found in its frame
 unknown          camera down · camera frozen · camera disabled · no model · no frame (none was taken in time)
@@ -133,8 +134,8 @@ class Triggers:
 
     # -- what comes in -------------------------------------------------------------------------------
 
-    def add(self, trigger: Trigger, now: float) -> Outcome:
-        """A trigger was read."""
+    def add(self, trigger: Trigger, now: float, picture: Frame | None = None) -> Outcome:
+        """A trigger was read; `picture` came with it, and decides whatever the camera shows."""
         self._forget(now)
         part_id = trigger.part.part_id
         if part_id in self._waiting or part_id in self._answered:
@@ -142,6 +143,9 @@ class Triggers:
         if len(self._waiting) >= self.policy.max_waiting:
             return self._at_once(trigger, "overloaded", now)
         self._waiting[part_id] = _Waiting(trigger, now + self.policy.answer_within_s)
+        if picture is not None:
+            self._waiting[part_id].seq = picture.seq
+            return Outcome(inspect=(picture,))
         kept = self._kept_for(trigger)
         if kept is not None:
             return self._claim(self._waiting[part_id], kept, now)

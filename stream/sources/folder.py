@@ -98,11 +98,16 @@ def pictures(folder: Path) -> list[Path]:
 def read(path: Path) -> NDArray[np.uint8] | None:
     """(H, W, 3) uint8 RGB, deeper or grey ones converted; None if it is no picture that can be read."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return None
-        raw = np.fromfile(path, dtype=np.uint8)
-        decoded = cv2.imdecode(raw, cv2.IMREAD_COLOR) if raw.size else None
-    except (OSError, cv2.error):
+        return decode(path.read_bytes()) if path.stat().st_size <= _MAX_BYTES else None
+    except OSError:
+        return None
+
+
+def decode(encoded: bytes) -> NDArray[np.uint8] | None:
+    """The same for the bytes of a picture, PNG, JPEG or what else OpenCV reads."""
+    try:
+        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
+    except cv2.error:
         return None
     return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 

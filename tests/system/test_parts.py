@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import cv2
 import httpx
 import pytest
 import pytest_asyncio
@@ -39,7 +40,7 @@ class Plc:
     def __init__(self, client: Redis, line: Line) -> None:
         self.client, self.line = client, line
 
-    async def trigger(self, part_id: str, camera: str = "top", **more: str) -> str:
+    async def trigger(self, part_id: str, camera: str = "top", **more: str | bytes) -> str:
         fields: dict[Any, Any] = {
             "camera": camera,
             "part_id": part_id,
@@ -75,7 +76,7 @@ class Plc:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def plc(sim: RunningSim, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plc]:
-    """A line with two triggered cameras; `bare` has no model."""
+    """A line with triggered cameras; `bare` has no model, the pictures of `pushed` come with the triggers."""
     tmp_path = tmp_path_factory.mktemp("line")
     for version in (1, 2):
         save(tiny_artifact(real="lite", name="top", version=version), tmp_path / "models")
@@ -84,7 +85,8 @@ async def plc(sim: RunningSim, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         config = yaml.safe_load(path.read_text())
         top = config["cameras"]["top"] | {"frames": "every", "model": "top@1"}
         bare = {"source": top["source"] | {"url": sim.url("bare")}, "frames": "every"}
-        config["cameras"] = {"top": top, "bare": bare}
+        pushed = {"source": {"type": "pushed"}, "frames": "every", "model": "top@1"}
+        config["cameras"] = {"top": top, "bare": bare, "pushed": pushed}
         config["defaults"]["fps"] = 10
         path.write_text(yaml.safe_dump(config))
         async with running(tmp_path, path) as line, broker.endpoint.client() as client:
@@ -182,6 +184,22 @@ async def test_commands_are_carried_out_and_answered(plc: Plc) -> None:
         while (status := await plc.status("top"))["result_no"] != str(counted):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (status["ready"], status["model_version"]) == ("1", "top@2")
+
+
+async def test_a_picture_that_comes_with_its_trigger_is_the_one_that_is_judged(plc: Plc) -> None:
+    picture = cv2.cvtColor(PatternShow("machined", 1, SIZE).picture(1.0), cv2.COLOR_RGB2BGR)
+    png, jpeg = (bytes(cv2.imencode(kind, picture)[1]) for kind in (".png", ".jpg"))
+    await plc.trigger("png", camera="pushed", picture=png)
+    await plc.trigger("jpeg", camera="pushed", picture=jpeg)
+    await plc.trigger("none", camera="pushed")
+    await plc.trigger("broken", camera="pushed", picture=png[:100])
+    by_part = {event.part_id: event for event in await plc.verdicts("png", "jpeg", "none", within_s=10)}
+    assert {by_part[part].verdict for part in ("png", "jpeg")} <= {"ok", "ng"}
+    assert by_part["png"].model is not None and by_part["png"].model.name == "top"
+    assert (by_part["none"].verdict, by_part["none"].reason) == ("unknown", "no frame")
+    dead = await plc.client.xrange(KEYS.dead)
+    assert dead[-1][1][b"part_id"] == b"broken"
+    assert dead[-1][1][b"dead_reason"] == b"the picture can't be read; send it as PNG or JPEG"
 
 
 async def test_at_an_orderly_end_what_waits_is_answered_and_acknowledged(plc: Plc) -> None:

@@ -161,3 +161,33 @@ def test_every_frame_comes_out_once_in_order_and_waits_are_bounded(
     for camera in "abcd":
         inspected = [f.seq for f in out if f.camera == camera]
         assert inspected == sorted(inspected)
+
+
+@given(
+    cameras=st.integers(1, 6),
+    interval_s=st.floats(0.02, 0.5),
+    frame_cost_s=st.floats(0.001, 0.4),
+    max_batch=st.integers(1, 8),
+)
+@settings(max_examples=60)
+def test_latest_shows_nothing_older_than_two_intervals_and_a_batch_however_slow_the_device(
+    cameras: int, interval_s: float, frame_cost_s: float, max_batch: int
+) -> None:
+    b = batcher(max_batch, max_wait_s=min(0.01, interval_s), deadline_s=60.0)
+    for name in range(cameras):
+        b.set_mode(str(name), "latest")
+    # (when, camera): each camera at its own phase
+    arrivals = sorted(
+        (n * interval_s + k * interval_s / cameras, k) for k in range(cameras) for n in range(40)
+    )
+    free_at, shown = 0.0, 0
+    for at, camera in arrivals:
+        while (due := b.due_at()) is not None and (now := max(due, free_at)) <= at:
+            batch, _ = b.take(now)
+            assert batch is not None
+            cost_s = frame_cost_s * len(batch.frames)
+            free_at = now + cost_s
+            assert all(free_at - f.tick <= 2 * interval_s + cost_s + 1e-9 for f in batch.frames)
+            shown += len(batch.frames)
+        b.offer(frame(str(camera), tick=at), at)
+    assert shown

@@ -142,7 +142,7 @@ SOURCES = {
     "type: rtsp": "source.url: is missing, expected: rtsp:// or rtsps:// address",
     "type: rtsp, url: 'http://h/s'": "source.url: does not fit, expected: rtsp:// or rtsps:// address",
     "type: rtps, url: 'rtsp://h/s'": "source.type: unknown type, did you mean rtsp?",
-    "url: 'rtsp://h/s'": "source: type is missing, expected one of rtsp, webrtc, usb, file, folder, pattern",
+    "url: 'rtsp://h/s'": "source: type is missing, expected one of rtsp, webrtc, usb, file, folder, pushed",
     "type: webrtc, mode: whep": "source: mode whep needs url",
     "type: webrtc, url: 'https://h/whep'": "source: mode whip takes no url",
     "type: usb, device: camera": "source.device: does not fit, expected: Device file",

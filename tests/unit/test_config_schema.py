@@ -66,7 +66,8 @@ def test_every_key_has_a_description_and_every_number_its_unit() -> None:
     assert not [key for key, field in fields.items() if not field.description]
     units = r"(_s|_ms|_px|_mb|_days|_hours?|_ratio|_share|_frames|_fps|fps|_per_hour|_hour)$"
     counts = (
-        r"(version|threshold|max_batch|threads|port|seed|maxlen|max_waiting|versions|below|above|quality)"
+        r"(version|video|threshold|max_batch|threads|port|seed|maxlen|max_waiting|versions|below|above"
+        r"|quality)"
     )
     numbers = [
         name for (_, name), f in fields.items() if f.annotation in (int, float, int | None, float | None)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -257,3 +258,39 @@ async def test_other_limits_hold_for_the_triggers_that_come(line_outbox: Outbox)
     line.parts.retune(PartsSettings(), TriggersSettings(max_waiting=1))
     await line.trigger("1-0"), await line.trigger("2-0", part_id="p2")
     assert line.said() == [("p2", "unknown", "overloaded")]
+
+
+def encoded(level: int, kind: str = ".png") -> str:
+    """A grey picture as it comes in a stream entry: bytes that are carried as text."""
+    _, data = cv2.imencode(kind, np.full((6, 8, 3), level, np.uint8))
+    return bytes(data).decode(errors="surrogateescape")
+
+
+async def test_a_picture_that_comes_with_its_trigger_decides(
+    line_outbox: Outbox,
+) -> None:
+    line = Line(line_outbox)
+    line.parts.camera_changed(CameraState("top", "down", "gone", 0.0))
+    for entry, part, kind in (("1-0", "p1", ".png"), ("2-0", "p2", ".jpg")):
+        await line.parts.take(entry, {"camera": "top", "part_id": part, "picture": encoded(90, kind)})
+    first, second = line.offered
+    assert (first.part_id, second.part_id, first.pixels.shape) == ("p1", "p2", (6, 8, 3))
+    assert int(first.pixels[0, 0, 0]) == 90 and first.seq != second.seq
+    await line.picture()
+    line.parts.inspected(inspection(second, DEFECT)), line.parts.inspected(inspection(first))
+    assert line.said() == [("p2", "ng", None), ("p1", "ok", None)]
+
+
+@pytest.mark.parametrize("picture", ["no picture", encoded(90)[:20]])
+async def test_a_picture_that_can_t_be_read_is_malformed(line_outbox: Outbox, picture: str) -> None:
+    line = Line(line_outbox)
+    with pytest.raises(Malformed, match="PNG or JPEG"):
+        await line.parts.take("1-0", {"camera": "top", "part_id": "p1", "picture": picture})
+    assert line.said() == [] and line.offered == []
+
+
+async def test_a_picture_without_a_model_is_shown_and_answered_unknown(line_outbox: Outbox) -> None:
+    line = Line(line_outbox)
+    line.models.clear()
+    await line.parts.take("1-0", {"camera": "top", "part_id": "p1", "picture": encoded(90)})
+    assert line.said() == [("p1", "unknown", "no model")] and len(line.shown) == 1
