@@ -35,7 +35,9 @@ from .sink import Sink, SinkError
 log = logging.getLogger(__name__)
 
 READER = "bridge"
+LAST_EVENTS_WITHIN_S = 2.0
 _REPORT_EVERY_S = 1.0
+_QUIET_S = 0.1
 
 
 class BridgeError(Exception):
@@ -86,10 +88,21 @@ class Bridge:
             for task in tasks:
                 if task.done():
                     _result(task)
+            await self._last_events()
         finally:
             stopping.cancel()
             await end(tasks)
             await self._close()
+
+    async def _last_events(self) -> None:
+        """What the line said when it stopped is just coming: it is passed on, if that goes well and soon."""
+        loop, before = asyncio.get_running_loop(), -1
+        until_s = loop.time() + LAST_EVENTS_WITHIN_S
+        while self.report.trouble is None and loop.time() < until_s:
+            if self.report.held == 0 and self.report.delivered == before:
+                return
+            before = self.report.delivered
+            await asyncio.sleep(_QUIET_S)
 
     def _out(self, event: Event) -> None:
         self._lanes.out(event)

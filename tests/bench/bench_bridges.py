@@ -2,8 +2,8 @@
 
 A broker, the bridge in a process of its own, and a peer in this one: an HTTP server, a Modbus client that
 polls without a pause, an OPC UA client that subscribes to events every 10 ms, a subscriber of mosquitto.
-Prints one JSON line a bridge: milliseconds from just before XADD until the peer has it, and the bridge's memory
-and CPU.
+Prints one JSON line a bridge: milliseconds from just before XADD until the peer has it, and the bridge's
+memory and CPU.
 """
 
 import argparse
@@ -61,7 +61,7 @@ async def modbus(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
 
     async def follow(seen: Seen) -> None:
         client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0)
-        while not await client.connect():
+        while not await client.connect():  # noqa: ASYNC110 - the bridge is on its way
             await asyncio.sleep(0.1)
         while True:
             for n in range(min(cameras, 4)):

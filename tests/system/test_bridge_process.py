@@ -95,6 +95,11 @@ async def test_the_lines_bridges_are_started_again_when_they_die_and_end_with_it
         os.kill(first, signal.SIGKILL)
         line.verdict("A-2")
         await until(lambda: len(peer.taken) == 2)
+        (second,) = _children()
+        bridges.renew()
+        await until(lambda: _children() not in ([], [second]))
+        line.verdict("A-3")
+        await until(lambda: len(peer.taken) == 3)
         async with line.broker.endpoint.client() as client:
             assert Report.parse(await client.get(KEYS.bridge_report("mes")) or b"") is not None
     finally:
