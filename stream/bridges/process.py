@@ -96,13 +96,11 @@ class Bridge:
 
     async def _last_events(self) -> None:
         """What the line said when it stopped is just coming: it is passed on, if that goes well and soon."""
-        loop, before = asyncio.get_running_loop(), -1
-        until_s = loop.time() + LAST_EVENTS_WITHIN_S
-        while self.report.trouble is None and loop.time() < until_s:
-            if self.report.held == 0 and self.report.delivered == before:
-                return
+        until_s = asyncio.get_running_loop().time() + LAST_EVENTS_WITHIN_S
+        before = -1
+        while before != self.report.delivered and asyncio.get_running_loop().time() < until_s:
             before = self.report.delivered
-            await asyncio.sleep(_QUIET_S)
+            await asyncio.sleep(_QUIET_S if self.report.held == 0 else 4 * _QUIET_S)
 
     def _out(self, event: Event) -> None:
         self._lanes.out(event)
