@@ -209,7 +209,7 @@ class App:
             await self._board.cleared()
         await self.delivery.drain(DRAIN_WITHIN_S)
         await self._bridges.stop()
-        await self.delivery.stop(DRAIN_WITHIN_S)
+        await self.delivery.stop(0.0)
         await self.page.stop()
         await asyncio.to_thread(self._evidence.stop)
 

@@ -1,6 +1,7 @@
 """`linewatch bridge` as a process of its own: killed at any moment, started twice, started by the line."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -124,6 +125,7 @@ def _children() -> list[int]:
     found = []
     for task in Path("/proc/self/task").iterdir():
         for pid in map(int, (task / "children").read_text().split()):
-            if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+            with contextlib.suppress(OSError):  # it has just gone
+                if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
     return found
