@@ -30,7 +30,7 @@ from .lanes import LONGEST_WAIT_S, Lanes
 from .link import LineLink, Place
 from .progress import Progress
 from .report import EXPIRES_S, Report, group_of
-from .sink import Sink, SinkError
+from .sink import BridgeOptions, Sink, SinkError
 
 log = logging.getLogger(__name__)
 
@@ -57,18 +57,23 @@ class Bridge:
         self.name, self.report = name, Report()
         self._keys, self._endpoint = Keys(stream), endpoint
         chosen = settings.bridges[name]
+        options = chosen.options
+        if not isinstance(options, BridgeOptions):
+            raise BridgeError(
+                f"the package of bridge type {chosen.type} is wrong: its Options are no BridgeOptions"
+            )
         self._folder = chosen.state_dir
         self._lock = _lock(self._folder, name)
         self._progress = Progress(self._folder / f"{name}.json")
         place = _place(settings, self._folder / name)
         self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
-        self.sink: Sink = bridges.load(chosen.type).build(chosen.options, self.link)
+        self.sink: Sink = bridges.load(chosen.type).build(options, self.link)
         self._reader = endpoint.client()
         consumer = Consumer(self._reader, stream, group_of(name), name=READER)
         self._lanes = Lanes(
             consumer,
             self.sink,
-            chosen.options,  # type: ignore[arg-type]  # what a type's Options must be: BridgeOptions
+            options,
             progress=self._progress,
             report=self.report,
             verdict_within_ms=place.verdict_within_ms,
