@@ -37,10 +37,11 @@ test-all: $(VENV)/.ok-dev
 	deploy/debian.sh
 	$(BIN)/pytest -m 'debian or slow'
 
-# The Node-RED example in the real Node-RED, from the npm registry: needs Node.js >= 18 and npm.
+# The Node-RED example in the real Node-RED, and another stack's OPC UA client, from the npm registry: needs
+# Node.js >= 18 and npm.
 node-red: $(VENV)/.ok-dev
 	npm install --prefix var/node-red --no-audit --no-fund --no-update-notifier --loglevel=error \
-		node-red@4 node-red-contrib-redis@1
+		node-red@4 node-red-contrib-redis@1 node-opcua-client@2
 	$(BIN)/pytest -m npm
 
 bench: $(VENV)/.ok-dev

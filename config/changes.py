@@ -73,6 +73,7 @@ def _different(key: str, one: Any, other: Any) -> Iterator[str]:
     if isinstance(one, Section) and type(one) is type(other):
         for name, info in type(one).model_fields.items():
             yield from _different(f"{key}.{info.alias or name}", getattr(one, name), getattr(other, name))
+        yield from _different(key, one.model_extra or {}, other.model_extra or {})
     elif isinstance(one, Mapping) and isinstance(other, Mapping):
         for name in dict.fromkeys([*one, *other]):
             yield from _different(f"{key}.{name}", one.get(name), other.get(name))

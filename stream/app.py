@@ -214,8 +214,9 @@ class App:
             self._recorder.stop()
         if self._board is not None:
             await self._board.cleared()
+        await self.delivery.drain(DRAIN_WITHIN_S)
         await self._bridges.stop()
-        await self.delivery.stop(DRAIN_WITHIN_S)
+        await self.delivery.stop(0.0)
         await self.page.stop()
         await asyncio.to_thread(self._evidence.stop)
 
@@ -270,6 +271,8 @@ class App:
         await self.lineup.change(changes)
         for name in changes.removed:
             self._drift.forget(name)
+        if changes.added or changes.removed or changes.before.parts != changes.after.parts:
+            self._bridges.renew()
         count = len(self.lineup.running) or 1
         self._inspections.resize(_HANDOVER_EACH * count)
         self._bare.resize(count)

@@ -109,6 +109,11 @@ class Delivery:
         ended = (task for task in self._tasks if task.done() and not task.cancelled())
         return next((bug for task in ended if (bug := task.exception()) is not None), None)
 
+    async def drain(self, within_s: float) -> None:
+        """Wait until the broker has what was recorded, for so long at most."""
+        if self._publisher is not None and self.died is None:
+            await self._publisher.drained(within_s)
+
     async def stop(self, within_s: float) -> None:
         """Send what waits, then close everything. Safe to call after a start that failed."""
         if self._publisher is not None:

@@ -81,7 +81,7 @@ class BridgeLine:
             lambda: self.status,
             alive=lambda: self.alive,
             every_s=0.05,
-            heartbeat_every_s=0.1,
+            heartbeat_every_s=0.5,
         )
 
     async def __aenter__(self) -> "BridgeLine":

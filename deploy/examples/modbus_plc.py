@@ -1,7 +1,7 @@
 """What a PLC does, with pymodbus: `python modbus_plc.py 127.0.0.1 5020 100 A-1 A-2`
 
-Triggers one part after the other at the station whose block begins at register 100, waits for each verdict, acts
-and acknowledges. Needs pymodbus alone. The registers are explained in deploy/bridges.md.
+Triggers one part after the other at the station whose block begins at register 100, waits for each verdict,
+acts and acknowledges. Needs pymodbus alone. The registers are explained in deploy/bridges.md.
 """
 
 import sys
@@ -35,9 +35,7 @@ def main(host: str, port: int, block: int, parts: list[str]) -> None:
         answer = plc.write_registers(block + TRIGGER, [trigger, *words(part, 16)])
         if answer.isError():
             sys.exit(f"the trigger of {part} is refused: {answer}")
-        while (
-            registers[2] == result
-        ):  # a real PLC also looks at the heartbeat, and gives up after its own time
+        while registers[2] == result:  # a real PLC has its own time limit, and looks at the heartbeat
             time.sleep(0.01)
             registers = plc.read_holding_registers(block, count=32).registers
         result = registers[2]

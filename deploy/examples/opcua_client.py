@@ -1,7 +1,7 @@
 """An OPC UA client, with asyncua: `python opcua_client.py opc.tcp://127.0.0.1:4840/linewatch top`
 
-Prints the camera's state, then each result as it comes. Needs asyncua alone. OPCUA_USER and OPCUA_PASSWORD log in;
-OPCUA_CERT and OPCUA_KEY (files) encrypt.
+Prints the camera's state, then each result as it comes. Needs asyncua alone. OPCUA_USER and OPCUA_PASSWORD
+log in; OPCUA_CERT and OPCUA_KEY (files) encrypt.
 """
 
 import asyncio

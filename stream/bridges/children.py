@@ -29,7 +29,10 @@ class BridgeProcesses:
     def __init__(self, settings: Settings) -> None:
         self.names = tuple(name for name, bridge in settings.bridges.items() if bridge.autostart)
         self._file = settings.file
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._renewed: set[str] = set()
+        self._stopping = False
 
     def start(self) -> None:
         """Needs settings that were read from a file: the bridges read it themselves."""
@@ -38,53 +41,62 @@ class BridgeProcesses:
             if self.names:
                 log.error("bridges are not started: these settings come from no file")
             return
-        self._keepers = [
-            asyncio.create_task(self._keep(name, file), name=f"bridge-{name}") for name in self.names
-        ]
+        self._keepers = {
+            name: asyncio.create_task(self._keep(name, file), name=f"bridge-{name}") for name in self.names
+        }
+
+    def renew(self) -> None:
+        """The file says something else about the line: each ends in order, starts again and reads it."""
+        for name, process in self._running.items():
+            self._renewed.add(name)
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
 
     async def stop(self) -> None:
         """Each is asked to end, and insisted on."""
-        await end(self._keepers)
-        self._keepers = []
+        self._stopping = True
+        await end(keeper for name, keeper in self._keepers.items() if name not in self._running)
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        if ending := [keeper for keeper in self._keepers.values() if not keeper.done()]:
+            await asyncio.wait(ending, timeout=STOP_WITHIN_S)
+        await end(self._keepers.values())
+        self._keepers = {}
 
     async def _keep(self, name: str, file: Path) -> None:
         failures, loop = 0, asyncio.get_running_loop()
         while True:
             started_s = loop.time()
-            code = await _run(name, file)
+            code = await self._run(name, file)
+            if self._stopping:
+                return
+            if name in self._renewed:
+                self._renewed.discard(name)
+                log.info("bridge %s starts again, with the file as it is now", name)
+                continue
             failures = 1 if loop.time() - started_s > CALM_AFTER_S else failures + 1
             wait_s = delay_s(failures, LONGEST_WAIT_S, random.random())
             log.error("bridge %s ended (code %s); it is started again in %.1f s", name, code, wait_s)
             await asyncio.sleep(wait_s)
 
-
-async def _run(name: str, file: Path) -> int | str:
-    """Its exit code, or why it could not be started. A cancellation ends it in order."""
-    words = [*linewatch(), "bridge", name, "--config", str(file), "--until-eof"]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            # Ctrl-C in a terminal goes to the whole group: we alone say what stops when.
-            start_new_session=True,
-        )
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    try:
-        return await process.wait()
-    finally:
-        await _end(process)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+    async def _run(self, name: str, file: Path) -> int | str:
+        """Its exit code, or why it could not be started. A cancellation kills it."""
+        words = [*linewatch(), "bridge", name, "--config", str(file), "--until-eof"]
         try:
-            async with asyncio.timeout(STOP_WITHIN_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            process = await asyncio.create_subprocess_exec(
+                *words,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                # Ctrl-C in a terminal goes to the whole group: we alone say what stops when.
+                start_new_session=True,
+            )
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        self._running[name] = process
+        try:
+            return await process.wait()
+        finally:
+            del self._running[name]
+            if process.returncode is None:
+                process.kill()

@@ -94,13 +94,18 @@ class Station:
             return event.kind == "part"
         return event.kind == "defect" and event.phase == "open"
 
-    def show(self, event: Event, late: bool) -> None:
-        """A result to the registers. The same event again keeps its number and its acknowledgement."""
+    def show(self, event: Event, late: bool, avoid: int = 0) -> None:
+        """A result to the registers. The same event again keeps its number and its acknowledgement.
+
+        `avoid` is the acknowledgement that the PLC wrote last: a result that took this number, 65,535 later,
+        would be acknowledged before anybody has seen it.
+        """
         if event.id == self.shown.event_id:
             return
         wants_ack = self._handshake == "every" or event.verdict != "ok"
+        number = self.shown.number % 0xFFFF + 1
         self.shown = Shown(
-            self.shown.number % 0xFFFF + 1,
+            number if number != avoid else number % 0xFFFF + 1,
             event.id,
             event.verdict,
             "" if event.part_id == "NA" else event.part_id,
@@ -111,14 +116,18 @@ class Station:
             acked=not wants_ack,
         )
 
-    def ack(self, number: int) -> None:
-        """The PLC has taken result `number`. 0 and the one before say nothing: a PLC may write all of its
-        registers again and again. Raises Refused for any other number.
+    def acknowledges(self, number: int) -> bool:
+        """Whether this number is the shown result's. 0 and the one before say nothing: a PLC may write all of
+        its registers again and again. Raises Refused for any other number.
         """
+        if number not in (self.shown.number, 0, (self.shown.number - 2) % 0xFFFF + 1):
+            raise Refused(f"result {number} is acknowledged, but {self.shown.number} is shown")
+        return number == self.shown.number != 0
+
+    def ack(self, number: int) -> None:
+        """The PLC has taken result `number`, if that is still the one that is shown."""
         if number == self.shown.number:
             self.shown = replace(self.shown, acked=True)
-        elif number not in (0, (self.shown.number - 2) % 0xFFFF + 1):
-            raise Refused(f"result {number} is acknowledged, but {self.shown.number} is shown")
 
     def registers(self, status: Status, alive: bool) -> dict[int, int]:
         """What we write, by offset."""

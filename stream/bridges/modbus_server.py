@@ -44,7 +44,7 @@ class _Post:
         self.written[m.TRIGGER - m.ACK] = self.station.trigger_done
 
     def keep(self) -> None:
-        """Raises PeerAway: a result that would be forgotten by a restart is not shown."""
+        """Raises PeerAway: what would be forgotten by a restart is done again."""
         try:
             write_json(self._file, self.station.state())
         except OSError as error:
@@ -117,7 +117,7 @@ class ModbusSink:
             return
         late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
         post.acked.clear()
-        post.station.show(event, late)
+        post.station.show(event, late, avoid=post.written[0])
         post.keep()
         self._line.out(event)
         if not post.station.shown.acked:
@@ -162,14 +162,14 @@ class ModbusSink:
         if post is None or address + len(values) > post.writable.stop:
             return ExcCodes.ILLEGAL_ADDRESS
         at = address - post.writable.start
-        after = [*post.written[:at], *values, *post.written[at + len(values) :]]
-        await self._carry_out(post, after)
-        post.written = after
+        await self._carry_out(post, [*post.written[:at], *values, *post.written[at + len(values) :]])
+        post.written[at : at + len(values)] = values
         return None
 
     async def _carry_out(self, post: _Post, after: list[int]) -> None:
         """Raises Refused or PeerAway; then nothing was changed."""
-        number, job_at = after[m.TRIGGER - m.ACK], m.TRIGGER_JOB - m.ACK
+        ack, number, job_at = after[0], after[m.TRIGGER - m.ACK], m.TRIGGER_JOB - m.ACK
+        acknowledges = ack != post.written[0] and post.station.acknowledges(ack)
         if number not in (0, post.station.trigger_done):
             if post.name not in self._line.triggered:
                 raise m.Refused(f"camera {post.name} takes no triggers; it needs frames: every")
@@ -178,9 +178,9 @@ class ModbusSink:
             if not part:
                 raise m.Refused("a trigger without a part id")
             await self._line.trigger(post.name, part, job)
-        if after[0] != post.written[0] or after[0] == post.station.shown.number:
-            post.station.ack(after[0])
+        if acknowledges:
+            post.station.ack(ack)
         post.station.trigger_done = number
         post.keep()
-        if post.station.shown.acked:
+        if acknowledges:
             post.acked.set()

@@ -20,6 +20,8 @@ _ENCRYPTED = [
     ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
 ]
 
+_LONGEST_SESSION_MS = 60_000
+
 
 class OpcUaSink:
     """A Sink. An event is out when the variables hold it and every subscription has it in its queue: OPC UA
@@ -56,13 +58,15 @@ class OpcUaSink:
                 await self._look(line_nodes)
         finally:
             self._up.clear()
-            await server.stop()
+            await _stop(server)
 
     async def _make(self) -> Server:
         """Raises PeerAway for certificates and users that can't be used."""
         options = self._options
         server = Server(user_manager=Doorkeeper(options))
         await server.init()
+        # A client that vanished is forgotten after so long, with what waited for it.
+        server.iserver.max_session_timeout_ms = _LONGEST_SESSION_MS
         server.set_endpoint(f"opc.tcp://{options.listen}/linewatch")
         server.set_server_name("Linewatch")
         await server.set_application_uri(f"urn:linewatch:{self._line.site}:{self._line.line}")
@@ -127,3 +131,10 @@ class OpcUaSink:
             await nodes.event(event, is_result=event.kind == results, late=late)
         if event.camera == NO_CAMERA or nodes is not None:
             await self._events.send(event)
+
+
+async def _stop(server: Server) -> None:
+    """asyncua leaves the tasks of sessions whose client has vanished; they are ended with the server."""
+    for session in list(server.iserver._external_sessions.values()):
+        await session.close_session()
+    await server.stop()

@@ -30,12 +30,14 @@ from .lanes import LONGEST_WAIT_S, Lanes
 from .link import LineLink, Place
 from .progress import Progress
 from .report import EXPIRES_S, Report, group_of
-from .sink import Sink, SinkError
+from .sink import BridgeOptions, Sink, SinkError
 
 log = logging.getLogger(__name__)
 
 READER = "bridge"
+LAST_EVENTS_WITHIN_S = 2.0
 _REPORT_EVERY_S = 1.0
+_QUIET_S = 0.1
 
 
 class BridgeError(Exception):
@@ -55,18 +57,23 @@ class Bridge:
         self.name, self.report = name, Report()
         self._keys, self._endpoint = Keys(stream), endpoint
         chosen = settings.bridges[name]
+        options = chosen.options
+        if not isinstance(options, BridgeOptions):
+            raise BridgeError(
+                f"the package of bridge type {chosen.type} is wrong: its Options are no BridgeOptions"
+            )
         self._folder = chosen.state_dir
         self._lock = _lock(self._folder, name)
         self._progress = Progress(self._folder / f"{name}.json")
         place = _place(settings, self._folder / name)
         self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
-        self.sink: Sink = bridges.load(chosen.type).build(chosen.options, self.link)
+        self.sink: Sink = bridges.load(chosen.type).build(options, self.link)
         self._reader = endpoint.client()
         consumer = Consumer(self._reader, stream, group_of(name), name=READER)
         self._lanes = Lanes(
             consumer,
             self.sink,
-            chosen.options,  # type: ignore[arg-type]  # what a type's Options must be: BridgeOptions
+            options,
             progress=self._progress,
             report=self.report,
             verdict_within_ms=place.verdict_within_ms,
@@ -86,10 +93,19 @@ class Bridge:
             for task in tasks:
                 if task.done():
                     _result(task)
+            await self._last_events()
         finally:
             stopping.cancel()
             await end(tasks)
             await self._close()
+
+    async def _last_events(self) -> None:
+        """What the line said when it stopped is just coming: it is passed on, if that goes well and soon."""
+        until_s = asyncio.get_running_loop().time() + LAST_EVENTS_WITHIN_S
+        before = -1
+        while before != self.report.delivered and asyncio.get_running_loop().time() < until_s:
+            before = self.report.delivered
+            await asyncio.sleep(_QUIET_S if self.report.held == 0 else 4 * _QUIET_S)
 
     def _out(self, event: Event) -> None:
         self._lanes.out(event)

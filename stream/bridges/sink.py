@@ -1,7 +1,7 @@
 """What a type of bridge is. An entry point of `linewatch.sinks` names a module that holds
 
     NEEDS     {module that must be importable: what brings it, as pip is told}
-    Options   a pydantic model of the bridge's own keys, best a subclass of BridgeOptions
+    Options   the bridge's own keys, a subclass of BridgeOptions
     build     (options, line) → Sink; it touches nothing yet
 
 The module itself imports no optional library; `build` may.

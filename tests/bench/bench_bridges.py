@@ -1,9 +1,9 @@
-"""Entry in Redis → seen by a peer: `python -m tests.bench.bench_bridges webhook modbus opcua mqtt`.
+"""Entry in Redis → seen by a peer: `python -m tests.bench.bench_bridges redis webhook modbus opcua mqtt`.
 
 A broker, the bridge in a process of its own, and a peer in this one: an HTTP server, a Modbus client that
 polls without a pause, an OPC UA client that subscribes to events every 10 ms, a subscriber of mosquitto.
-Prints one JSON line a bridge: milliseconds from just before XADD until the peer has it, and the bridge's memory
-and CPU.
+Prints one JSON line a bridge: milliseconds from just before XADD until the peer has it, and the bridge's
+memory and CPU.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from stream.bridges import modbus_map as m
-from stream.broker import EmbeddedBroker, free_port
+from stream.broker import EmbeddedBroker, Endpoint, free_port
 from stream.console import linewatch
+from stream.consumer import Consumer
 from stream.demo.children import memory_mb
 from stream.drafts import Drafts, Part
 from stream.events import entry_fields
@@ -27,13 +28,23 @@ from tests.bench.bench_delivery import percentile
 
 KEYS = Keys("linewatch:test:line-1:events")
 Seen = Callable[[str], None]
-Peer = Callable[
-    [Path, int], "contextlib.AbstractAsyncContextManager[tuple[str, Callable[[Seen], Awaitable[None]]]]"
-]
+Peer = Callable[[Path, int, Endpoint], contextlib.AbstractAsyncContextManager[tuple[str, Any]]]
 
 
 @contextlib.asynccontextmanager
-async def webhook(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
+async def redis(folder: Path, cameras: int, endpoint: Endpoint) -> AsyncIterator[tuple[str, Any]]:
+    """No bridge: a reader of the stream, as the measure of what the machine gives at that moment."""
+
+    async def follow(seen: Seen) -> None:
+        async with endpoint.client() as client:
+            async for event in Consumer(client, KEYS.events, "bench"):
+                seen(event.part_id)
+
+    yield "", follow
+
+
+@contextlib.asynccontextmanager
+async def webhook(folder: Path, cameras: int, endpoint: Endpoint) -> AsyncIterator[tuple[str, Any]]:
     """A server of the standard library."""
     from tests.webhook_peer import SECRET, Peer
 
@@ -53,7 +64,7 @@ async def webhook(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def modbus(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
+async def modbus(folder: Path, cameras: int, endpoint: Endpoint) -> AsyncIterator[tuple[str, Any]]:
     """Polls one camera's block after the other; a result that is overtaken between two polls is not seen."""
     from pymodbus.client import AsyncModbusTcpClient
 
@@ -61,7 +72,7 @@ async def modbus(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
 
     async def follow(seen: Seen) -> None:
         client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0)
-        while not await client.connect():
+        while not await client.connect():  # noqa: ASYNC110 - the bridge is on its way
             await asyncio.sleep(0.1)
         while True:
             for n in range(min(cameras, 4)):
@@ -74,7 +85,7 @@ async def modbus(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def opcua(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
+async def opcua(folder: Path, cameras: int, endpoint: Endpoint) -> AsyncIterator[tuple[str, Any]]:
     """Subscribes to the events of the server, published every 10 ms."""
     from asyncua import Client
 
@@ -101,7 +112,7 @@ async def opcua(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
 
 
 @contextlib.asynccontextmanager
-async def mqtt(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
+async def mqtt(folder: Path, cameras: int, endpoint: Endpoint) -> AsyncIterator[tuple[str, Any]]:
     """Debian's mosquitto between the bridge and a subscriber."""
     import aiomqtt
 
@@ -120,7 +131,23 @@ async def mqtt(folder: Path, cameras: int) -> AsyncIterator[tuple[str, Any]]:
         yield f'{{type: mqtt, url: "{url}", username: {USER}, password: "{PASSWORD}"}}', follow
 
 
-PEERS: dict[str, Peer] = {"webhook": webhook, "modbus": modbus, "opcua": opcua, "mqtt": mqtt}
+PEERS: dict[str, Peer] = {"redis": redis, "webhook": webhook, "modbus": modbus, "opcua": opcua, "mqtt": mqtt}
+
+
+@contextlib.asynccontextmanager
+async def bridge_of(config: Path | None) -> AsyncIterator[Callable[[], dict[str, float]]]:
+    """The bridge `b` as a process of its own; what is yielded tells its memory and processor time."""
+    if config is None:
+        yield dict
+        return
+    process = await asyncio.create_subprocess_exec(
+        *linewatch(), "bridge", "b", "--config", str(config), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield lambda: {"memory_mb": round(memory_mb(process.pid)[0]), "cpu_s": round(_cpu_s(process.pid), 1)}
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def measure(name: str, seconds: float, rate: float, cameras: int) -> dict[str, Any]:
@@ -130,7 +157,10 @@ async def measure(name: str, seconds: float, rate: float, cameras: int) -> dict[
         broker = EmbeddedBroker(folder / "broker")
         endpoint = await broker.start()
         try:
-            async with PEERS[name](folder, cameras) as (options, follow), endpoint.client() as client:
+            async with (
+                PEERS[name](folder, cameras, endpoint) as (options, follow),
+                endpoint.client() as client,
+            ):
                 config = folder / "cameras.yaml"
                 named = ", ".join(
                     f"c{n}: {{source: {{type: pattern}}, frames: every}}" for n in range(cameras)
@@ -139,16 +169,9 @@ async def measure(name: str, seconds: float, rate: float, cameras: int) -> dict[
                     f"version: 1\nsite: test\nline: line-1\ncameras: {{{named}}}\nbridges: {{b: {options}}}\n"
                     f'events: {{url: "{endpoint.url}", password: "{endpoint.password}"}}\n'
                 )
-                process = await asyncio.create_subprocess_exec(
-                    *linewatch(), "bridge", "b", "--config", str(config), stderr=asyncio.subprocess.DEVNULL
-                )
-                try:
+                async with bridge_of(config if options else None) as used:
                     sent, seen = await _play(client, follow, seconds, rate, min(cameras, 4))
-                    used_s = _cpu_s(process.pid)
-                    now_mb, most_mb = memory_mb(process.pid)
-                finally:
-                    process.terminate()
-                    await process.wait()
+                    told = used()
         finally:
             await broker.stop()
     took_ms = [(seen[part] - at) * 1000 for part, at in sent.items() if part in seen]
@@ -160,9 +183,7 @@ async def measure(name: str, seconds: float, rate: float, cameras: int) -> dict[
         "p50_ms": round(percentile(took_ms, 0.5), 2),
         "p99_ms": round(percentile(took_ms, 0.99), 2),
         "max_ms": round(max(took_ms), 2),
-        "memory_mb": round(now_mb),
-        "peak_mb": round(most_mb),
-        "cpu_s": round(used_s, 1),
+        **told,
     }
 
 

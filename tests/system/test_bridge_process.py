@@ -1,6 +1,7 @@
 """`linewatch bridge` as a process of its own: killed at any moment, started twice, started by the line."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -95,6 +96,11 @@ async def test_the_lines_bridges_are_started_again_when_they_die_and_end_with_it
         os.kill(first, signal.SIGKILL)
         line.verdict("A-2")
         await until(lambda: len(peer.taken) == 2)
+        (second,) = _children()
+        bridges.renew()
+        await until(lambda: _children() not in ([], [second]))
+        line.verdict("A-3")
+        await until(lambda: len(peer.taken) == 3)
         async with line.broker.endpoint.client() as client:
             assert Report.parse(await client.get(KEYS.bridge_report("mes")) or b"") is not None
     finally:
@@ -119,6 +125,7 @@ def _children() -> list[int]:
     found = []
     for task in Path("/proc/self/task").iterdir():
         for pid in map(int, (task / "children").read_text().split()):
-            if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+            with contextlib.suppress(OSError):  # it has just gone
+                if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
     return found

@@ -70,6 +70,22 @@ async def test_a_peer_that_is_not_there_yet_is_waited_for(line: BridgeLine) -> N
             assert [event["id"] for event in peer.taken] == [sent.id]
 
 
+@pytest.mark.soak
+async def test_a_peer_that_is_away_for_ten_minutes_gets_everything_then(line: BridgeLine) -> None:
+    with Peer() as first:
+        port = first.port
+    async with running(line, "mes", mes(first)) as bridge:
+        sent = []
+        for n in range(600):
+            sent += [line.verdict(f"p{n}"), line.defect("side")]
+            await asyncio.sleep(1.0)
+        with Peer(port=port) as peer:
+            await until(lambda: bridge.report.delivered == len(sent))
+            for camera in ("top", "side"):
+                wanted = [event.id for event in sent if event.camera == camera]
+                assert [event["id"] for event in peer.taken if event["camera"] == camera] == wanted
+
+
 async def test_a_redirect_is_never_followed(line: BridgeLine, peer: Peer) -> None:
     with Peer() as forbidden:
         peer.behave = lambda event: (307, {"location": forbidden.url})

@@ -1,5 +1,6 @@
 """Who may do what at the broker, and TLS: the example ACL file and the settings of the config file hold."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from config.services import EventsSettings
+from stream.bridges.process import Bridge
 from stream.broker import Endpoint, endpoint_of, free_port
 from stream.consumer import Consumer
 from stream.events import Event
@@ -21,6 +23,7 @@ from stream.inbox import Inbox
 from stream.outbox import Outbox
 from stream.publisher import Publisher
 from stream.status import StatusBoard
+from tests.bridgeline import settings_with
 from tests.brokers import (
     KEYS,
     REDIS_6,
@@ -34,9 +37,11 @@ from tests.brokers import (
 )
 from tests.clusters import PASSWORD, cluster, server
 from tests.system.test_inbox import reading
+from tests.webhook_peer import SECRET, Peer
 
 ACL = Path(__file__).parents[2] / "deploy/broker/acl.example"
-PASSWORDS = {"linewatch": "change-me-1", "mes": "change-me-2", "plc": "change-me-3", "setter": "change-me-4"}
+USERS = ("linewatch", "mes", "plc", "setter", "bridge")
+PASSWORDS = {name: f"change-me-{n}" for n, name in enumerate(USERS, 1)}
 
 
 async def take_up_the_example(client: Redis) -> None:
@@ -99,9 +104,28 @@ async def use_everything(url: str, folder: Path) -> None:
         assert await plc.get(KEYS.heartbeat) == b"1"
         assert len(await plc.xread({KEYS.verdicts: "0"})) == 1
         assert await board.cleared()
+    await use_a_bridge(as_user(url, "bridge"), ours, folder)
     async with as_user(url, "mes").client() as mes:
         consumer = Consumer(mes, KEYS.events, "mes", until_idle=True)
         check_complete([event async for event in consumer], put)
+
+
+async def use_a_bridge(theirs: Endpoint, ours: Endpoint, folder: Path) -> None:
+    """It reads events and status, asks for a part, reports; the line reads its report."""
+    with Peer() as peer:
+        settings = settings_with(folder, f'mes: {{type: webhook, url: "{peer.url}", secret: "{SECRET}"}}')
+        bridge = Bridge("mes", settings, theirs, KEYS.events)
+        stop = asyncio.Event()
+        task = asyncio.create_task(bridge.run(stop))
+        await until(lambda: bridge.report.delivered == 50 and bridge.link.status("top") != {})
+        await bridge.link.trigger("top", "part", "")
+        asked = asyncio.create_task(bridge.link.ask("enable", "top", ""))
+        async with ours.client() as client:
+            while await client.get(KEYS.bridge_report("mes")) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        asked.cancel()
+        stop.set()
+        await task
 
 
 async def test_the_example_acl_is_enough_for_everybody(url: str, tmp_path: Path) -> None:

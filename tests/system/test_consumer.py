@@ -1,5 +1,6 @@
 """A subscriber gets every event, and what it can't digest does not stop it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -140,3 +141,63 @@ async def test_a_reader_goes_on_when_the_broker_comes_back(tmp_path: Path) -> No
         await client.aclose()
     assert numbers == [1, 2, 3]
     assert consumer.counts.lost == 0
+
+
+def holder(client: Redis) -> Consumer:
+    return Consumer(client, KEYS.events, "bridge", name="one", until_idle=True)
+
+
+async def test_held_events_are_settled_in_any_order(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 5)
+    consumer = holder(client)
+    held = [item async for item in consumer.held()]
+    assert [item.event.seq for item in held] == [1, 2, 3, 4, 5]
+    for item in reversed(held[1:]):
+        await consumer.settle(item)
+    assert (await client.xpending(KEYS.events, "bridge"))["pending"] == 1
+    again = [item async for item in holder(client).held()]
+    assert [item.event.seq for item in again] == [1], "what is not settled comes again at the next start"
+
+
+async def test_what_is_held_over_many_restarts_is_no_dead_letter(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 2)
+    for _ in range(10):
+        assert [item.event.seq async for item in holder(client).held()] == [1, 2]
+    assert await client.xlen(KEYS.dead) == 0
+
+
+async def test_a_held_event_that_comes_again_is_given_once_and_settled_whole(
+    client: Redis, tmp_path: Path
+) -> None:
+    await publish(client, tmp_path, 1)
+    ((_, fields),) = await client.xrange(KEYS.events)
+    consumer, held = holder(client), []
+    async for item in consumer.held():
+        held.append(item)
+        if len(held) == 1:
+            await client.xadd(KEYS.events, fields)
+    assert len(held) == 1 and len(held[0].entries) == 2
+    await consumer.settle(held[0])
+    assert (await client.xpending(KEYS.events, "bridge"))["pending"] == 0
+
+
+async def test_reading_waits_while_too_many_are_held(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 10)
+    consumer = holder(client)
+    reading = aiter(consumer.held(most=3))
+    held = [await anext(reading) for _ in range(3)]
+    fourth = asyncio.ensure_future(anext(reading))
+    done, _ = await asyncio.wait([fourth], timeout=0.1)
+    assert not done
+    await consumer.settle(held[1])
+    assert (await fourth).event.seq == 4
+
+
+async def test_a_rejected_event_is_a_dead_letter_with_its_reason(client: Redis, tmp_path: Path) -> None:
+    await publish(client, tmp_path, 1)
+    consumer = holder(client)
+    async for item in consumer.held():
+        await consumer.reject(item, "the peer will not have it")
+    ((_, letter),) = await client.xrange(KEYS.dead)
+    assert (parse_entry(letter).seq, letter[b"dead_reason"]) == (1, b"the peer will not have it")
+    assert (await client.xpending(KEYS.events, "bridge"))["pending"] == 0

@@ -58,6 +58,12 @@ def test_a_default_touches_the_cameras_that_don_t_say_otherwise() -> None:
     assert changes.changed == ("top",)
 
 
+def test_a_bridges_own_options_wait_too() -> None:
+    bridge = "bridges: {plc: {type: modbus, stations: {top: {address: %d}}}}\n"
+    changes = compare(read(FILE + bridge % 100), read(FILE + bridge % 200))
+    assert changes.at_next_start == ("bridges.plc.stations.top.address",)
+
+
 def test_what_was_decided_at_the_start_waits_and_is_named_without_its_value() -> None:
     changes = compare(
         read(),

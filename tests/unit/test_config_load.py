@@ -301,7 +301,12 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text(
-        "[linewatch.sources]\ngige = vendor:build\n[linewatch.sinks]\nmes = vendor:sink\n"
+        "[linewatch.sources]\ngige = vendor:build\n[linewatch.sinks]\nmes = vendor\n"
+    )
+    (tmp_path / "vendor.py").write_text(
+        "from pydantic import BaseModel, SecretStr\nNEEDS = {}\n"
+        "class Login(BaseModel):\n    password: SecretStr\n"
+        "class Options(BaseModel):\n    url: str\n    login: Login\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     installed.cache_clear()
@@ -321,7 +326,7 @@ def test_a_vendors_source_takes_any_options_and_its_secrets_are_hidden() -> None
     assert isinstance(source, PluginSource)
     assert (source.type, source.options["mac"], source.options["retries"]) == ("gige", "00:11", 3)
     assert source.options["api_key"].get_secret_value() == "hunter2"
-    assert bridge.options["login"]["password"].get_secret_value() == "hunter2"
+    assert bridge.options.model_dump()["login"]["password"].get_secret_value() == "hunter2"
     assert "hunter2" not in f"{settings!r}{settings.model_dump_json()}{settings.warnings}"
     assert [secret.get_secret_value() for secret in secrets_of(settings)] == ["hunter2", "hunter2"]
 

@@ -48,7 +48,7 @@ def test_numbers_go_round_without_zero() -> None:
     )
     station.show(verdict("ok"), late=False)
     assert station.shown.number == 1
-    station.ack(0xFFFF)
+    assert not station.acknowledges(0xFFFF), "the one before"
 
 
 def test_an_ok_result_waits_for_nobody_unless_every_result_shall() -> None:
@@ -70,11 +70,19 @@ def test_a_number_that_is_not_shown_can_not_be_acknowledged() -> None:
     station = Station(triggered=True)
     station.show(verdict(), late=False)
     station.show(verdict(), late=False)
-    station.ack(1)
-    station.ack(0)
+    assert [station.acknowledges(number) for number in (0, 1, 2)] == [False, False, True]
     assert bits(station) & REJECT
     with pytest.raises(Refused, match="result 9 is acknowledged, but 2 is shown"):
-        station.ack(9)
+        station.acknowledges(9)
+
+
+def test_no_result_takes_the_number_that_was_acknowledged_last() -> None:
+    station = Station(triggered=True)
+    station.show(verdict(), late=False)
+    station.ack(1)
+    station.restore({**station.state(), "shown": station.state()["shown"] | {"number": 0xFFFF}})
+    station.show(verdict(), late=False, avoid=1)
+    assert station.shown.number == 2 and bits(station) & REJECT
 
 
 def test_a_camera_that_is_not_triggered_shows_its_incidents() -> None:

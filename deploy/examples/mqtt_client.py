@@ -1,0 +1,32 @@
+"""An MQTT client, with aiomqtt: `python mqtt_client.py 127.0.0.1 1883 linewatch/plant-a/line-1`
+
+Prints availability, states and events as they come. Needs aiomqtt alone. MQTT_USER and MQTT_PASSWORD log in.
+With a camera and a level behind it, it sets that alarm level first: `... linewatch/plant-a/line-1 top 2.5`
+"""
+
+import asyncio
+import json
+import os
+import sys
+
+import aiomqtt
+
+
+async def main(host: str, port: str, line: str, camera: str = "", level: str = "") -> None:
+    """Until it is stopped."""
+    user, password = os.environ.get("MQTT_USER"), os.environ.get("MQTT_PASSWORD")
+    async with aiomqtt.Client(host, int(port), username=user, password=password) as client:
+        for topic in ("availability", "+/state", "+/events/#", "+/answer"):
+            await client.subscribe(f"{line}/{topic}", qos=1)
+        if level:
+            command = {"command": "threshold", "value": float(level), "id": "example-1"}
+            await client.publish(f"{line}/{camera}/command", json.dumps(command), qos=1)
+        async for message in client.messages:
+            # Your side effect belongs here; an event may come again: be idempotent by its `id`.
+            assert isinstance(message.payload, bytes)
+            sys.stdout.write(f"{message.topic} {message.payload.decode()}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

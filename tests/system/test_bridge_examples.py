@@ -1,0 +1,124 @@
+"""The clients in deploy/examples run, each against its bridge."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from stream.bridges.modbus_server import ModbusSink
+from stream.broker import free_port
+from tests.bridgeline import BridgeLine, running
+from tests.brokers import until, valkey
+from tests.mosquitto import PASSWORD, USER, Mosquitto
+from tests.webhook_peer import SECRET
+
+EXAMPLES = Path(__file__).parents[2] / "deploy/examples"
+
+
+@pytest_asyncio.fixture
+async def line(tmp_path: Path) -> AsyncIterator[BridgeLine]:
+    async with valkey(tmp_path / "broker") as broker, BridgeLine(broker, tmp_path) as line:
+        yield line
+
+
+@contextlib.asynccontextmanager
+async def example(name: str, *words: str, **env: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, EXAMPLES / name, *words, stdout=asyncio.subprocess.PIPE, env={**os.environ, **env}
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def said(process: asyncio.subprocess.Process, wanted: str) -> str:
+    """The first line that it prints with `wanted` in it."""
+    assert process.stdout is not None
+    while line := (await process.stdout.readline()).decode():
+        if wanted in line:
+            return line
+    raise AssertionError(f"it never said {wanted}")
+
+
+async def test_the_plc(line: BridgeLine) -> None:
+    told = 'plc: {type: modbus, listen: "127.0.0.1:0", stations: {top: {address: 100}}}'
+    async with running(line, "plc", told) as bridge:
+        sink = bridge.sink
+        assert isinstance(sink, ModbusSink)
+        await until(lambda: sink.port > 0)
+        async with example("modbus_plc.py", "127.0.0.1", str(sink.port), "100", "A-1", "A-2") as plc:
+            for n, verdict in ((1, "ng"), (2, "ok")):
+                await until(lambda: len(line.triggers) == n)  # noqa: B023
+                line.verdict(line.triggers[-1]["part_id"], verdict)  # type: ignore[arg-type]
+                assert await said(plc, f"A-{n}") == f"{n} A-{n} {verdict} reject={verdict == 'ng'}\n"
+            assert await plc.wait() == 0
+
+
+async def test_the_receiver_of_webhooks(line: BridgeLine) -> None:
+    port = free_port()
+    line.verdict("A-1")
+    told = f'mes: {{type: webhook, url: "http://127.0.0.1:{port}/", secret: "{SECRET}"}}'
+    async with (
+        example("webhook_receiver.py", str(port), WEBHOOK_SECRET=SECRET) as receiver,
+        running(line, "mes", told) as bridge,
+    ):
+        assert await said(receiver, "part.verdict") == "top part.verdict ng\n"
+        await until(lambda: bridge.report.delivered == 1)
+
+
+async def test_the_receiver_of_webhooks_takes_nothing_that_others_signed(line: BridgeLine) -> None:
+    port = free_port()
+    line.verdict("A-1")
+    told = f'mes: {{type: webhook, url: "http://127.0.0.1:{port}/", secret: "{SECRET}"}}'
+    async with (
+        example("webhook_receiver.py", str(port), WEBHOOK_SECRET="another secret"),
+        running(line, "mes", told) as bridge,
+    ):
+        await until(lambda: "answers 401" in str(bridge.report.trouble))
+
+
+async def test_the_opc_ua_client(line: BridgeLine) -> None:
+    port = free_port()
+    async with running(line, "scada", f'scada: {{type: opcua, listen: "127.0.0.1:{port}"}}') as bridge:
+        await bridge.sink.started()  # type: ignore[attr-defined]
+        async with example("opcua_client.py", f"opc.tcp://127.0.0.1:{port}/linewatch", "top") as client:
+            await said(client, "top.ModelVersion")
+            sending = asyncio.create_task(_verdicts_until_cancelled(line))
+            assert "part ng A-" in await said(client, "part ng")
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _verdicts_until_cancelled(line: BridgeLine) -> None:
+    """The client says nothing when it has subscribed."""
+    for n in range(10_000):
+        line.verdict(f"A-{n}")
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.debian
+async def test_the_mqtt_client(line: BridgeLine, tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as mosquitto:
+        login = f'username: {USER}, password: "{PASSWORD}"'
+        told = f'scada: {{type: mqtt, url: "mqtt://127.0.0.1:{mosquitto.port}", {login}}}'
+        words = ("127.0.0.1", str(mosquitto.port), "linewatch/test/line-1")
+        async with (
+            running(line, "scada", told),
+            example("mqtt_client.py", *words, MQTT_USER=USER, MQTT_PASSWORD=PASSWORD) as client,
+        ):
+            await said(client, "availability online")
+            line.verdict("A-1")
+            assert '"part_id":"A-1"' in await said(client, "events/part")
+        async with (
+            running(line, "scada", told),
+            example("mqtt_client.py", *words, "top", "2.5", MQTT_USER=USER, MQTT_PASSWORD=PASSWORD) as client,
+        ):
+            assert '"answer": "done"' in await said(client, "top/answer")

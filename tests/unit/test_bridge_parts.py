@@ -1,0 +1,77 @@
+"""Progress, report and lateness of a bridge; its numbers in the metrics."""
+
+import json
+from pathlib import Path
+
+from stream.bridges.progress import Progress
+from stream.bridges.report import Report, verdict_late_s
+from stream.drafts import Part
+from stream.events import Event
+from stream.metrics import PageStats, exposition, registry
+from stream.web.view import Histogram, LineStats
+from tests.brokers import DRAFTS
+from tests.webline import FakeLine
+
+
+def event(seq: int, event_id: str | None = None, camera: str = "top") -> Event:
+    fact = DRAFTS.fact("camera", "flicker", camera).model_copy(update={"seq": seq})
+    return fact if event_id is None else fact.model_copy(update={"id": event_id})
+
+
+def test_what_was_passed_on_is_old_also_after_a_restart(tmp_path: Path) -> None:
+    first, second = event(1), event(2)
+    progress = Progress(tmp_path / "p.json")
+    progress.passed(second)
+    progress.save()
+    again = Progress(tmp_path / "p.json")
+    assert again.is_old(first) and again.is_old(second)
+    assert not again.is_old(event(3)) and not again.is_old(event(1, camera="side"))
+
+
+def test_a_clock_set_back_and_an_outbox_that_was_deleted_make_no_event_old(tmp_path: Path) -> None:
+    early, late = event(1).id, event(1).id
+    assert early < late
+    progress = Progress(tmp_path / "p.json")
+    progress.passed(event(100, late))
+    assert not progress.is_old(event(101, early)), "the clock was set back"
+    assert not progress.is_old(event(1)), "the outbox was deleted"
+
+
+def test_progress_that_can_not_be_read_is_none(tmp_path: Path) -> None:
+    for text in ("{", "[]", '{"top": 3}', '{"top": ["x", "y"]}'):
+        (tmp_path / "p.json").write_text(text)
+        assert not Progress(tmp_path / "p.json").is_old(event(1))
+
+
+def test_a_verdict_is_late_by_the_time_of_its_trigger() -> None:
+    verdict = DRAFTS.verdict("top", Part("p"), "ng", None, None, detail={"trigger": "10000-3"})
+    assert verdict_late_s(verdict, 10.9, 1000) == 0
+    assert abs(verdict_late_s(verdict, 11.5, 1000) - 0.5) < 1e-9
+    assert verdict_late_s(event(1), 1e9, 1000) == 0
+
+
+def test_a_report_comes_back_as_it_was_and_nonsense_is_none() -> None:
+    report = Report(delivered=3, late=1, trouble="away")
+    report.took(0.003)
+    assert Report.parse(report.json_text()) == report
+    whole = json.loads(report.json_text())
+    for broken in ("", "[]", "{}x", whole | {"to_output": [1]}, whole | {"late": "x"}, whole | {"new": 1}):
+        assert Report.parse(broken if isinstance(broken, str) else json.dumps(broken)) is None
+
+
+def test_the_metrics_tell_each_bridge() -> None:
+    line = FakeLine.of("top")
+    line.stats = LineStats(
+        bridge_up={"mes": 1.0, "plc": 0.0},
+        bridge_pending={"mes": 4},
+        bridge_events={("mes", "late"): 2},
+        capture_to_bridge_seconds={"mes": Histogram((0.1,), (3, 1), 0.5)},
+    )
+    text = exposition(registry(line.view(), lambda: PageStats(0, 0, 0, 0))).decode()
+    for line in (
+        'linewatch_bridge_up{bridge="plc"} 0.0',
+        'linewatch_bridge_pending{bridge="mes"} 4.0',
+        'linewatch_bridge_events_total{bridge="mes",result="late"} 2.0',
+        'linewatch_capture_to_bridge_seconds_bucket{bridge="mes",le="0.1"} 3.0',
+    ):
+        assert line in text
