@@ -62,7 +62,7 @@ class LiveConfig:
         self.in_force = settings
         self._line, self._recorder, self._before_change = line, recorder, before_change
         self._every_s = every_s
-        self._said = {*settings.warnings, *unbuilt(settings)}
+        self._said = set(settings.warnings)
         self._asked: list[asyncio.Future[ConfigView]] = []
         self._wake = asyncio.Event()
         self._over = False
