@@ -180,3 +180,32 @@ async def test_a_camera_is_retuned_without_a_reconnect_and_reconnects_for_anothe
         assert re.search(r"cameras.yaml:\d+: cameras.top: .*leaves nothing to inspect", wrong[0])
         assert (await http.get("/api/v1/cameras/top")).json()["model"]["threshold"] == level + 1
         assert await line.end() == 0
+
+
+async def test_areas_drawn_on_the_page_hold_without_a_reconnect_and_after_a_restart(
+    sim: RunningSim, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, sim, "top")
+    config["pictures"] = {"dir": "pictures"}
+    file = tmp_path / "cameras.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    drawn = {"roi": [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]], "masks": {}}
+    zones, pictures = "/api/v1/cameras/top/zones", "/api/v1/cameras/top/pictures"
+    async with running(tmp_path, file) as line, httpx.AsyncClient(base_url=line.told["page"]) as http:
+        it = Edited(file, line, http)
+        await it.is_(lambda cameras: cameras["top"]["state"] == "live")
+        checksum = (await http.get("/api/v1/config")).json()["sha256"]
+        told = (await http.put(zones, json=drawn)).json()
+        assert (told["drawn"], told["roi"]) == (True, drawn["roi"])
+        assert (await http.get("/api/v1/config")).json()["sha256"] != checksum
+        assert "linewatch_reconnects_total{" not in (await http.get("/metrics")).text
+        # What the line shows is what is collected: the camera is asked for no second stream.
+        await http.post(pictures, json={"frames": 2, "every_s": 0})
+        await it.is_(lambda cameras: len(list((tmp_path / "pictures/top/good").glob("*.png"))) == 2)
+        assert sim.state("top")["viewers"] == "1"
+        assert await line.end() == 0
+    assert yaml.safe_load(file.read_text()) == config
+    async with running(tmp_path, file) as line, httpx.AsyncClient(base_url=line.told["page"]) as http:
+        assert (await http.get(zones)).json() == told
+        assert "roi and masks as drawn on the page" in (tmp_path / "run.log").read_text()
+        assert await line.end() == 0
