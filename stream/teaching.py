@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from config.settings import CameraSettings, Settings
 from engine import versions
@@ -76,7 +76,6 @@ class Shelf:
 @dataclass(slots=True)
 class _Collecting:
     collection: Collection
-    state: CollectionState
     with_alarms: bool
     task: asyncio.Task[None] | None = None
 
@@ -101,7 +100,9 @@ class Teaching:
         self._in_use = in_use
         self._extra = extra
         self._over = False
+        # What remembers pictures is there only while it goes on; how it ended stays.
         self._collecting: dict[str, _Collecting] = {}
+        self._collections: dict[str, CollectionState] = {}
         self.trainer = Training(lambda: self.on_change())
 
     # -- life ---------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ class Teaching:
         """A picture that the line shows. A microsecond while nothing is collected of its camera."""
         frame = picture.frame if isinstance(picture, Inspection) else picture
         found = self._collecting.get(frame.camera)
-        if found is None or not found.state.at_work:
+        if found is None:
             return
         if isinstance(picture, Inspection) and picture.defects and not found.with_alarms:
             return found.collection.skip("alarm")
@@ -154,8 +155,7 @@ class Teaching:
         """Keep so many good pictures of what the camera shows; pictures that alarm only if so said."""
         self._check_open()
         self._camera(camera)
-        before = self._collecting.get(camera)
-        if before is not None and before.state.at_work:
+        if camera in self._collecting:
             raise Refused(f"Pictures of camera {camera} are being collected already.")
         collection = Collection(
             self.good_folder(camera),
@@ -164,42 +164,46 @@ class Teaching:
             patience_s=_PATIENCE_S,
             on_progress=partial(self._collected, camera),
         )
-        state = CollectionState(camera, frames, collection.captured, at_work=True)
-        self._collecting[camera] = found = _Collecting(collection, state, with_alarms)
-        found.task = asyncio.create_task(self._collect(found), name=f"collect-{camera}")
+        self._collections[camera] = state = CollectionState(camera, frames, collection.captured, at_work=True)
+        self._collecting[camera] = found = _Collecting(collection, with_alarms)
+        found.task = asyncio.create_task(self._collect(camera, collection), name=f"collect-{camera}")
         self.on_change()
         return state
 
     def stop_collecting(self, camera: str) -> CollectionState:
         """What was collected stays."""
         found = self._collecting.get(camera)
-        if found is None or not found.state.at_work:
+        if found is None:
             raise Refused(f"No pictures of camera {camera} are being collected.")
         found.collection.stop()
-        found.state = replace(found.state, reason="It was stopped.")
-        return found.state
+        return self._change(camera, reason="It was stopped.")
 
     def collections(self) -> list[CollectionState]:
         """One a camera: what is being collected, or the last one."""
-        return [found.state for found in self._collecting.values()]
+        return list(self._collections.values())
 
-    async def _collect(self, found: _Collecting) -> None:
+    async def _collect(self, camera: str, collection: Collection) -> None:
         reason = ""
         try:
-            captured = await found.collection.run()
-            if captured.written < found.state.wanted:
-                reason = found.state.reason or f"Nothing new was worth keeping for {_PATIENCE_S:g} s."
+            await collection.run()
         except OSError as error:
             reason = f"The pictures can't be written: {error.strerror}."
-        found.state = replace(found.state, at_work=False, reason=reason)
-        log.info("%d good pictures of camera %s collected", found.state.captured.written, found.state.camera)
-        self.on_change()
+        finally:
+            del self._collecting[camera]
+        before = self._collections[camera]
+        if not reason and before.captured.written < before.wanted:
+            reason = before.reason or f"Nothing new was worth keeping for {_PATIENCE_S:g} s."
+        self._change(camera, at_work=False, reason=reason)
+        log.info("%d good pictures of camera %s collected", before.captured.written, camera)
 
     def _collected(self, camera: str, captured: Captured) -> None:
-        found = self._collecting[camera]
-        if captured != found.state.captured:
-            found.state = replace(found.state, captured=captured)
-            self.on_change()
+        if captured != self._collections[camera].captured:
+            self._change(camera, captured=captured)
+
+    def _change(self, camera: str, **changes: Any) -> CollectionState:
+        self._collections[camera] = state = replace(self._collections[camera], **changes)
+        self.on_change()
+        return state
 
     # -- the good pictures themselves ---------------------------------------------------------------
 
