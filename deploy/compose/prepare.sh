@@ -25,7 +25,7 @@ if [ ! -e broker.acl ]; then
     # One password each; Linewatch's own is the first.
     sed -e '/^#/d' -e '/^$/d' "$here/../broker/acl.example" >acl.part
     sed -i "s|>change-me-1|>$(cat broker.password)|" acl.part
-    for number in 2 3 4; do sed -i "s|>change-me-$number|>$(password)|" acl.part; done
+    for number in 2 3 4 5; do sed -i "s|>change-me-$number|>$(password)|" acl.part; done
     mv acl.part broker.acl
 fi
 if [ ! -e users.yaml ]; then

@@ -241,7 +241,7 @@ async def main(bridges: list[str], seconds: float, rate: float, cameras: int) ->
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bridges", nargs="*", choices=[*PEERS, []], default=list(PEERS))
+    parser.add_argument("bridges", nargs="*", default=list(PEERS), help=", ".join(PEERS))
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=100.0, help="events a second")
     parser.add_argument("--cameras", type=int, default=64)

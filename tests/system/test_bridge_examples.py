@@ -53,7 +53,7 @@ async def test_the_plc(line: BridgeLine) -> None:
     async with running(line, "plc", told) as bridge:
         sink = bridge.sink
         assert isinstance(sink, ModbusSink)
-        await until(lambda: sink.port > 0)
+        await until(lambda: sink.port > 0 and bridge.link.alive)  # until then everything is a reject
         async with example("modbus_plc.py", "127.0.0.1", str(sink.port), "100", "A-1", "A-2") as plc:
             for n, verdict in ((1, "ng"), (2, "ok")):
                 await until(lambda: len(line.triggers) == n)  # noqa: B023
