@@ -71,6 +71,13 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -
         Outbox(tmp_path / "o.db")
 
 
+def test_a_file_that_can_not_be_opened_is_not_to_be_moved_away(tmp_path: Path) -> None:
+    """Only a broken file is: in a whole one events may wait."""
+    (tmp_path / "outbox.db").mkdir()
+    with pytest.raises(OutboxError, match=r"let this user write there .* or name another file"):
+        Outbox(tmp_path / "outbox.db")
+
+
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "o.db") as db:
         db.execute("PRAGMA user_version = 99")
