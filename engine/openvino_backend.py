@@ -205,8 +205,10 @@ class OpenVinoBackend:
         if teacher not in self._teachers:
             self._teachers[teacher] = self._request(self._teacher_graph(artifact), precision, self._threads)
         # Only the first model is compiled a second time, to have all threads when it is alone: with more
-        # cameras that would double each one's memory for the rare batch of one frame.
-        threads = {self._threads_each} if self._served else {self._threads_each, self._threads}
+        # cameras that would double each one's memory for the rare batch of one frame. A frame in tiles is
+        # work for all threads whenever it comes.
+        alone = not self._served or artifact.tiling.count > 1
+        threads = {self._threads_each, self._threads} if alone else {self._threads_each}
         self._served = True
         return Prepared(teacher, self._chains(artifact, network, precision, *threads), note)
 

@@ -112,7 +112,8 @@ class Runner:
 
     def _settle(self, frames: Sequence[Frame], entries: Entries) -> None:
         """Let the back end find out how it best runs 2, 4, 8, … cameras together; then see how many pay."""
-        counts = {len(frames), *(2**power for power in range(len(frames).bit_length()))}
+        # Not one alone: back ends may have prepared the first model better for that than the others.
+        counts = {len(frames), *(2**power for power in range(1, len(frames).bit_length()))}
         costs: dict[int, float] = {}
         # A device that bears fewer frames than that: what was measured until then holds.
         with suppress(DeviceError), _device_errors(), torch.inference_mode():

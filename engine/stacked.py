@@ -85,14 +85,21 @@ class Stacks:
         """The stack of these networks if the largest number tried that isn't above theirs was faster stacked.
 
         From the second time on that they come together: making one for a chance meeting costs more than it
-        saves.
+        saves. Where there is no memory for one, nothing is stacked any more.
         """
         tried = [count for known, count in self._wins if known == form and count <= len(members)]
         if not tried or not self._wins[form, max(tried)]:
             return None
         met = members in self._kept
         stack = self._kept.pop(members, None)
-        self._kept[members] = stack or (Stack(members, dtype) if met else None)
+        if stack is None and met:
+            try:
+                stack = Stack(members, dtype)
+            except torch.OutOfMemoryError:
+                self._wins = dict.fromkeys(self._wins, False)
+                self._kept.clear()
+                return None
+        self._kept[members] = stack
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return self._kept[members]

@@ -1,5 +1,6 @@
 """Teacher and camera networks in torch, on a CPU or a CUDA device."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -144,12 +145,19 @@ class TorchBackend:
         tries = self.device.type != "cpu" or count <= _TRIED_ON_CPU
         if form is None or self._stacks.knows(form, count) or not tries:
             return
-        stack = Stack(members, self._dtype(networks))
-        with torch.inference_mode():
-            exact, other = self._one_by_one(networks, images, features), stack(images, features).float()
-            alone = self._seconds(lambda: self._one_by_one(networks, images, features), 3)
-            stacked = self._seconds(lambda: stack(images, features), 3)
-        self._stacks.judge(form, count, alone, stacked, float((exact - other).abs().max()))
+        alone = self._seconds(lambda: self._one_by_one(networks, images, features), 3)
+        try:
+            stack = Stack(members, self._dtype(networks))
+            with torch.inference_mode():
+                stacked = self._seconds(lambda: stack(images, features), 3)
+                apart = self._one_by_one(networks, images, features) - stack(images, features).float()
+        except torch.AcceleratorError:
+            raise
+        except RuntimeError:
+            # No memory for both, or a layer that can't be stacked here: one by one is no failure.
+            self._stacks.judge(form, count, alone, math.inf, math.inf)
+            return
+        self._stacks.judge(form, count, alone, stacked, float(apart.abs().max()))
 
     @property
     def together(self) -> str:

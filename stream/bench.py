@@ -70,6 +70,7 @@ class Result:
     load: Load
     backend: str
     together: str
+    max_batch: int
     frames: int
     frames_per_s: float
     p50_ms: float
@@ -115,13 +116,14 @@ def measure(load: Load) -> Result:
     models = _models(load, shown)
     runner, memory = _served(load, models)
     beside = min(2.0, load.seconds / 2)
-    first = _bare_frames_per_s(runner, shown, load.max_batch, beside)
-    line = _Line(runner, shown, load.max_batch)
+    max_batch = min(load.max_batch, runner.plateau or load.max_batch)
+    first = _bare_frames_per_s(runner, shown, max_batch, beside)
+    line = _Line(runner, shown, max_batch)
     run = line.run(load.seconds)
     if not run.done:
         raise EngineError(f"No frame was inspected within {load.seconds:g} s; give more with --seconds.")
     # The machine is seldom alone: half of the comparison before, half after.
-    bare = statistics.mean([first, _bare_frames_per_s(runner, shown, load.max_batch, beside)])
+    bare = statistics.mean([first, _bare_frames_per_s(runner, shown, max_batch, beside)])
     ages, rate = [1000.0 * age for age, _ in run.done], len(run.done) / run.seconds
     gmacs, how = parts.gmacs_of(load.size, load.tiles), _how_they_run(runner)
     best = parts.gmacs_per_s(runner.device, bf16="bf16" in how, seconds=beside / 2)
@@ -130,6 +132,7 @@ def measure(load: Load) -> Result:
         load=load,
         backend=how,
         together=runner.backend.together,
+        max_batch=max_batch,
         frames=len(run.done),
         frames_per_s=rate,
         p50_ms=float(np.quantile(ages, 0.5)),
@@ -316,6 +319,7 @@ def as_json(result: Result) -> dict[str, object]:
         "memory_mb": round(result.memory_mb, 1),
         "backend": result.backend,
         "together": result.together,
+        "max_batch": result.max_batch,
         "cameras": result.load.cameras,
         "size": result.load.size,
         "tiles": result.load.tiles,

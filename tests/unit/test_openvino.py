@@ -1,6 +1,7 @@
 """OpenVINO answers as torch does, or torch answers."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ def test_maps_that_differ_only_where_nothing_is_decided_agree() -> None:
 def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(tmp_path: Path) -> None:
     frames = tuple(Frame(c, 1, 0.0, time.monotonic(), bright_spot(256, 256)) for c in ("top", "side"))
     models = {c: tiny_artifact(real="lite", version=v, input_px=128) for v, c in enumerate(("top", "side"))}
+    models["side"] = replace(models["side"], tiles="1x2")
     answers, seconds = [], []
     for backend in (
         TorchBackend(torch.device("cpu"), bf16=False),
@@ -131,3 +133,6 @@ def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(
         answers.append([runner.run(Batch((frame,)))[0].score_ratio for frame in frames])
     assert all(answer == pytest.approx(answers[0], rel=1e-3) for answer in answers)
     assert seconds[2] < seconds[1]
+    side = library.get("side")
+    # The first model, and any in tiles, has all threads for itself when it comes alone.
+    assert side is not None and set(side.network.network) == {1, 2}

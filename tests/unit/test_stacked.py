@@ -122,3 +122,26 @@ def test_warming_up_measures_and_a_runner_with_stacks_sees_the_same(monkeypatch:
     assert any(stack is not None for stack in backend._stacks._kept.values())
     for one, other in zip(plain, reversed(stacked), strict=True):
         assert one.frame is other.frame and other.score == pytest.approx(one.score, abs=1e-3)
+
+
+def test_networks_that_can_not_be_stacked_run_one_by_one(
+    backend: TorchBackend, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("vmap: no rule for this")
+
+    monkeypatch.setattr("engine.torch_backend.Stack", refuse)
+    images = torch.rand(4, 3, SIDE, SIDE)
+    features = backend.features(networks[0][0].teacher, images)
+    backend.settle(networks[:2], images, features)
+    assert backend.together == "one by one"
+
+
+def test_without_memory_for_a_stack_nothing_is_stacked_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("engine.stacked.Stack", exhausted)
+    stacks = Stacks()
+    stacks.judge("lite", 2, alone_s=1.0, stacked_s=0.5, apart=0.0)
+    assert asked(stacks, MEMBERS) == [False] * 3 and str(stacks) == "one by one"
