@@ -25,7 +25,9 @@ if [ ! -e broker.acl ]; then
     # One password each; Linewatch's own is the first.
     sed -e '/^#/d' -e '/^$/d' "$here/../broker/acl.example" >acl.part
     sed -i "s|>change-me-1|>$(cat broker.password)|" acl.part
-    for number in 2 3 4 5; do sed -i "s|>change-me-$number|>$(password)|" acl.part; done
+    while grep -q '>change-me-' acl.part; do
+        sed -i "0,/>change-me-[0-9]*/s||>$(password)|" acl.part
+    done
     mv acl.part broker.acl
 fi
 if [ ! -e users.yaml ]; then
