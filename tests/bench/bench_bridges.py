@@ -71,9 +71,11 @@ async def modbus(folder: Path, cameras: int, endpoint: Endpoint) -> AsyncIterato
     port = free_port()
 
     async def follow(seen: Seen) -> None:
-        client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0)
-        while not await client.connect():  # noqa: ASYNC110 - the bridge is on its way
-            await asyncio.sleep(0.1)
+        client = None
+        while client is None or not client.connected:
+            await asyncio.sleep(0.1)  # the bridge is on its way; a client that failed once is not used again
+            client = AsyncModbusTcpClient("127.0.0.1", port=port, retries=0, reconnect_delay=0)
+            await client.connect()
         while True:
             for n in range(min(cameras, 4)):
                 block = await client.read_holding_registers(64 * (n + 1), count=m.PART + m.PART_REGISTERS)
