@@ -13,8 +13,8 @@ from stream.sources.base import build
 from stream.sources.desk import DESK
 from stream.web import whip
 from stream.web.page import LivePage
+from tests.browsing import FLAGS
 from tests.puppets import until
-from tests.system.test_browser import FLAGS
 from tests.webline import FakeLine
 
 TOKEN = "t0ken-that-nobody-may-see"
