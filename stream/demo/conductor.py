@@ -189,7 +189,8 @@ async def _simulator(plan: Plan, cameras: Sequence[stage.DemoCamera], phase: str
     async with _child("camera-sim", words, log=plan.folder / "camera-sim.log") as child:
         ready = await child.json_line(_SIM_READY_S)
         urls = {stream["name"]: stream["url"] for stream in ready["streams"]}
-        yield stage.write_config(plan.folder, urls, broker=plan.broker, web=plan.web)
+        real = any(camera.data for camera in cameras)
+        yield stage.write_config(plan.folder, urls, broker=plan.broker, web=plan.web, real=real)
 
 
 @contextlib.asynccontextmanager

@@ -51,6 +51,17 @@ def test_the_written_config_is_one_that_an_engineer_could_have_written(tmp_path:
     assert secret not in path.read_text()
 
 
+def test_real_pictures_ask_for_a_level_that_a_few_dozen_can_carry(tmp_path: Path) -> None:
+    stage.password(tmp_path)
+    asked = {}
+    for real in (False, True):
+        path = stage.write_config(
+            tmp_path, {"top": "rtsp://127.0.0.1/top"}, broker="embedded", web="127.0.0.1:0", real=real
+        )
+        asked[real] = load(path).cameras["top"].detect.false_alarms_per_hour
+    assert asked == {False: 1, True: 60}
+
+
 def test_a_password_on_the_command_line_is_refused_without_being_said() -> None:
     with pytest.raises(stage.DemoError) as refused:
         stage.check_broker("redis://me:hush@127.0.0.1:6379/0")
