@@ -66,18 +66,7 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
     @router.get("/api/v1/evidence/{camera}/{stem}/scores", responses=_GONE)
     async def scores(camera: str, stem: str) -> CurveOut:
         """What the camera scored in the seconds around it."""
-        item = _found(evidence, camera, stem)
-        try:
-            return CurveOut.model_validate_json(
-                await asyncio.to_thread(evidence.path(item, "scores").read_bytes)
-            )
-        except FileNotFoundError:
-            live = curves.around(item)
-        except (OSError, ValueError) as error:
-            raise HTTPException(404, "The scores of this picture can't be read.") from error
-        if live is None:
-            raise HTTPException(404, "No scores of this picture were kept.")
-        return live
+        return await _scores(_found(evidence, camera, stem), evidence, curves)
 
     @router.put("/api/v1/evidence/{camera}/{stem}/feedback", responses=_GONE)
     async def answer(camera: str, stem: str, said: FeedbackIn) -> EvidenceOut:
@@ -107,6 +96,19 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         return FileResponse(path, headers={"cache-control": "private, max-age=86400"})
 
     return router
+
+
+async def _scores(item: Item, evidence: Evidence, curves: Curves) -> CurveOut:
+    """As kept, or of what was shown lately while they are not written yet. Raises HTTPException."""
+    try:
+        return CurveOut.model_validate_json(await asyncio.to_thread(evidence.path(item, "scores").read_bytes))
+    except FileNotFoundError:
+        live = curves.around(item)
+    except (OSError, ValueError) as error:
+        raise HTTPException(404, "The scores of this picture can't be read.") from error
+    if live is None:
+        raise HTTPException(404, "No scores of this picture were kept.")
+    return live
 
 
 def out(item: Item) -> EvidenceOut:
