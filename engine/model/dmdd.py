@@ -96,8 +96,8 @@ class CameraNetwork(nn.Module):
         """Distances and products of teacher features and both branches, in float32.
 
         Each cell counts by the root of the teacher's strength there, about 1 on average over good pictures
-        (ours): where the teacher sees next to nothing, the direction of what it sees is noise. Without the
-        root, and without any weight, the mean over four sets of real pictures was worse.
+        (ours): where the teacher sees next to nothing, the direction of what it sees is noise. On four sets
+        of real pictures the root did as well as no weight in AP and slightly better in PRO.
         """
         maps, products = [], []
         size = (teacher[0].shape[2], teacher[0].shape[3])
