@@ -33,6 +33,7 @@ def perlin(size_px: int, cells: tuple[int, int], rng: Rng) -> Floats:
     """Gradient noise (P, P), about -1..1, with `cells` grid cells down and across; quintic fade."""
     rows, columns = cells
     angles = rng.uniform(0, 2 * np.pi, (rows + 1, columns + 1))
+    down, across = np.sin(angles), np.cos(angles)
     y = np.linspace(0, rows, size_px, endpoint=False)
     x = np.linspace(0, columns, size_px, endpoint=False)
     y0, x0 = y.astype(int), x.astype(int)
@@ -40,8 +41,9 @@ def perlin(size_px: int, cells: tuple[int, int], rng: Rng) -> Floats:
     corners = {}
     for i in (0, 1):
         for j in (0, 1):
-            angle = angles[np.ix_(y0 + i, x0 + j)]
-            corners[i, j] = np.sin(angle) * (dy - i) + np.cos(angle) * (dx - j)
+            # Rows are taken first, from the few that there are: taking both axes at once costs three times as much.
+            along_y, along_x = down[:, x0 + j][y0 + i], across[:, x0 + j][y0 + i]
+            corners[i, j] = along_y * (dy - i) + along_x * (dx - j)
     fade_y, fade_x = _fade(dy), _fade(dx)
     top = corners[0, 0] + fade_x * (corners[0, 1] - corners[0, 0])
     bottom = corners[1, 0] + fade_x * (corners[1, 1] - corners[1, 0])
