@@ -3,7 +3,9 @@
     python -m tests.bench.accuracy --data ../shared/data --categories toothbrush cookie --seeds 0 1 2
 
 One training a category and seed, the last step counts, official figures as `linewatch evaluate` has them;
-nothing is chosen by test pictures. Rows that stand in --out are not measured again, so a run can be taken up.
+nothing is chosen by test pictures. With --peers, in the environment of `make peers`, PatchCore and STFPM of
+anomalib too, on the same teacher and pictures. Rows that stand in --out are not measured again: a run can be
+taken up.
 At the end comes a Markdown table: means over the seeds, spread behind ±.
 """
 
@@ -11,7 +13,8 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from engine.model.blocks import resize
 from engine.model.dmdd import SIZES
 from engine.model.teacher import Teacher, build_teacher
 from engine.tiles import ONE
+from tests.bench.peer_accuracy import PEERS, judge
 from trainer.bank import teach
 from trainer.calibrate import image_score
 from trainer.dataset import load_good
@@ -39,6 +43,7 @@ from trainer.testset import TestPicture, load_test
 SHOWN = ("image_auroc", "pixel_auroc", "ap", "pro", "pro_per_image", "aupimo")
 AT_LEVEL = ("false_alarm_rate", "recall_at_threshold")
 NEIGHBOURS = "nearest neighbour"
+Measure = Callable[[Path, argparse.Namespace, int], dict[str, Any]]
 _PICTURES, _PATCHES, _SIGMA_PX = 200, 10_000, 4.0
 
 
@@ -85,9 +90,28 @@ def neighbours(folder: Path, args: argparse.Namespace, seed: int) -> dict[str, A
     remembered = patches[picked.to(patches.device)]
     tested = load_test(folder, 256)
     maps = [_nearest(p.pixels, remembered, teacher, device) for p in tested]
+    return _row(tested, maps, [image_score(m) for m in maps])
+
+
+def peer(name: str) -> Measure:
+    """`name` of tests.bench.peer_accuracy, in its own environment."""
+
+    def measure(folder: Path, args: argparse.Namespace, seed: int) -> dict[str, Any]:
+        tested = load_test(folder, 256)
+        begin = time.monotonic()
+        judged = judge(name, folder, [p.pixels for p in tested], args, seed)
+        row = _row(tested, [m for m, _ in judged], [score for _, score in judged])
+        return {**row, "seconds": round(time.monotonic() - begin, 1)}
+
+    return measure
+
+
+def _row(tested: list[TestPicture], maps: list[NDArray[np.float32]], scores: list[float]) -> dict[str, Any]:
     pairs = [(m, p.mask) for m, p in zip(maps, tested, strict=True) if p.mask is not None]
-    images = {**pooled_metrics(Pixels.of(pairs)), "pro_per_image": pro_per_image(pairs)}
-    return _told({**images, "image_auroc": _images(maps, tested)}, SHOWN)
+    good = [s for s, p in zip(scores, tested, strict=True) if p.good]
+    defective = [s for s, p in zip(scores, tested, strict=True) if not p.good]
+    found = {**pooled_metrics(Pixels.of(pairs)), "pro_per_image": pro_per_image(pairs)}
+    return _told({**found, "image_auroc": image_auroc(good, defective)}, SHOWN)
 
 
 def _patches(pixels: NDArray[np.uint8], teacher: Teacher, device: torch.device) -> Tensor:
@@ -105,11 +129,6 @@ def _nearest(
     distances = torch.cdist(cells, remembered).amin(1).view(1, 1, side, side)
     full = resize(distances, (pixels.shape[0], pixels.shape[1]))[0, 0].cpu().numpy()
     return np.asarray(gaussian_filter(full, _SIGMA_PX), dtype=np.float32)
-
-
-def _images(maps: Iterable[NDArray[np.float32]], tested: Iterable[TestPicture]) -> float | None:
-    scored = [(image_score(m), p.good) for m, p in zip(maps, tested, strict=True)]
-    return image_auroc([s for s, good in scored if good], [s for s, good in scored if not good])
 
 
 def _told(results: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -149,16 +168,20 @@ def main() -> None:
     parser.add_argument("--tiles", default=ONE)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--peers", action="store_true", help="PatchCore and STFPM too (needs `make peers`)")
     parser.add_argument("--models", type=Path, default=Path("var/accuracy"))
     parser.add_argument("--out", type=Path, default=Path("var/accuracy/rows.jsonl"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.is_file() else []
     done = {(row["category"], row["method"], row["seed"]) for row in rows}
-    mine = f"{args.size} {args.tiles} {args.steps or 'default'} steps"
+    methods: list[tuple[str, Measure]] = [(f"{NEIGHBOURS} {args.size}", neighbours)]
+    if args.peers:
+        methods += [(f"{name} {args.size}", peer(name)) for name in PEERS]
+    methods.append((f"{args.size} {args.tiles} {args.steps or 'default'} steps", ours))
     for seed in args.seeds:
         for category in args.categories:
-            for method, measure in ((f"{NEIGHBOURS} {args.size}", neighbours), (mine, ours)):
+            for method, measure in methods:
                 if (category, method, seed) in done:
                     continue
                 row = {"category": category, "method": method, "seed": seed}
