@@ -3,8 +3,8 @@
 What is calibrated is the *region score* of a picture: the highest level at which an 8-connected region of at
 least `min_area_px` map pixels exists, because a region above the alarm level is what decides NG.
 
-The tail of the held-out good region scores is fitted by peaks over a level (the generalised Pareto law; its
-shape is 0, an exponential, unless there are many pictures). An alarm rate then gives a level. Our choices:
+The tail of the held-out good region scores is fitted by peaks over a level (the generalised Pareto law; with few
+pictures its shape is that of a normal distribution's tail). An alarm rate then gives a level. Our choices:
 
 - 3600 * fps frames an hour may exceed the level; an alarm needs `on_frames` of them in a row. Neighbouring
   frames often show the same part, so a further frame counts as half an independent look, and all of them
@@ -12,8 +12,10 @@ shape is 0, an exponential, unless there are many pictures). An alarm rate then 
 - The fit isn't believed beyond one picture in 1000 times as many as were seen.
 - One stray picture can't pull the whole fit up: the largest excess is limited by what the others make likely.
 - A tail of a few scores is steadied by the spread of all of them: as if 10 more excesses of 0.7 standard
-  deviations had been seen (0.6 is a normal distribution's, 1 an exponential's); and the scale grows by half
-  of its relative error.
+  deviations had been seen (0.6 is a normal distribution's, 1 an exponential's); and the scale grows by its
+  relative error.
+- The shape is drawn towards -0.2, which follows a normal distribution from its upper quarter to one in a
+  thousand: scores are sums of logarithms, whose tails are light.
 - The level never lies among the good scores: it is above the highest unless somebody asks otherwise.
 """
 
@@ -30,8 +32,8 @@ from .errors import ArtifactError
 _TAIL_SHARE = 0.25
 _TAIL_MIN, _TAIL_MAX = 3, 100
 _PRIOR_COUNT, _PRIOR_SPREADS = 10, 0.7
-_SHAPE_FROM = 20
-_SHAPE_LIMITS = (-0.2, 0.1)
+_SHAPE_FROM, _SHAPE_PRIOR_COUNT, _SHAPE_PRIOR = 20, 50, -0.2
+_SHAPE_LIMITS = (-0.3, 0.1)
 _REACH = 1000
 _KEPT_SCORES = 1000
 _MARGIN = 0.25
@@ -249,21 +251,21 @@ def _fit_tail(scores: NDArray[np.float64]) -> Tail:
     k = max(min(max(math.ceil(_TAIL_SHARE * n), _TAIL_MIN), n // 2, _TAIL_MAX), 1)
     level = float(scores[n - k - 1])
     excess = _tamed(scores[n - k :] - level)
-    shape = _shape(excess) if k >= _SHAPE_FROM else 0.0
+    shape = _shape(excess) if k >= _SHAPE_FROM else _SHAPE_PRIOR
     # The law's mean is scale / (1 - shape): the scale follows the shape, so the mean excess stays the same.
     scale = _mean_excess(scores, level, excess) * (1.0 - shape)
     return Tail("gpd" if shape else "exponential", level, scale, shape, k / n, k)
 
 
 def _mean_excess(scores: NDArray[np.float64], level: float, excess: NDArray[np.float64]) -> float:
-    """Of the tail, steadied by the spread of all scores and raised by half its relative error; never 0."""
+    """Of the tail, steadied by the spread of all scores and raised by its relative error; never 0."""
     k = len(excess)
     spread = float(np.append(scores[:-k], level + excess).std(ddof=1))
     weight = k + _PRIOR_COUNT
     mean = (float(excess.sum()) + _PRIOR_COUNT * _PRIOR_SPREADS * spread) / weight
     # Equal scores must not put the alarm level right on top of them.
     smallest = max(1e-3 * abs(level), 1e-6)
-    return max(mean, smallest) * (1.0 + 0.5 / math.sqrt(weight))
+    return max(mean, smallest) * (1.0 + 1.0 / math.sqrt(weight))
 
 
 def _tamed(excess: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -276,14 +278,15 @@ def _tamed(excess: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _shape(excess: NDArray[np.float64]) -> float:
-    """Shape by probability-weighted moments (Hosking and Wallis 1987), drawn towards 0 for small k."""
+    """Shape by probability-weighted moments (Hosking and Wallis 1987), drawn towards the prior."""
     k = len(excess)
     weights = 1.0 - (np.arange(1, k + 1) - 0.35) / k
     first, second = float(excess.mean()), float((weights * excess).mean())
     if first <= 2.0 * second:
-        return 0.0
-    shape = 2.0 - first / (first - 2.0 * second)
-    return float(np.clip(shape * k / (k + 50.0), *_SHAPE_LIMITS))
+        return _SHAPE_PRIOR
+    seen = 2.0 - first / (first - 2.0 * second)
+    shape = (k * seen + _SHAPE_PRIOR_COUNT * _SHAPE_PRIOR) / (k + _SHAPE_PRIOR_COUNT)
+    return float(np.clip(shape, *_SHAPE_LIMITS))
 
 
 def _thin(ascending: NDArray[np.float64]) -> tuple[float, ...]:
