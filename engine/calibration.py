@@ -3,8 +3,8 @@
 What is calibrated is the *region score* of a picture: the highest level at which an 8-connected region of at
 least `min_area_px` map pixels exists, because a region above the alarm level is what decides NG.
 
-The tail of the held-out good region scores is fitted by peaks over a level (the generalised Pareto law; with few
-pictures its shape is that of a normal distribution's tail). An alarm rate then gives a level. Our choices:
+The tail of the held-out good region scores is fitted by peaks over a level (the generalised Pareto law; with
+few pictures in the shape of a normal distribution's tail). An alarm rate then gives a level. Our choices:
 
 - 3600 * fps frames an hour may exceed the level; an alarm needs `on_frames` of them in a row. Neighbouring
   frames often show the same part, so a further frame counts as half an independent look, and all of them

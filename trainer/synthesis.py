@@ -41,7 +41,7 @@ def perlin(size_px: int, cells: tuple[int, int], rng: Rng) -> Floats:
     corners = {}
     for i in (0, 1):
         for j in (0, 1):
-            # Rows are taken first, from the few that there are: taking both axes at once costs three times as much.
+            # Columns first, of the few rows there are: both axes at once take three times as long.
             along_y, along_x = down[:, x0 + j][y0 + i], across[:, x0 + j][y0 + i]
             corners[i, j] = along_y * (dy - i) + along_x * (dx - j)
     fade_y, fade_x = _fade(dy), _fade(dx)

@@ -26,8 +26,8 @@ Judged = tuple[NDArray[np.float32], float]
 
 _LEVELS = ("stride 4", "stride 8", "stride 16")
 _PATCHCORE_LEVELS = _LEVELS[1:]
-# Its default share of all patches, from as many pictures as our own nearest neighbour looks at. Choosing takes
-# time by the square of the pictures, so no more are kept than of fifty pictures.
+# Its default share of all patches, from as many pictures as our own nearest neighbour looks at. Choosing
+# takes time by the square of the pictures, so no more are kept than of fifty pictures.
 _PATCHCORE_SHARE, _PATCHCORE_PICTURES, _PATCHCORE_KEPT = 0.1, 200, 5120
 _STFPM_BATCH, _STFPM_LR, _STFPM_MOMENTUM, _STFPM_DECAY = 32, 0.4, 0.9, 0.001
 # As many pictures as our student and head see in 900 steps of 8; its hundred epochs would be hours.
