@@ -148,9 +148,9 @@ async def running(line: BridgeLine, name: str, *bridges: str) -> AsyncIterator[B
 def config_file(line: BridgeLine, *bridges: str) -> Path:
     """The same on disk; the broker's password comes by the environment (see `environment`)."""
     events = f'{{url: "{line.broker.endpoint.url}", password: {{env: BROKER_PASSWORD}}}}'
-    path = line.folder / "cameras.yaml"
-    path.write_text(f"{CONFIG}" + "".join(f"  {bridge}\n" for bridge in bridges) + f"events: {events}\n")
-    return path
+    path, fresh = line.folder / "cameras.yaml", line.folder / "fresh.yaml"
+    fresh.write_text(f"{CONFIG}" + "".join(f"  {bridge}\n" for bridge in bridges) + f"events: {events}\n")
+    return fresh.replace(path)  # another bridge may be reading it
 
 
 def environment(line: BridgeLine) -> dict[str, str]:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,9 +20,13 @@ USER, PASSWORD = "linewatch", "mosquitto-password"
 
 
 class Mosquitto:
-    """Start and stop it as often as you like: it keeps its port, and forgets what was retained."""
+    """Start and stop it as often as you like: it keeps its port. It forgets what was retained and who had
+    subscribed, unless it `remembers`.
+    """
 
-    def __init__(self, folder: Path, certificate: Certificate | None = None) -> None:
+    def __init__(
+        self, folder: Path, certificate: Certificate | None = None, *, remembers: bool = False
+    ) -> None:
         self.port = free_port()
         self._file = folder / "mosquitto.conf"
         passwords = folder / "passwords"
@@ -31,6 +36,9 @@ class Mosquitto:
             capture_output=True,
         )
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous false", f"password_file {passwords}"]
+        self._last_word = signal.SIGTERM if remembers else signal.SIGKILL
+        if remembers:
+            lines += ["persistence true", f"persistence_location {folder}/", "max_queued_messages 0"]
         if certificate is not None:
             lines += [f"certfile {certificate.cert_file}", f"keyfile {certificate.key_file}"]
         if os.geteuid() == 0:
@@ -54,7 +62,7 @@ class Mosquitto:
     async def stop(self) -> None:
         assert self.process is not None
         if self.process.returncode is None:
-            self.process.kill()
+            self.process.send_signal(self._last_word)
         await self.process.wait()
 
     async def __aenter__(self) -> "Mosquitto":

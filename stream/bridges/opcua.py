@@ -49,6 +49,8 @@ class Options(BridgeOptions):
     """Users with passwords, the same file as the page's (`linewatch users`)."""
     clients: dict[Name, ClientOptions] = Field(default_factory=dict, max_length=256)
     """Clients that are let in by their certificate."""
+    handshake: Literal["none", "client"] = "none"
+    """client: each event waits, and is repeated, until a client has called Acknowledge with its ResultId."""
     insecure: bool = False
     """true serves others without encryption and without users: for trying out only."""
 

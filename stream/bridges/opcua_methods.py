@@ -4,6 +4,7 @@ Each returns Answer (done, refused, unanswered) and Reason. Arguments of another
 BadInvalidArgument; a value that can't be is the line's to refuse.
 """
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,24 +82,47 @@ _OUTPUTS = [
 async def add_methods(index: int, node: Node, line: Line, camera: str) -> None:
     """The methods of one camera, with the node ids CAMERA.NAME."""
     for method in _METHODS:
-        await node.add_method(
-            ua.NodeId(f"{camera}.{method.name}", index),
-            ua.QualifiedName(method.name, index),
-            _callback(method, line, camera),
-            list(method.arguments),
-            _OUTPUTS,
-        )
+        call = functools.partial(method.call, line, camera)
+        await _add(index, node, f"{camera}.{method.name}", method.arguments, call)
 
 
-def _callback(method: _Method, line: Line, camera: str) -> Callable[..., Awaitable[Any]]:
-    kinds = [ua.VariantType(argument.DataType.Identifier) for argument in method.arguments]
+async def add_acknowledge(index: int, node: Node, acknowledge: Callable[[str], Answer]) -> None:
+    """The line's own method, Linewatch.Acknowledge, for `handshake: client`."""
+
+    async def call(values: list[Any]) -> Answer:
+        return acknowledge(str(values[0] or ""))
+
+    arguments = [_argument("ResultId", _V.String, "of the event that was taken")]
+    await _add(index, node, "Linewatch.Acknowledge", arguments, call)
+
+
+async def _add(
+    index: int,
+    node: Node,
+    node_id: str,
+    arguments: Sequence[ua.Argument],
+    call: Callable[[list[Any]], Awaitable[Answer]],
+) -> None:
+    await node.add_method(
+        ua.NodeId(node_id, index),
+        ua.QualifiedName(node_id.rpartition(".")[2], index),
+        _callback(arguments, call),
+        list(arguments),
+        _OUTPUTS,
+    )
+
+
+def _callback(
+    declared: Sequence[ua.Argument], call: Callable[[list[Any]], Awaitable[Answer]]
+) -> Callable[..., Awaitable[Any]]:
+    kinds = [ua.VariantType(argument.DataType.Identifier) for argument in declared]
 
     async def called(parent: ua.NodeId, *arguments: ua.Variant) -> Any:
         if len(arguments) != len(kinds):
             return ua.StatusCode(ua.StatusCodes.BadArgumentsMissing)
         if any(a.VariantType != kind or a.is_array for a, kind in zip(arguments, kinds, strict=True)):
             return ua.StatusCode(ua.StatusCodes.BadInvalidArgument)
-        answer = await method.call(line, camera, [argument.Value for argument in arguments])
+        answer = await call([argument.Value for argument in arguments])
         return [ua.Variant(answer.answer, _V.String), ua.Variant(answer.reason, _V.String)]
 
     return called

@@ -1,6 +1,7 @@
 """The OPC UA bridge's server side: start, status, events."""
 
 import asyncio
+import contextlib
 import time
 
 from asyncua import Server, ua
@@ -9,10 +10,10 @@ from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPoli
 from ..events import NO_CAMERA, Event
 from .opcua import Options
 from .opcua_access import Doorkeeper, NoRequests, Rules, check_own, in_time
-from .opcua_methods import add_methods
+from .opcua_methods import add_acknowledge, add_methods
 from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
 from .report import verdict_late_s
-from .sink import Line, PeerAway
+from .sink import Answer, Line, PeerAway
 
 _ENCRYPTED = [
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
@@ -21,11 +22,12 @@ _ENCRYPTED = [
 ]
 
 _LONGEST_SESSION_MS = 60_000
+_REPEAT_EVERY_S = 1.0
 
 
 class OpcUaSink:
     """A Sink. An event is out when the variables hold it and every subscription has it in its queue: OPC UA
-    has no acknowledgement by the reader.
+    has no acknowledgement by the reader. With `handshake: client` a client calls a method instead.
     """
 
     def __init__(self, options: Options, line: Line) -> None:
@@ -34,6 +36,8 @@ class OpcUaSink:
         self._nodes: dict[str, CameraNodes] = {}
         self._events: ResultEvents | None = None
         self._up = asyncio.Event()
+        # Events that wait for their acknowledgement, by id: at most one a camera.
+        self._waiting: dict[str, asyncio.Event] = {}
 
     @property
     def port(self) -> int:
@@ -102,6 +106,7 @@ class OpcUaSink:
         """The tree; its node ids are texts that stay the same: `ns=N;s=top.Verdict`."""
         index = await server.register_namespace(NAMESPACE)
         line_nodes = await LineNodes.make(server, index, self._line)
+        await add_acknowledge(index, line_nodes.node, self._acknowledge)
         for camera in self._line.cameras:
             if self._options.cameras is None or camera in self._options.cameras:
                 self._nodes[camera] = await CameraNodes.make(server, index, line_nodes.cameras, camera)
@@ -131,6 +136,29 @@ class OpcUaSink:
             await nodes.event(event, is_result=event.kind == results, late=late)
         if event.camera == NO_CAMERA or nodes is not None:
             await self._events.send(event)
+            if self._options.handshake == "client":
+                self._line.out(event)
+                await self._acknowledged(event)
+
+    async def _acknowledged(self, event: Event) -> None:
+        """Repeated for a client that came later, or lost its subscription."""
+        taken = self._waiting.setdefault(event.id, asyncio.Event())
+        try:
+            while not taken.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(taken.wait(), _REPEAT_EVERY_S)
+                    return
+                await self._up.wait()
+                assert self._events is not None
+                await self._events.send(event)
+        finally:
+            del self._waiting[event.id]
+
+    def _acknowledge(self, event_id: str) -> Answer:
+        if (taken := self._waiting.get(event_id)) is None:
+            return Answer("refused", "no event with this ResultId waits for its acknowledgement")
+        taken.set()
+        return Answer("done", "the event is acknowledged")
 
 
 async def _stop(server: Server) -> None:

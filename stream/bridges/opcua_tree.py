@@ -1,6 +1,6 @@
 """The OPC UA address space of one line: what is where, and how it is kept true.
 
-Linewatch                Site, Line, Alive, Heartbeat
+Linewatch                Site, Line, Alive, Heartbeat; Acknowledge
 └── Cameras
     └── CAMERA           Ready, Busy, ErrorCode, … of the status; Verdict, ScoreRatio, … of the last result
         └── Result       the last result in the shape of OPC 40100-1 (Machine Vision), ResultDataType
@@ -115,8 +115,8 @@ class Variables:
 class LineNodes:
     """The line's own variables, and the folder of its cameras."""
 
-    def __init__(self, variables: Variables, cameras: Node) -> None:
-        self._variables, self.cameras = variables, cameras
+    def __init__(self, node: Node, variables: Variables, cameras: Node) -> None:
+        self.node, self._variables, self.cameras = node, variables, cameras
         self._beats = 0
 
     @classmethod
@@ -125,7 +125,8 @@ class LineNodes:
         types = {"Site": _V.String, "Line": _V.String, "Alive": _V.Boolean, "Heartbeat": _V.UInt32}
         variables = await Variables.make(server, index, root, "Linewatch", types)
         await variables.show({"Site": line.site, "Line": line.line, "Alive": False})
-        return cls(variables, await root.add_folder(ua.NodeId("Cameras", index), f"{index}:Cameras"))
+        cameras = await root.add_folder(ua.NodeId("Cameras", index), f"{index}:Cameras")
+        return cls(root, variables, cameras)
 
     async def show(self, alive: bool) -> None:
         """The heartbeat counts on while the line can be relied on."""
