@@ -4,18 +4,21 @@ import functools
 import importlib.util
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     PrivateAttr,
     TypeAdapter,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from .fields import LocalPath, Section
 from .sources import hide_secrets, installed
@@ -27,7 +30,9 @@ class SinkModule(Protocol):
     """What config reads of the module that an entry point of `linewatch.sinks` names."""
 
     Options: type[BaseModel]
-    """The bridge's own keys. An attribute `named_cameras` (names) is checked against the file's cameras."""
+    """The bridge's own keys. An attribute `named_cameras` (names, or name → its key below the bridge) is
+    checked against the file's cameras.
+    """
     NEEDS: dict[str, str]
     """Module that must be importable → what brings it, as pip is told."""
 
@@ -51,9 +56,8 @@ class BridgeSettings(Section):
     def _is_installed(cls, kind: str) -> str:
         known = installed(GROUP)
         if kind not in known:
-            words = f"one of {', '.join(known)}" if known else f"a package that brings one ({GROUP})"
             raise PydanticCustomError(
-                "bridge_type", "no bridge of this type is installed, expected {known}", {"known": words}
+                "bridge_type_unknown", "no bridge of this type is installed", {"known": list(known)}
             )
         if why := _unusable(kind):
             raise PydanticCustomError("bridge_type", "{why}", {"why": why})
@@ -73,6 +77,13 @@ class BridgeSettings(Section):
         self._options = checked[self.type]
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """For editors: the keys of each type that is installed here."""
+        return {"oneOf": [handler(_with_options(kind).__pydantic_core_schema__) for kind in installed(GROUP)]}
+
     @property
     def options(self) -> BaseModel:
         """The type's own keys, checked: an instance of its module's `Options`."""
@@ -91,6 +102,23 @@ def options_of(kind: str) -> type[BaseModel]:
     """The options' class of an installed `type`."""
     options: type[BaseModel] = load(kind).Options
     return options
+
+
+class _AnyKeys(Section):
+    """A sink's options that can't be loaded here."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _with_options(kind: str) -> type[BaseModel]:
+    """All keys of a bridge of this type as one section, for its schema alone."""
+    try:
+        base = options_of(kind)
+    except (ImportError, AttributeError):
+        base = _AnyKeys
+    fields: dict[str, Any] = {name: (f.annotation, f) for name, f in BridgeSettings.model_fields.items()}
+    fields["type"] = (Literal[kind], fields["type"][1])
+    return create_model(f"Bridge_{kind}", __base__=base, __doc__=f"A bridge of type {kind}.", **fields)
 
 
 def _unusable(kind: str) -> str | None:

@@ -63,6 +63,8 @@ def sentence(error: ErrorDetails) -> str:
             return f"is {_shown(error)}, expected {_choices(path, error)}"
         case "string_pattern_mismatch":
             return f"does not fit, expected: {_described(path, error)}"
+        case "bridge_type_unknown" | "bridge_camera":
+            return f"{error['msg']}, {_one_of(error)}"
         case "too_long":
             return f"has too many entries, expected at most {error['ctx']['max_length']}"
     return _wrong_value(error, path)
@@ -132,6 +134,11 @@ def _shown(error: ErrorDetails) -> str:
 def _did_you_mean(word: str, known: list[str]) -> str | None:
     close = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else None
+
+
+def _one_of(error: ErrorDetails) -> str:
+    known = error["ctx"]["known"]
+    return _did_you_mean(str(error["input"]), known) or f"expected one of {', '.join(known) or 'none'}"
 
 
 def _known_keys(error: ErrorDetails, path: Path) -> str:

@@ -18,10 +18,11 @@ from pydantic import (
     GetJsonSchemaHandler,
     PrivateAttr,
     SecretStr,
+    ValidationError,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from .bridges import BridgeSettings
 from .fields import Name, Polygon, Section
@@ -223,14 +224,20 @@ def _of_known_cameras(bridges: dict[str, BridgeSettings], info: ValidationInfo) 
     cameras: dict[str, CameraSettings] | None = info.data.get("cameras")
     if cameras is None:
         return bridges
+    wrong: list[InitErrorDetails] = []
     for name, bridge in bridges.items():
-        unknown = [c for c in getattr(bridge.options, "named_cameras", ()) if c not in cameras]
-        if unknown:
-            raise PydanticCustomError(
-                "bridge_camera",
-                "{bridge}.cameras: there is no camera {camera} in this file; there is: {known}",
-                {"bridge": name, "camera": unknown[0], "known": ", ".join(cameras) or "none"},
-            )
+        named = getattr(bridge.options, "named_cameras", ())
+        for camera in named:
+            if camera not in cameras:
+                key = named[camera] if isinstance(named, Mapping) else ()
+                told = PydanticCustomError(
+                    "bridge_camera",
+                    "there is no camera {camera} in this file",
+                    {"camera": camera, "known": list(cameras)},
+                )
+                wrong.append({"type": told, "loc": (name, bridge.type, *key), "input": camera})
+    if wrong:
+        raise ValidationError.from_exception_data("bridges", wrong)
     return bridges
 
 

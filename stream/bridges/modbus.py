@@ -6,6 +6,7 @@
 Modbus knows no users and no encryption: listen on the address of the PLC's own network.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -15,7 +16,7 @@ from config.fields import Name, Section
 from config.services import listen_address
 
 from .modbus_map import CAMERA_REGISTERS, LINE_REGISTERS, Handshake, OnLoss, overlapping
-from .sink import BridgeOptions, Line
+from .sink import BridgeOptions, Key, Line
 
 if TYPE_CHECKING:
     from .modbus_server import ModbusSink
@@ -65,9 +66,14 @@ class Options(BridgeOptions):
         return self
 
     @property
-    def named_cameras(self) -> tuple[str, ...]:
+    def named_cameras(self) -> Mapping[str, Key]:
         """The stations."""
-        return tuple(self.stations)
+        return {name: ("stations", name) for name in self.stations}
+
+    @property
+    def alone(self) -> tuple[Key, str]:
+        """The address."""
+        return ("listen",), self.listen
 
 
 def build(options: Options, line: Line) -> "ModbusSink":

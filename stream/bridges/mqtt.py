@@ -11,6 +11,7 @@ PREFIX/SITE/NBIRTH|NDEATH|NDATA/LINE and PREFIX/SITE/DBIRTH|DDATA|DCMD/LINE/CAME
 JSON and not Sparkplug's protobuf, so the default prefix is ours and not `spBv1.0`.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from config.fields import Secret
 from config.services import TlsClientSettings
 
-from .sink import BridgeOptions, Line
+from .sink import BridgeOptions, Key, Line, Wrong
 
 if TYPE_CHECKING:
     from .mqtt_client import MqttSink
@@ -81,6 +82,20 @@ class Options(BridgeOptions):
         """(host, port)."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+    @property
+    def alone(self) -> tuple[Key, str]:
+        """The broker sends a client away when another one of its name comes."""
+        host, port = self.address
+        return ("client_id",), f"the name {self.client_id or 'linewatch-SITE-LINE'} at {host}:{port}"
+
+
+def check(options: Options, site: str, line: str) -> Iterator[Wrong]:
+    """Certificates and keys that no connection would come about with."""
+    from .certificates import wrong_for_client
+
+    if options.url.startswith("mqtts:"):
+        yield from wrong_for_client(options.tls)
 
 
 def build(options: Options, line: Line) -> "MqttSink":

@@ -11,6 +11,7 @@ With `tls` only encrypted endpoints are offered. Without it the server listens o
 insecure. Everybody who is let in may read; methods are for the roles operator and admin.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -19,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from config.fields import LocalPath, Name, Section
 from config.services import TlsServerSettings, is_loopback, listen_address
 
-from .sink import BridgeOptions, Line
+from .sink import BridgeOptions, Key, Line, Wrong
 
 if TYPE_CHECKING:
     from .opcua_server import OpcUaSink
@@ -68,6 +69,39 @@ class Options(BridgeOptions):
                 {"listen": self.listen},
             )
         return self
+
+    @property
+    def alone(self) -> tuple[Key, str]:
+        """The address."""
+        return ("listen",), self.listen
+
+
+def check(options: Options, site: str, line: str) -> Iterator[Wrong]:
+    """Certificates, keys and users that the server would not start with, or that no client would trust."""
+    from ..web.users import Users, UsersError
+    from .certificates import check_in_time, named_uris, wrong_pair
+    from .sink import PeerAway
+
+    if options.tls is not None:
+        yield from (wrong := list(wrong_pair("tls", options.tls.cert_file, options.tls.key_file)))
+        ours = application_uri(site, line)
+        if not wrong and ours not in named_uris(options.tls.cert_file):
+            yield Wrong(("tls", "cert_file"), f"{options.tls.cert_file} does not name the URI {ours}")
+    for name, client in options.clients.items():
+        try:
+            check_in_time(client.cert_file)
+        except PeerAway as error:
+            yield Wrong(("clients", name, "cert_file"), str(error))
+    if options.users_file is not None:
+        try:
+            Users(options.users_file)
+        except UsersError as error:
+            yield Wrong(("users_file",), str(error))
+
+
+def application_uri(site: str, line: str) -> str:
+    """By which clients know this server; its certificate names it."""
+    return f"urn:linewatch:{site}:{line}"
 
 
 def build(options: Options, line: Line) -> "OpcUaSink":

@@ -2,17 +2,17 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
-from asyncua.crypto import uacrypto
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
+from asyncua.crypto.uacrypto import der_from_x509
 from cryptography import x509
 
 from ..web.users import Users, UsersError
+from .certificates import read_certificate, why_out_of_time
 from .opcua import Options, Role
 from .sink import PeerAway
 
@@ -57,7 +57,7 @@ class Doorkeeper:
         self._users = None if options.users_file is None else _users(options.users_file)
         self._clients: dict[bytes, tuple[str, Role]] = {}
         for name, client in options.clients.items():
-            self._clients[certificate_der(client.cert_file)] = (name, client.role)
+            self._clients[der_from_x509(read_certificate(client.cert_file))] = (name, client.role)
         self._not_before_s = 0.0
 
     def get_user(
@@ -99,34 +99,5 @@ def _users(path: Path) -> Users:
 
 async def in_time(certificate: x509.Certificate, description: Any) -> None:
     """asyncua's certificate validator: a client whose certificate has expired is told so."""
-    if _why_out_of_time(certificate) is not None:
+    if why_out_of_time(certificate) is not None:
         raise ServiceError(ua.StatusCodes.BadCertificateTimeInvalid)
-
-
-def check_own(path: Path) -> None:
-    """Raises PeerAway when our own certificate can't be read or has expired."""
-    certificate = x509.load_der_x509_certificate(certificate_der(path))
-    if why := _why_out_of_time(certificate):
-        raise PeerAway(f"the certificate {path} {why}; no client would trust it")
-
-
-def certificate_der(path: Path) -> bytes:
-    """The certificate in a file, PEM or DER. Raises PeerAway."""
-    try:
-        data = path.read_bytes()
-        is_pem = data.lstrip().startswith(b"-----BEGIN")
-        certificate = (x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate)(data)
-    except OSError as error:
-        raise PeerAway(f"the certificate {path} can't be read: {error.strerror}") from None
-    except ValueError:
-        raise PeerAway(f"{path} holds no certificate, expected PEM or DER") from None
-    return bytes(uacrypto.der_from_x509(certificate))
-
-
-def _why_out_of_time(certificate: x509.Certificate) -> str | None:
-    now = datetime.now(UTC)
-    if certificate.not_valid_after_utc < now:
-        return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    if certificate.not_valid_before_utc > now:
-        return f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}"
-    return None

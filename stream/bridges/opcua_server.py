@@ -8,8 +8,9 @@ from asyncua import Server, ua
 from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPolicyNone
 
 from ..events import NO_CAMERA, Event
-from .opcua import Options
-from .opcua_access import Doorkeeper, NoRequests, Rules, check_own, in_time
+from .certificates import check_in_time
+from .opcua import Options, application_uri
+from .opcua_access import Doorkeeper, NoRequests, Rules, in_time
 from .opcua_methods import add_acknowledge, add_methods
 from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
 from .report import verdict_late_s
@@ -73,10 +74,10 @@ class OpcUaSink:
         server.iserver.max_session_timeout_ms = _LONGEST_SESSION_MS
         server.set_endpoint(f"opc.tcp://{options.listen}/linewatch")
         server.set_server_name("Linewatch")
-        await server.set_application_uri(f"urn:linewatch:{self._line.site}:{self._line.line}")
+        await server.set_application_uri(application_uri(self._line.site, self._line.line))
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity], Rules())
         if options.tls is not None:
-            check_own(options.tls.cert_file)
+            check_in_time(options.tls.cert_file)
             try:
                 await server.load_certificate(options.tls.cert_file)
                 await server.load_private_key(options.tls.key_file)

@@ -3,6 +3,8 @@
     NEEDS     {module that must be importable: what brings it, as pip is told}
     Options   the bridge's own keys, a subclass of BridgeOptions
     build     (options, line) → Sink; it touches nothing yet
+    check     (options, site, line) → Wrong, as many as there are: what `linewatch check` can tell from files
+              of this machine; may be left out
 
 The module itself imports no optional library; `build` may.
 
@@ -39,6 +41,18 @@ class Rejected(SinkError):
     """This event will never be taken."""
 
 
+Key = tuple[str | int, ...]
+"""A key below the bridge's own, as in ("tls", "ca_file")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What only a look at this machine shows to be wrong, in one sentence."""
+
+    key: Key
+    text: str
+
+
 class BridgeOptions(Section):
     """The keys that every type of bridge has."""
 
@@ -48,9 +62,14 @@ class BridgeOptions(Section):
     """Only events of these kinds."""
 
     @property
-    def named_cameras(self) -> tuple[str, ...]:
-        """Cameras that these options name: checked against the file."""
-        return self.cameras or ()
+    def named_cameras(self) -> Mapping[str, Key]:
+        """Cameras that these options name, each with its key: checked against the file."""
+        return {name: ("cameras", n) for n, name in enumerate(self.cameras or ())}
+
+    @property
+    def alone(self) -> tuple[Key, str] | None:
+        """A key, and what only one bridge may have: an address that is listened on, a name at a broker."""
+        return None
 
     def wants(self, event: Event) -> bool:
         """Whether the bridge passes this event on. Events of the whole line belong to every camera."""

@@ -13,7 +13,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from config.services import TlsClientSettings
 
 from ..events import Event
 from .http import Poster, Reply
-from .sink import BridgeOptions, Line, PeerAway, Rejected
+from .sink import BridgeOptions, Line, PeerAway, Rejected, Wrong
 
 NEEDS: dict[str, str] = {}
 
@@ -89,6 +89,14 @@ def signature(key: bytes, event_id: str, timestamp: str, body: bytes) -> str:
     """The value of `webhook-signature`."""
     signed = hmac.new(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     return "v1," + base64.b64encode(signed).decode()
+
+
+def check(options: Options, site: str, line: str) -> Iterator[Wrong]:
+    """Certificates and keys that no connection would come about with."""
+    from .certificates import wrong_for_client
+
+    if options.url.startswith("https:"):
+        yield from wrong_for_client(options.tls)
 
 
 def build(options: Options, line: Line) -> "Webhook":

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,9 +26,19 @@ def main(args: argparse.Namespace) -> int:
     """Wrong settings: ConfigError, exit 2. What does not answer is told, and is no mistake in the file."""
     import asyncio
 
-    from config.load import load
+    from config.load import ConfigError, load, placed
+
+    from ..bridges.checks import wrong_bridges
 
     settings = load(args.named or args.file)
+    wrong: dict[bool, list[str]] = {True: [], False: []}
+    for name, mistake in wrong_bridges(settings):
+        told = placed(Path(settings.file or ""), ("bridges", name, *mistake.key), mistake.text)
+        wrong[settings.bridges[name].autostart].append(told)
+    for warning in wrong[False]:  # may be run on another machine
+        print(f"warning: {warning}", file=sys.stderr)
+    if wrong[True]:
+        raise ConfigError(wrong[True])
     for warning in settings.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     answers = {} if args.offline else asyncio.run(_ask(settings))

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from config.services import WebSettings
 from config.settings import Settings
 
+from ..bridges.checks import wrong_bridges
 from ..broker import BrokerError, Endpoint, RunFile, endpoint_of, run_file_of, server_binary
 from ..broker_version import check_version
 from ..keys import Keys
@@ -84,6 +85,18 @@ def certificate(file: Path, now: datetime) -> Finding:
     if days < 0:
         return failed("web.tls", f"{file} ended on {ends:%Y-%m-%d}: browsers refuse the page; renew it")
     return warning("web.tls", f"{told}; renew it") if days < _EXPIRES_SOON_DAYS else ok("web.tls", told)
+
+
+def bridges(settings: Settings) -> Iterator[Finding]:
+    """Their files and addresses; `linewatch check` says the same with the line of each."""
+    wrong: dict[str, list[str]] = {name: [] for name in settings.bridges}
+    for name, mistake in wrong_bridges(settings):
+        wrong[name].append(f"{'.'.join(map(str, mistake.key))}: {mistake.text}")
+    for name, told in wrong.items():
+        bad = failed if settings.bridges[name].autostart else warning
+        yield from [bad(f"bridges.{name}", text) for text in told] or [
+            ok(f"bridges.{name}", "its files are right")
+        ]
 
 
 async def broker(settings: Settings, *, running: bool) -> Finding:

@@ -47,5 +47,7 @@ async def _line(settings: Settings) -> AsyncIterator[Finding]:
     for finding in services.page(settings.web, running=running):
         yield finding
     yield await services.broker(settings, running=running)
+    for finding in services.bridges(settings):
+        yield finding
     for finding in (*models.teachers(settings), *models.models(settings)):
         yield finding

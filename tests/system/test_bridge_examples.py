@@ -97,6 +97,20 @@ async def test_the_opc_ua_client(line: BridgeLine) -> None:
             await asyncio.gather(sending, return_exceptions=True)
 
 
+async def test_the_opc_ua_client_that_acknowledges(line: BridgeLine) -> None:
+    port = free_port()
+    for n in range(2):
+        line.verdict(f"A-{n}")
+    told = f'scada: {{type: opcua, listen: "127.0.0.1:{port}", handshake: client}}'
+    async with running(line, "scada", told) as bridge:
+        await bridge.sink.started()  # type: ignore[attr-defined]
+        address = f"opc.tcp://127.0.0.1:{port}/linewatch"
+        async with example("opcua_client.py", address, "top", "acknowledge") as client:
+            assert await said(client, "part ng") == "top #1 part ng A-0\n"
+            assert await said(client, "#2") == "top #2 part ng A-1\n"
+            await until(lambda: bridge.report.delivered == 2)
+
+
 async def _verdicts_until_cancelled(line: BridgeLine) -> None:
     """The client says nothing when it has subscribed."""
     for n in range(10_000):

@@ -17,7 +17,7 @@ from stream.bridges.opcua_server import OpcUaSink
 from stream.bridges.opcua_tree import NAMESPACE
 from stream.bridges.process import Bridge
 from stream.web import users
-from tests.bridgeline import BridgeLine, running
+from tests.bridgeline import BridgeLine, pending, running
 from tests.brokers import until, valkey
 from tests.certificates import Certificate, make_certificate
 
@@ -79,6 +79,30 @@ async def subscribed(client: Client) -> Seen:
     kind = await client.nodes.base_event_type.get_child(f"{index}:LinewatchResultEventType")
     await subscription.subscribe_events(client.nodes.server, kind)
     return seen
+
+
+async def test_an_event_waits_for_the_client_that_acknowledges_it(line: BridgeLine) -> None:
+    first, second = line.verdict("A-1"), line.verdict("A-2")
+    told = OPEN.replace("}", ", handshake: client}")
+    async with running(line, "scada", told) as bridge, line.broker.endpoint.client() as redis:
+        async with client_of(bridge) as client:
+            await until_is(client, "top.PartId", "A-1")
+            assert await call(client, "Linewatch.Acknowledge", second.id) == [
+                "refused",
+                "no event with this ResultId waits for its acknowledgement",
+            ]
+            assert await call(client, "Linewatch.Acknowledge", first.id) == [
+                "done",
+                "the event is acknowledged",
+            ]
+            await until_is(client, "top.PartId", "A-2")
+        assert (bridge.report.delivered, await pending(redis, "bridge-scada")) == (1, 1)
+    async with running(line, "scada", told) as bridge, client_of(bridge) as client:
+        seen = await subscribed(client)
+        await until(lambda: len(seen.events) > 1)  # again and again
+        assert {event.ResultId for event in seen.events} == {second.id}
+        await call(client, "Linewatch.Acknowledge", second.id)
+        await until(lambda: bridge.report.delivered == 1)
 
 
 async def test_a_node_per_camera_says_what_the_line_says(line: BridgeLine) -> None:

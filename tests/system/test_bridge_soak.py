@@ -1,4 +1,4 @@
-"""All bridges side by side, each with a peer that keeps a book: killed again and again, and peers that are away."""
+"""All bridges side by side, each with a peer that keeps a book: killed again and again, and peers away."""
 
 import asyncio
 import contextlib
@@ -135,7 +135,9 @@ class ModbusPeer:
 
     async def _plc(self) -> None:
         while True:
-            client = AsyncModbusTcpClient("127.0.0.1", port=self._port, retries=0, timeout=1, reconnect_delay=0)
+            client = AsyncModbusTcpClient(
+                "127.0.0.1", port=self._port, retries=0, timeout=1, reconnect_delay=0
+            )
             with contextlib.suppress(ModbusException, OSError):
                 while await client.connect():
                     for camera in CAMERAS:

@@ -45,6 +45,23 @@ def test_what_the_program_refuses_the_schema_refuses(
     assert list(validator.iter_errors({"version": 1, "cameras": {"a": {**camera, **wrong}}}))
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ({"type": "modbus", "stations": {"top": {"address": 100}}}, {"handshake": "evry"}),
+        ({"type": "mqtt", "url": "mqtts://h", "autostart": False}, {"topic": "plain"}),
+        ({"type": "opcua", "handshake": "client"}, {"tls": {"cert_file": "a.pem"}}),
+        ({"type": "webhook", "url": "https://h", "secret": {"env": "S"}}, {"timeout_s": 0}),
+        ({"type": "webhook", "url": "https://h", "secret": {"env": "S"}}, {"type": "webhok"}),
+    ],
+)
+def test_each_type_of_bridge_has_its_own_keys(
+    right: dict[str, Any], wrong: dict[str, Any], validator: Draft202012Validator
+) -> None:
+    assert not list(validator.iter_errors({"version": 1, "bridges": {"b": right}}))
+    assert list(validator.iter_errors({"version": 1, "bridges": {"b": right | wrong}}))
+
+
 def sections(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
     seen.add(model)
     for found in re.findall(r"config\.\w+\.(\w+)", str([f.annotation for f in model.model_fields.values()])):
