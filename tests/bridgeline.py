@@ -162,19 +162,22 @@ def environment(line: BridgeLine) -> dict[str, str]:
 async def bridge_process(
     line: BridgeLine, name: str, *bridges: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`linewatch bridge NAME` as a process of its own; killed in the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *linewatch(),
-        *("bridge", name, "--config", str(config_file(line, *bridges))),
-        env=environment(line),
-        stderr=asyncio.subprocess.PIPE,
-    )
+    """`linewatch bridge NAME` as a process of its own; killed in the end if it still runs. What it says goes
+    to NAME.log, which nobody has to read for it to go on.
+    """
+    with (line.folder / f"{name}.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *linewatch(),
+            *("bridge", name, "--config", str(config_file(line, *bridges))),
+            env=environment(line),
+            stderr=log,
+        )
     try:
         yield process
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        await process.wait()
 
 
 async def pending(client: Redis, group: str) -> int:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 MOST_HELD = 1024
 LONGEST_WAIT_S = 5.0
 MOST_BUGS = 5
+# A peer that was away for an hour makes thousands of verdicts late: each is counted, one a second is named.
+LATE_SAID_EVERY_S = 1.0
 
 
 class Lanes:
@@ -50,6 +52,7 @@ class Lanes:
         self._lanes: dict[str, deque[Held]] = {}
         # Events that are out and not settled yet: at most one a camera.
         self._measured: set[str] = set()
+        self._late_said_s, self._late_since = float("-inf"), 0
 
     async def run(self) -> None:
         """Raises redis' AuthenticationError or NoPermissionError when the broker refuses us at the start."""
@@ -131,12 +134,20 @@ class Lanes:
         late_s = verdict_late_s(event, now_s, self._within_ms)
         if late_s > 0:
             self._report.late += 1
-            log.error(
-                "the verdict on part %s of camera %s was out %.0f ms too late",
-                event.part_id,
-                event.camera,
-                late_s * 1000,
-            )
+            self._say_late(event, late_s, now_s)
+
+    def _say_late(self, event: Event, late_s: float, now_s: float) -> None:
+        self._late_since += 1
+        if 0 <= now_s - self._late_said_s < LATE_SAID_EVERY_S:
+            return
+        log.error(
+            "the verdict on part %s of camera %s was out %.0f ms too late%s",
+            event.part_id,
+            event.camera,
+            late_s * 1000,
+            f", and {self._late_since - 1} others since the last such line" if self._late_since > 1 else "",
+        )
+        self._late_said_s, self._late_since = now_s, 0
 
     async def _bury(self, held: Held, why: str) -> None:
         failures = 0

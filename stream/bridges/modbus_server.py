@@ -132,7 +132,7 @@ class ModbusSink:
         if function not in _FUNCTIONS:
             return ExcCodes.ILLEGAL_FUNCTION
         if values is None:
-            self._refresh(registers, start)
+            self._refresh(registers, start, range(address, address + count))
             return None
         try:
             return await self._written(address, list(values))
@@ -143,14 +143,16 @@ class ModbusSink:
             log.warning("the PLC's write to register %d can't be carried out: %s", address, away)
             return ExcCodes.DEVICE_BUSY
 
-    def _refresh(self, registers: list[int], start: int) -> None:
-        """Everything as it is now: a request of several registers sees one moment."""
+    def _refresh(self, registers: list[int], start: int, asked: range) -> None:
+        """What is asked for as it is now: a request of several registers sees one moment."""
         line, alive = self._line, self._line.alive
         told = {m.VERSION: m.MAP_VERSION, m.HEARTBEAT: self._beats, m.ALIVE: int(alive)}
         told[m.CAMERAS] = len(self._posts)
         for offset, value in told.items():
             registers[self._options.line_address + offset - start] = value
         for post in self._posts.values():
+            if post.address >= asked.stop or post.writable.stop <= asked.start:
+                continue
             base = post.address - start
             for offset, value in post.station.registers(line.status(post.name), alive).items():
                 registers[base + offset] = value

@@ -1,4 +1,4 @@
-"""Events, states and commands over MQTT 3.1.1 or 5. Topics, with `topics: plain` and the prefix `linewatch`:
+"""Events, states and commands over MQTT 3.1.1. Topics, with `topics: plain` and the prefix `linewatch`:
 
     linewatch/SITE/LINE/availability            retained  online · offline (also the last will)
     linewatch/SITE/LINE/CAMERA/state            retained  the status as JSON: ready, busy, result_no, …

@@ -121,13 +121,17 @@ class MqttSink:
             if isinstance(command, str):
                 log.warning("a command for camera %s is refused: %s", camera, command)
                 await self._answer(client, camera, "", "refused", command)
-            elif message.retain:
-                await self._answer(client, camera, command["id"], "refused", "a command must not be retained")
-            elif self._commands >= _MOST_COMMANDS:
-                await self._answer(client, camera, command["id"], "refused", "too many commands wait")
+            elif why := self._why_not_now(message.retain):
+                log.warning("a command for camera %s is refused: %s", camera, why)
+                await self._answer(client, camera, command["id"], "refused", why)
             else:
                 self._commands += 1
                 group.create_task(self._carry_out(client, camera, command), name="mqtt-command")
+
+    def _why_not_now(self, retained: bool) -> str | None:
+        if retained:
+            return "a command must not be retained"
+        return "too many commands wait" if self._commands >= _MOST_COMMANDS else None
 
     async def _carry_out(self, client: aiomqtt.Client, camera: str, command: dict[str, str]) -> None:
         try:

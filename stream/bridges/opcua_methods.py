@@ -5,6 +5,7 @@ BadInvalidArgument; a value that can't be is the line's to refuse.
 """
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from asyncua import Node, ua
 
 from .sink import Answer, Line, PeerAway
+
+log = logging.getLogger(__name__)
 
 _V = ua.VariantType
 
@@ -106,14 +109,14 @@ async def _add(
     await node.add_method(
         ua.NodeId(node_id, index),
         ua.QualifiedName(node_id.rpartition(".")[2], index),
-        _callback(arguments, call),
+        _callback(node_id, arguments, call),
         list(arguments),
         _OUTPUTS,
     )
 
 
 def _callback(
-    declared: Sequence[ua.Argument], call: Callable[[list[Any]], Awaitable[Answer]]
+    name: str, declared: Sequence[ua.Argument], call: Callable[[list[Any]], Awaitable[Answer]]
 ) -> Callable[..., Awaitable[Any]]:
     kinds = [ua.VariantType(argument.DataType.Identifier) for argument in declared]
 
@@ -121,8 +124,11 @@ def _callback(
         if len(arguments) != len(kinds):
             return ua.StatusCode(ua.StatusCodes.BadArgumentsMissing)
         if any(a.VariantType != kind or a.is_array for a, kind in zip(arguments, kinds, strict=True)):
+            log.warning("OPC UA method %s is refused: an argument is of another type than declared", name)
             return ua.StatusCode(ua.StatusCodes.BadInvalidArgument)
         answer = await call([argument.Value for argument in arguments])
+        if answer.answer == "refused":
+            log.warning("OPC UA method %s is refused: %s", name, answer.reason)
         return [ua.Variant(answer.answer, _V.String), ua.Variant(answer.reason, _V.String)]
 
     return called

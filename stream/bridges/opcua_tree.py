@@ -140,11 +140,12 @@ class CameraNodes:
     def __init__(self, node: Node, status: Variables, last: Variables, result: Variables) -> None:
         self.node = node
         self._status, self._last, self._result = status, last, result
+        self._beats = 0
 
     @classmethod
     async def make(cls, server: Server, index: int, folder: Node, camera: str) -> "CameraNodes":
         node = await folder.add_object(ua.NodeId(camera, index), ua.QualifiedName(camera, index))
-        of_status = {name: kind for name, kind, _ in _OF_STATUS}
+        of_status = {name: kind for name, kind, _ in _OF_STATUS} | {"Heartbeat": _V.UInt32}
         status = await Variables.make(server, index, node, camera, of_status)
         last = await Variables.make(server, index, node, camera, _OF_RESULT)
         result_node = await node.add_object(ua.NodeId(f"{camera}.Result", index), f"{index}:Result")
@@ -154,6 +155,8 @@ class CameraNodes:
     async def status(self, status: Status, alive: bool) -> None:
         """While the line can't be relied on nobody is ready, and the rest stays as it was."""
         told = {name: _read(kind, status[key]) for name, kind, key in _OF_STATUS if key in status}
+        self._beats = (self._beats + (alive and "Ready" in told)) & 0xFFFFFFFF
+        told["Heartbeat"] = self._beats
         await self._status.show(told if alive else told | {"Ready": False, "Busy": False})
 
     async def event(self, event: Event, *, is_result: bool, late: bool) -> None:

@@ -110,6 +110,8 @@ async def test_a_node_per_camera_says_what_the_line_says(line: BridgeLine) -> No
         await until_is(client, "Linewatch.Alive", True)
         await until_is(client, "top.Ready", True)
         assert await value(client, "top.OkCount") == 70_000
+        beats = await value(client, "top.Heartbeat")
+        await until_is(client, "top.Heartbeat", beats + 1)
         line.status["top"] |= {"ready": 0, "error_code": 2}
         await until_is(client, "top.ErrorCode", 2)
         assert not await value(client, "top.Ready")
@@ -121,6 +123,9 @@ async def test_a_node_per_camera_says_what_the_line_says(line: BridgeLine) -> No
         line.alive = False
         await until_is(client, "Linewatch.Alive", False)
         assert not await value(client, "top.Ready")
+        beats = await value(client, "top.Heartbeat")
+        await bridge.link.changed()
+        assert await value(client, "top.Heartbeat") == beats
         with pytest.raises(ua.UaStatusCodeError):  # no client writes
             await (await node(client, "top.Ready")).write_value(True)
 

@@ -70,22 +70,6 @@ async def test_a_peer_that_is_not_there_yet_is_waited_for(line: BridgeLine) -> N
             assert [event["id"] for event in peer.taken] == [sent.id]
 
 
-@pytest.mark.soak
-async def test_a_peer_that_is_away_for_ten_minutes_gets_everything_then(line: BridgeLine) -> None:
-    with Peer() as first:
-        port = first.port
-    async with running(line, "mes", mes(first)) as bridge:
-        sent = []
-        for n in range(600):
-            sent += [line.verdict(f"p{n}"), line.defect("side")]
-            await asyncio.sleep(1.0)
-        with Peer(port=port) as peer:
-            await until(lambda: bridge.report.delivered == len(sent))
-            for camera in ("top", "side"):
-                wanted = [event.id for event in sent if event.camera == camera]
-                assert [event["id"] for event in peer.taken if event["camera"] == camera] == wanted
-
-
 async def test_a_redirect_is_never_followed(line: BridgeLine, peer: Peer) -> None:
     with Peer() as forbidden:
         peer.behave = lambda event: (307, {"location": forbidden.url})
@@ -165,6 +149,19 @@ async def test_the_bridge_reports_to_the_broker(line: BridgeLine, peer: Peer) ->
             await asyncio.sleep(0.02)
         assert report.late == 1
         assert sum(report.to_output) == 1
+
+
+async def test_a_peer_that_was_away_makes_few_lines_of_many_late_verdicts(
+    line: BridgeLine, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(200):
+        line.verdict(f"p{n}", asked_s=1_700_000_000.0)
+    async with running(line, "mes", mes(peer)) as bridge:
+        await until(lambda: bridge.report.delivered == 200)
+        assert bridge.report.late == 200
+    said = [record.getMessage() for record in caplog.records if "too late" in record.getMessage()]
+    assert "part p0 of camera top" in said[0]
+    assert len(said) < 20
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(line: BridgeLine, tmp_path: Path) -> None:
