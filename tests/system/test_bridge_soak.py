@@ -51,18 +51,42 @@ class Book:
         return sum(map(len, self.taken.values()))
 
 
-class WebhookPeer:
+class BridgePeer:
+    """A peer of the bridge `name` with these `options`: there, and away again, as often as the test likes."""
+
+    name = ""
+    options = ""
+
+    def __init__(self) -> None:
+        self.book, self.port = Book(), free_port()
+
+    def wanted(self, event: Event) -> tuple[int, str]:
+        """What the book says of an event that was taken."""
+        return event.seq, event.id
+
+    @contextlib.asynccontextmanager
+    async def there(self) -> AsyncIterator[None]:
+        """Those that are clients only have to run."""
+        task = asyncio.create_task(self.run(), name=f"{self.name} peer")
+        try:
+            yield
+        finally:
+            await end([task])
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        raise NotImplementedError
+
+
+class WebhookPeer(BridgePeer):
     """A server of the standard library."""
 
     name = "webhook"
 
     def __init__(self) -> None:
-        self.book, self.port = Book(), free_port()
+        super().__init__()
         url = f"http://127.0.0.1:{self.port}/"
         self.options = f'{{type: webhook, url: "{url}", secret: "{SECRET}"}}'
-
-    def wanted(self, event: Event) -> tuple[int, str]:
-        return event.seq, event.id
 
     @contextlib.asynccontextmanager
     async def there(self) -> AsyncIterator[None]:
@@ -75,13 +99,14 @@ class WebhookPeer:
             yield
 
 
-class MqttPeer(WebhookPeer):
+class MqttPeer(BridgePeer):
     """Debian's mosquitto, and a subscriber that it keeps the messages for."""
 
     name = "mqtt"
 
     def __init__(self, folder: Path) -> None:
-        self.book, self._broker = Book(), Mosquitto(folder, remembers=True)
+        super().__init__()
+        self._broker = Mosquitto(folder, remembers=True)
         url, login = f"mqtt://127.0.0.1:{self._broker.port}", f'username: {USER}, password: "{PASSWORD}"'
         self.options = f'{{type: mqtt, url: "{url}", {login}}}'
 
@@ -107,36 +132,28 @@ class MqttPeer(WebhookPeer):
                 self.book.note(event["camera"], event["seq"], event["id"])
 
 
-class ModbusPeer:
+class ModbusPeer(BridgePeer):
     """A PLC: reads a block, notes the result, acknowledges it, and looks for the next one."""
 
     name = "modbus"
 
     def __init__(self) -> None:
-        self.book, self._port = Book(), free_port()
+        super().__init__()
         self._blocks = {"top": 100, "side": 200}
         self._last = dict.fromkeys(CAMERAS, 0)
         stations = ", ".join(f"{name}: {{address: {at}}}" for name, at in self._blocks.items())
         self.options = (
-            f'{{type: modbus, listen: "127.0.0.1:{self._port}", handshake: every, stations: {{{stations}}}}}'
+            f'{{type: modbus, listen: "127.0.0.1:{self.port}", handshake: every, stations: {{{stations}}}}}'
         )
 
     def wanted(self, event: Event) -> tuple[int, str]:
         """The numbers go from 1 up for each camera, and so do our seqs: no kind of event is left out."""
         return event.seq, event.part_id if event.camera == "top" else ""
 
-    @contextlib.asynccontextmanager
-    async def there(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._plc(), name="plc")
-        try:
-            yield
-        finally:
-            await end([task])
-
-    async def _plc(self) -> None:
+    async def run(self) -> None:
         while True:
             client = AsyncModbusTcpClient(
-                "127.0.0.1", port=self._port, retries=0, timeout=1, reconnect_delay=0
+                "127.0.0.1", port=self.port, retries=0, timeout=1, reconnect_delay=0
             )
             with contextlib.suppress(ModbusException, OSError):
                 while await client.connect():
@@ -160,27 +177,19 @@ class ModbusPeer:
             await client.write_register(at + m.ACK, number)
 
 
-class OpcUaPeer(WebhookPeer):
+class OpcUaPeer(BridgePeer):
     """A client that subscribes to events and acknowledges each."""
 
     name = "opcua"
 
     def __init__(self) -> None:
-        self.book, self._port = Book(), free_port()
-        self.options = f'{{type: opcua, listen: "127.0.0.1:{self._port}", handshake: client}}'
+        super().__init__()
+        self.options = f'{{type: opcua, listen: "127.0.0.1:{self.port}", handshake: client}}'
 
-    @contextlib.asynccontextmanager
-    async def there(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._again_and_again(), name="opcua client")
-        try:
-            yield
-        finally:
-            await end([task])
-
-    async def _again_and_again(self) -> None:
+    async def run(self) -> None:
         while True:
             with contextlib.suppress(OSError, TimeoutError, ua.UaError):
-                async with Client(f"opc.tcp://127.0.0.1:{self._port}/linewatch", timeout=2) as client:
+                async with Client(f"opc.tcp://127.0.0.1:{self.port}/linewatch", timeout=2) as client:
                     await self._follow(client)
             await asyncio.sleep(0.1)
 
@@ -208,10 +217,7 @@ class OpcUaPeer(WebhookPeer):
             await linewatch.call_method(f"{index}:Acknowledge", event.ResultId)
 
 
-AnyPeer = WebhookPeer | ModbusPeer
-
-
-def peers_of(folder: Path) -> list[AnyPeer]:
+def peers_of(folder: Path) -> list[BridgePeer]:
     return [WebhookPeer(), ModbusPeer(), OpcUaPeer(), MqttPeer(folder)]
 
 
@@ -236,7 +242,7 @@ class Production:
             await asyncio.sleep(self._pause_s)
 
 
-async def check(peer: AnyPeer, sent: list[Event]) -> None:
+async def check(peer: BridgePeer, sent: list[Event]) -> None:
     """All of it came, in its order, and each under one id only."""
     wanted = {c: [peer.wanted(event) for event in sent if event.camera == c] for c in CAMERAS}
     await until(lambda: all(set(wanted[c]) <= set(peer.book.taken[c]) for c in CAMERAS))
@@ -244,7 +250,7 @@ async def check(peer: AnyPeer, sent: list[Event]) -> None:
         assert peer.book.first_times(camera) == wanted[camera], f"{peer.name}, {camera}"
 
 
-async def kill_now_and_then(line: BridgeLine, peer: AnyPeer, told: list[str], kills: int) -> None:
+async def kill_now_and_then(line: BridgeLine, peer: BridgePeer, told: list[str], kills: int) -> None:
     """At any moment: while it starts, and while it delivers."""
     rng = random.Random(f"7 {peer.name}")
     for n in range(kills):
