@@ -302,11 +302,11 @@ async def away_all_together(line: BridgeLine, seconds: float) -> None:
 
 
 async def test_bridges_that_are_killed_lose_nothing(line: BridgeLine) -> None:
-    await killed_all_together(line, 2)
+    await killed_all_together(line, 1)
 
 
 async def test_peers_that_were_away_get_everything_then(line: BridgeLine) -> None:
-    await away_all_together(line, 3.0)
+    await away_all_together(line, 1.0)
 
 
 @pytest.mark.soak
