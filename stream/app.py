@@ -21,6 +21,7 @@ from engine.errors import EngineError
 from engine.library import Library
 from engine.runner import Runner
 
+from . import heap
 from .bridges.children import BridgeProcesses
 from .delivery import Delivery
 from .device import make_runner
@@ -185,6 +186,7 @@ class App:
             asyncio.create_task(self._models.keep_looking(), name="models"),
             asyncio.create_task(self._board.run(), name="status"),
             asyncio.create_task(self._teaching.keep_tidy(), name="housekeeping"),
+            asyncio.create_task(heap.keep_trimmed(self.lineup.reconnects), name="heap"),
         ]
         self.delivery.announce()
         self._bridges.start()

@@ -111,6 +111,10 @@ class Lineup:
         camera = self.running.get(name)
         return camera.stats().age_s if camera else None
 
+    def reconnects(self) -> int:
+        """How often the cameras that run lost their connection since the start."""
+        return sum(sum(camera.stats().reconnects.values()) for camera in self.running.values())
+
     def died(self) -> Iterable[tuple[str, BaseException]]:
         """Cameras whose supervision died of a bug."""
         return [(name, bug) for name, camera in self.running.items() if (bug := camera.died) is not None]

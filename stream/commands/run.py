@@ -28,6 +28,9 @@ def main(args: argparse.Namespace) -> int:
     from config.load import load
     from config.settings import secrets_of
 
+    from ..heap import use_few_arenas
+
+    use_few_arenas()
     settings = load(args.named or args.config)
     logs.configure(settings.logs.level, settings.logs.as_json, secrets=secrets_of(settings))
     asyncio.run(_run(settings, args.json))
