@@ -32,7 +32,7 @@ from .squares import squares_of
 from .train import Material, Schedule, train_head, train_student
 
 STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
-_BANK_COPIES = 4
+_BANK_COPIES = 12
 _UNSEEN_TEXTURE_SHARE = 0.15
 # Of pictures in tiles: what training learns from, what the join is fitted on, what goes through at once.
 _TRAINED_SQUARES, _JOINED_SQUARES, _CHUNK = 960, 120, 8
