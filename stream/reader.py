@@ -51,6 +51,13 @@ def _log_bug(what: str, error: Exception) -> None:
     log.error("%s: %s\n%s", what, type(error).__name__, where)
 
 
+def _alone(error: SourceError) -> SourceError:
+    """Without the frames that it came through: they hold the reader that keeps the error, and the source's
+    decoder, and would hold them in a ring until Python's rare full collection, a quarter of a megabyte each."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
 class Reader:
     """Runs `source` once. `wake` is called from the reader's thread when the supervisor should look."""
 
@@ -138,7 +145,7 @@ class Reader:
             if not self._stop.is_set():
                 self.error = Ended("the source ended without a word")
         except SourceError as error:
-            self.error = error
+            self.error = _alone(error)
         except Exception as error:  # noqa: BLE001 - the thread's outermost line; a vendor's SDK may raise anything
             _log_bug("a source failed in a way that it does not know", error)
             self.error = SourceError(f"the source failed: {type(error).__name__}")

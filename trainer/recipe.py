@@ -1,5 +1,6 @@
 """`make_model`: a folder of good pictures in, an artifact out. A list of steps, each in a file of its own."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -85,7 +86,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     torch.manual_seed(wish.seed)
     network = build_network(wish.size).to(device)
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
-    material, unseen = _material(wish, training, teacher, device)
+    material, unseen = _material(wish, training, schedule, teacher, device)
     network.strength.copy_(material.bank.strength())
     note(f"Foreground: {material.foregrounds.why}.")
     checkpoint = Checkpoint(keep, fingerprint(good.pixels, wish=wish, names=good.names, schedule=schedule))
@@ -158,7 +159,7 @@ def _check(wish: Wish) -> None:
 
 
 def _material(
-    wish: Wish, training: GoodPictures, teacher: Teacher, device: torch.device
+    wish: Wish, training: GoodPictures, schedule: Schedule, teacher: Teacher, device: torch.device
 ) -> tuple[Material, synth.Synthesis]:
     """What training draws from, and the synthesis of what it never draws."""
     seen, unseen = synth.TRAINING, synth.UNSEEN
@@ -169,9 +170,9 @@ def _material(
         unseen = (*unseen, synth.FromFolder(tuple(pictures[cut:] or pictures[:1])))
     whole = find_foregrounds(training.pixels, wish.foreground)
     squares = squares_of(training.pixels, whole, wish.tiling, _TRAINED_SQUARES, wish.seed)
-    bank = build_bank(
-        squares.pixels, teacher, device, copies=_BANK_COPIES, rng=np.random.default_rng(wish.seed)
-    )
+    drawn = schedule.student_steps * schedule.batch
+    copies = min(_BANK_COPIES, math.ceil(drawn / len(squares.pixels)))
+    bank = build_bank(squares.pixels, teacher, device, copies=copies, rng=np.random.default_rng(wish.seed))
     material = Material(bank, squares.foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
     return material, synth.Synthesis(unseen)
 
