@@ -1,9 +1,9 @@
 """Memory that a decoder freed goes back to the system: glibc alone keeps it, a little more with every
 reconnect.
 
-FFmpeg asks for aligned blocks of some 100 kB. Before glibc 2.38 a freed one can't serve an equal request
-again (its bug 14581), and every reader thread may get an arena of its own, up to eight a core. So cameras
-that reconnect in turns leave holes that nobody fills. Few arenas and a trim now and then bound them.
+FFmpeg asks for aligned blocks of some 100 kB, and every reader thread may get an arena of its own, up to
+eight a core. Cameras that reconnect in turns leave holes in them that later requests seldom fit: measured,
+what is in use stayed the same while the process grew. Few arenas and a trim now and then bound that.
 With another C library (musl, macOS) all this does nothing.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import os
 from collections.abc import Callable
+from functools import cache
 
 TRIM_EVERY_S = 10.0
 _M_ARENA_MAX = -8
@@ -40,5 +41,6 @@ async def keep_trimmed(reconnects: Callable[[], int], every_s: float = TRIM_EVER
             await asyncio.to_thread(trim)
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)

@@ -52,8 +52,10 @@ def _log_bug(what: str, error: Exception) -> None:
 
 
 def _alone(error: SourceError) -> SourceError:
-    """Without the frames that it came through: they hold the reader that keeps the error, and the source's
-    decoder, and would hold them in a ring until Python's rare full collection, a quarter of a megabyte each."""
+    """Without the frames that it came through: they hold the reader, which keeps the error, and the decoder.
+
+    Such a ring stays until Python's next full collection, which is rare; each was a quarter of a megabyte.
+    """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
