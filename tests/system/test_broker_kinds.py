@@ -20,14 +20,14 @@ from stream.outbox import Outbox
 from stream.probe import probe_broker
 from stream.publisher import Publisher
 from stream.status import StatusBoard
-from tests.brokers import KEYS, REDIS_7, VALKEY_9, check_complete, facts, published, publishing, stored, until
+from tests.brokers import KEYS, SERVERS_FROM_7, check_complete, facts, published, publishing, stored, until
 from tests.clusters import PASSWORD, SENTINEL_PASSWORD, cluster, watched_pair
 from tests.system.test_inbox import reading
 
 BOTH = ("events", "verdicts")
 
 
-@pytest.fixture(params=[VALKEY_9, REDIS_7])
+@pytest.fixture(params=SERVERS_FROM_7)
 def binary(request: pytest.FixtureRequest) -> Path:
     return request.param()
 

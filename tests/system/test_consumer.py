@@ -12,10 +12,10 @@ from stream.consumer import Consumer
 from stream.events import entry_fields, parse_entry
 from stream.lag import group_lags
 from stream.outbox import Outbox
-from tests.brokers import KEYS, REDIS_6, REDIS_7, VALKEY_9, facts, valkey
+from tests.brokers import KEYS, SERVERS, facts, valkey
 
 
-@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
+@pytest_asyncio.fixture(params=SERVERS)
 async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Redis]:
     async with valkey(tmp_path / "broker", request.param()) as broker, broker.endpoint.client() as client:
         yield client

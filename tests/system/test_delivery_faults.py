@@ -21,9 +21,7 @@ from stream.outbox import Outbox
 from stream.publisher import Publisher
 from tests.brokers import (
     KEYS,
-    REDIS_6,
-    REDIS_7,
-    VALKEY_9,
+    SERVERS,
     Cutter,
     check_complete,
     facts,
@@ -79,7 +77,7 @@ class Rig:
             return await stored(client)
 
 
-@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
+@pytest_asyncio.fixture(params=SERVERS)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     async with valkey(tmp_path / "broker", request.param()) as broker:
         rig = Rig(broker, tmp_path)

@@ -16,9 +16,8 @@ from stream.outbox import Outbox
 from stream.publisher import Publisher
 from tests.brokers import (
     KEYS,
-    REDIS_6,
-    REDIS_7,
-    VALKEY_9,
+    SERVERS,
+    SERVERS_FROM_7,
     check_complete,
     facts,
     published,
@@ -30,7 +29,7 @@ from tests.brokers import (
 from tests.system.test_delivery_faults import Rig
 
 
-@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_7])
+@pytest_asyncio.fixture(params=SERVERS_FROM_7)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     async with valkey(tmp_path / "broker", request.param()) as broker:
         rig = Rig(broker, tmp_path)
@@ -39,7 +38,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         rig.outbox.close()
 
 
-@pytest_asyncio.fixture(params=[VALKEY_9, REDIS_6, REDIS_7])
+@pytest_asyncio.fixture(params=SERVERS)
 async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
     async with valkey(tmp_path / "broker", request.param()) as broker:
         yield broker
