@@ -32,10 +32,10 @@ check: $(VENV)/.ok-dev
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-# What `make test` deselects because it needs Debian packages or takes minutes.
+# What `make test` deselects because it needs Debian packages or takes minutes; two at a time, as above.
 test-all: $(VENV)/.ok-dev
 	deploy/debian.sh
-	$(BIN)/pytest -m 'debian or slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m '(debian or slow) and not soak'
 
 # The Node-RED example in the real Node-RED, and another stack's OPC UA client, from the npm registry: needs
 # Node.js >= 18 and npm.
