@@ -33,7 +33,8 @@ from .squares import squares_of
 from .train import Material, Schedule, train_head, train_student
 
 STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
-_BANK_COPIES = 12
+# A student that sees a copy much more often than this knows it by heart; in a short training few copies do.
+_DRAWS_A_COPY, _LEAST_COPIES, _MOST_COPIES = 15, 4, 12
 _UNSEEN_TEXTURE_SHARE = 0.15
 # Of pictures in tiles: what training learns from, what the join is fitted on, what goes through at once.
 _TRAINED_SQUARES, _JOINED_SQUARES, _CHUNK = 960, 120, 8
@@ -170,8 +171,8 @@ def _material(
         unseen = (*unseen, synth.FromFolder(tuple(pictures[cut:] or pictures[:1])))
     whole = find_foregrounds(training.pixels, wish.foreground)
     squares = squares_of(training.pixels, whole, wish.tiling, _TRAINED_SQUARES, wish.seed)
-    drawn = schedule.student_steps * schedule.batch
-    copies = min(_BANK_COPIES, math.ceil(drawn / len(squares.pixels)))
+    drawn_each = schedule.student_steps * schedule.batch / len(squares.pixels)
+    copies = min(_MOST_COPIES, max(_LEAST_COPIES, round(drawn_each / _DRAWS_A_COPY)), math.ceil(drawn_each))
     bank = build_bank(squares.pixels, teacher, device, copies=copies, rng=np.random.default_rng(wish.seed))
     material = Material(bank, squares.foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
     return material, synth.Synthesis(unseen)
