@@ -18,7 +18,6 @@ from engine.model.precision import autocast
 from engine.model.teacher import Teacher
 
 _MAX_ENTRIES = 480
-_MAX_COPIES = 12
 _CHUNK = 16
 _SHIFT = 0.015  # of the picture's side
 _GAIN, _OFFSET = 0.06, 6.0
@@ -57,7 +56,7 @@ def build_bank(
     rng: np.random.Generator,
 ) -> Bank:
     """Each picture (N, P, P, 3) and `copies` - 1 altered ones of it, with features."""
-    count = max(1, min(copies, _MAX_COPIES, _MAX_ENTRIES // len(pictures)))
+    count = max(1, min(copies, _MAX_ENTRIES // len(pictures)))
     pixels = np.concatenate(
         [pictures, *(np.stack([alter(p, rng) for p in pictures]) for _ in range(count - 1))]
     )
