@@ -14,13 +14,15 @@ from engine.images import to_square
 from engine.tiles import ONE, Tiling
 
 from .errors import DataError
+from .takes import takes
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MIN_GOOD = 10
 _HELD_OUT_SHARE, _HELD_OUT_MAX, _HELD_OUT_RUNS = 0.25, 60, 8
 HELD_OUT_RULE = (
-    "a quarter of the good pictures, at least 8 and at most 60 (of fewer than 24 a third), as up to 8 runs "
-    "of neighbours by name, each in the middle of an equal part of the sequence"
+    "a quarter of the good pictures, at least 8 and about 60 at most (of fewer than 24 a third), as up to 8 "
+    "runs of neighbours by name, each in the middle of an equal part of the sequence; takes of one part stay "
+    "together"
 )
 
 
@@ -41,14 +43,14 @@ class GoodPictures:
     def split(self, odd: NDArray[np.bool_] | None = None) -> tuple["GoodPictures", "GoodPictures"]:
         """(for training, held out), by HELD_OUT_RULE; the same pictures give the same split.
 
-        Runs, not single pictures: neighbours in time resemble each other, and a threshold set on near-copies
-        of training pictures is too low on tomorrow's parts. Spread over the sequence and never its end:
-        what is newest, such as an operator's false alarms, is what training must learn from. Pictures that
-        are `odd` (N,) are always for training.
+        Runs of whole takes, not single pictures: a threshold set on near-copies of training pictures is far
+        too low on tomorrow's parts. Spread over the sequence and never its end: what is newest, such as an
+        operator's false alarms, is what training must learn from. Pictures that are `odd` (N,) are always
+        for training.
         """
         ordinary = np.arange(len(self)) if odd is None else np.flatnonzero(~odd)
         out = np.zeros(len(self), dtype=bool)
-        for run in _held_out_runs(len(ordinary)):
+        for run in _held_out_runs(takes(self.pixels[ordinary])):
             out[ordinary[run]] = True
         return self.some(~out), replace(self.some(out), notes=())
 
@@ -62,18 +64,25 @@ class GoodPictures:
         return GoodPictures(self.pixels[chosen], names, self.notes)
 
 
-def _held_out_runs(pictures: int) -> list[slice]:
-    """Where the held-out runs lie among so many pictures."""
+def _held_out_runs(take_of: NDArray[np.int64]) -> list[slice]:
+    """Where the held-out runs lie among pictures of these takes (N,): in the middle of equal parts, moved on
+    to where a take begins, and to where one ends.
+    """
+    pictures = len(take_of)
     count = math.ceil(pictures / 3)
     if pictures >= 24:
         count = min(max(round(pictures * _HELD_OUT_SHARE), 8), _HELD_OUT_MAX)
     parts = min(_HELD_OUT_RUNS, max(1, count // 2))
+    begins = np.flatnonzero(np.diff(take_of, prepend=-1))
     runs = []
     for part in range(parts):
         begin, end = part * pictures // parts, (part + 1) * pictures // parts
         length = (part + 1) * count // parts - part * count // parts
         first = begin + (end - begin - length) // 2
-        runs.append(slice(first, first + length))
+        starts = [at for at in begins if first <= at <= end - length]
+        ends = [at for at in begins if starts and starts[0] + length <= at <= end]
+        # A take as long as its part of the sequence can't stay together.
+        runs.append(slice(starts[0], ends[0]) if ends else slice(first, first + length))
     return runs
 
 

@@ -45,7 +45,8 @@ def test_names_count_up_as_numbers(tmp_path: Path) -> None:
 
 
 def named(count: int) -> GoodPictures:
-    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+    pixels[:, 0, 0, 0] = np.arange(count)
     return GoodPictures(pixels, tuple(f"{n}.png" for n in range(count)), ())
 
 
@@ -57,10 +58,28 @@ def test_a_quarter_is_held_out_in_runs_and_the_newest_is_learnt_from(count: int,
     assert len(out) == held_out and not set(training.names) & set(out.names)
     assert set(training.names) | set(out.names) == set(named(count).names)
     assert f"{count - 1}.png" in training.names
-    assert [f"{n}.png" for n in out.pixels.ravel()] == list(out.names)
+    assert [f"{n}.png" for n in out.pixels[:, 0, 0, 0]] == list(out.names)
     places = [int(name[:-4]) for name in out.names]
     alone = [n for n in places if n - 1 not in places and n + 1 not in places]
     assert not alone and places[0] < count / 4 and places[-1] > count * 3 / 4 - 1
+
+
+def test_takes_of_one_part_stay_together() -> None:
+    rng = np.random.default_rng(1)
+    parts = np.repeat(np.arange(30), rng.integers(1, 4, 30))
+    things = rng.integers(60, 190, (30, 32, 32, 3))
+    pixels = np.clip(things[parts] + rng.normal(0, 5, (len(parts), 32, 32, 3)), 0, 255).astype(np.uint8)
+    part_of = {f"{n}.png": part for n, part in enumerate(parts)}
+    training, out = GoodPictures(pixels, tuple(part_of), ()).split()
+    assert not {part_of[name] for name in training.names} & {part_of[name] for name in out.names}
+    assert 0.15 * len(parts) < len(out) < 0.4 * len(parts)
+
+
+def test_one_endless_take_is_still_split() -> None:
+    still = np.random.default_rng(2).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
+    pixels = np.concatenate([np.repeat(still, 40, 0), 255 - np.repeat(still, 2, 0)])
+    training, out = GoodPictures(pixels, tuple(f"{n}.png" for n in range(42)), ()).split()
+    assert len(out) == 10 and len(training) == 32
 
 
 def test_the_same_pictures_are_split_alike() -> None:
