@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from engine.calibration import Calibration
 
+from .takes import takes
+
 ENOUGH = 50
 _BLURRED_SHARE = 0.25
 _SAME_GREY_LEVELS = 0.75
@@ -29,11 +31,12 @@ def advise(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[
     found = few(len(pictures))
     if names_blurred := blurred(names, pictures):
         found.append(f"{_listed(names_blurred)} looks blurred beside the others: leave such pictures out.")
-    copies = near_copies(pictures)
+    copies = max(near_copies(pictures), len(pictures) - len(set(takes(pictures))))
     if copies >= max(2, _SAME_NOTED_FROM * len(pictures)):
         found.append(
-            f"{copies} of {len(pictures)} pictures are nearly the same as an earlier one: they teach nothing "
-            "new and make the alarm level look safer than it is. Capture for longer, and different parts."
+            f"{copies} of {len(pictures)} pictures are nearly the same as an earlier one: they teach little, "
+            "and fewer parts are behind the alarm level than it seems. Capture for longer: "
+            "`linewatch capture --every SECONDS`, about as long as one part is seen."
         )
     return found
 

@@ -7,6 +7,7 @@ of one picture a part few neighbours lie below 0.5, and those stay together with
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ def takes(pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[
     small = [_grey_in_even_light(picture) for picture in pictures]
     far = len(small) // 2
     apart = float(np.median([_apart(small[i], small[i - far]) for i in range(len(small))]))
-    is_new = [_apart(one, other) >= _SAME_BELOW * apart for one, other in zip(small, small[1:], strict=False)]
+    is_new = [_apart(one, other) >= _SAME_BELOW * apart for one, other in pairwise(small)]
     return np.cumsum([False, *is_new])
 
 

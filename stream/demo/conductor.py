@@ -93,7 +93,8 @@ async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, s
 
 
 async def _capture(config: Path, camera: stage.DemoCamera) -> None:
-    words = ["capture", camera.name, "--frames", str(camera.frames), "--config", str(config), "--json"]
+    words = ["capture", camera.name, "--frames", str(camera.frames), "--every", str(camera.every_s)]
+    words += ["--config", str(config), "--json"]
     async with _child(f"capture {camera.name}", words) as child:
         answer = await child.result(_CAPTURE_S)
     say(f"  {camera.name}: {answer['written']} good pictures, skipped {answer['skipped'] or 'none'}")

@@ -21,6 +21,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ..sim.folder import Pace
+from ..sim.line import CYCLE_S
+
 # The pattern line in two looks, filmed by two cameras.
 PATTERN_CAMERAS = {"top": "machined", "side": "label"}
 USER = "demo"
@@ -31,8 +34,10 @@ _FRAMES = {"pattern": 60, "data": 80}
 # A few dozen real good pictures say little of rare scores: a level for one false alarm an hour is
 # extrapolated so far that it lies above most defects. One a minute is what they can carry.
 _FALSE_ALARMS_PER_HOUR = {"pattern": 1, "data": 60}
+# A picture of each part: further ones of a part that stands there teach nothing new.
+_EVERY_S = {"pattern": CYCLE_S, "data": Pace().learn_dwell_s}
 # Raised whenever pictures or training of the demo change, so that an old model is made anew.
-_RECIPE = 2
+_RECIPE = 3
 
 
 class DemoError(Exception):
@@ -56,6 +61,11 @@ class DemoCamera:
         if self.data is None:
             return _FRAMES["pattern"]
         return min(_FRAMES["data"], sum(1 for _ in (self.data / "train" / "good").iterdir()))
+
+    @property
+    def every_s(self) -> float:
+        """Seconds between two good pictures: as long as one thing is shown."""
+        return _EVERY_S["pattern" if self.data is None else "data"]
 
 
 def cameras(data: Sequence[Path]) -> list[DemoCamera]:

@@ -1,6 +1,7 @@
 """Takes of one part are told from pictures of different parts."""
 
 import numpy as np
+
 from trainer.takes import takes
 
 RNG = np.random.default_rng(0)
