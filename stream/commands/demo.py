@@ -66,10 +66,11 @@ async def _perform(plan: "Plan") -> "Watched | None":
 
 
 def _for_people(report: Mapping[str, Any]) -> str:
-    defects, alarms, latency = report["defects"], report["false_alarms"], report["latency_ms"]
+    defects, latency = report["defects"], report["latency_ms"]
+    alarms = f"{report['false_alarms']} false alarms, {report['false_alarms_on_good']} of them on good parts"
     return "\n".join(
         [
-            f"defects     {defects['found']} of {defects['shown']} found, {alarms} false alarms",
+            f"defects     {defects['found']} of {defects['shown']} found, {alarms}",
             f"events      {report['events']['read']} read, {report['events']['lost']} lost",
             f"latency     {latency['p50']} ms median, {latency['p99']} ms p99, capture to event",
             f"frames      {report['frames_per_s']} a second",

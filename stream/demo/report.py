@@ -49,6 +49,7 @@ def build(seen: Watched) -> dict[str, Any]:
             "missed": sum(len(score.missed) for score in scores.values()),
         },
         "false_alarms": sum(len(score.false_alarms) for score in scores.values()),
+        "false_alarms_on_good": sum(len(score.on_good) for score in scores.values()),
         "events": _events(seen),
         "latency_ms": latencies_ms(_of_this_run(seen)),
         "frames_per_s": round(inspected / max(seen.to_s - seen.from_s, 1e-9), 2),

@@ -55,12 +55,15 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Ids of the defects shown, found and missed, and of the incidents that no true defect explains."""
+    """Ids of the defects shown, found and missed, of the incidents that no true defect explains, and of those
+    among them during which no defect was in the picture at all.
+    """
 
     shown: tuple[str, ...]
     found: tuple[str, ...]
     missed: tuple[str, ...]
     false_alarms: tuple[str, ...]
+    on_good: tuple[str, ...]
 
 
 # --- writing ---
@@ -175,16 +178,21 @@ def judge(
     known = {truth.id: truth for entry in entries for truth in entry.defects}
     shown = [t.id for t in known.values() if _seen_s(t, from_s, to_s) >= _LEAST_SEEN_S]
     hits: dict[str, set[str]] = {}
+    beside: set[str] = set()
     for seen in sightings:
         if from_s <= seen.captured_at_s <= to_s:
             found = {t.id for t in known.values() if explains(t, seen, tolerance_s)}
             hits.setdefault(seen.incident, set()).update(found)
+            if any(t.from_s <= seen.captured_at_s <= t.to_s for t in known.values()):
+                beside.add(seen.incident)
     found_ids = set().union(*hits.values())
+    false_alarms = [incident for incident, found in hits.items() if not found]
     return Score(
         tuple(shown),
         tuple(i for i in shown if i in found_ids),
         tuple(i for i in shown if i not in found_ids),
-        tuple(incident for incident, found in hits.items() if not found),
+        tuple(false_alarms),
+        tuple(incident for incident in false_alarms if incident not in beside),
     )
 
 

@@ -39,7 +39,13 @@ def test_a_defect_that_nothing_saw_is_missed() -> None:
 
 def test_an_incident_elsewhere_in_the_picture_is_a_false_alarm() -> None:
     score = judge(ENTRIES, [saw(10.8, (300, 300, 340, 330))], 0, 100)
-    assert (score.missed, score.false_alarms) == (("d1",), ("i1",))
+    assert (score.missed, score.false_alarms, score.on_good) == (("d1",), ("i1",), ())
+
+
+def test_a_false_alarm_while_no_defect_is_in_the_picture_is_one_on_a_good_part() -> None:
+    elsewhere = (300, 300, 340, 330)
+    score = judge(ENTRIES, [saw(20.0, elsewhere), saw(11.0, elsewhere, "i2")], 0, 100)
+    assert (score.false_alarms, score.on_good) == (("i1", "i2"), ("i1",))
 
 
 @pytest.mark.parametrize(("at_s", "found"), [(9.1, True), (8.9, False), (12.9, True), (13.1, False)])
