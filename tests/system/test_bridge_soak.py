@@ -310,10 +310,12 @@ async def test_peers_that_were_away_get_everything_then(line: BridgeLine) -> Non
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 async def test_bridges_that_are_killed_a_hundred_times_lose_nothing(line: BridgeLine) -> None:
     await killed_all_together(line, 100)
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 async def test_peers_that_were_away_for_ten_minutes_get_everything_then(line: BridgeLine) -> None:
     await away_all_together(line, 600.0)
