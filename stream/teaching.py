@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -252,7 +252,9 @@ class Teaching:
             words += ["--teacher-weights", str(settings.models.teacher_file)]
         if steps is not None:
             words += ["--steps", str(steps)]
-        self.trainer.start(camera, name_of(model.ref), [*words, *self._extra])
+        name = name_of(model.ref)
+        sharing = [c for c, its in settings.cameras.items() if c != camera and name_of(its.model.ref) == name]
+        self.trainer.start(camera, name, [*words, *self._extra], _one_sided(camera, name, sharing))
         assert self.training is not None
         return self.training
 
@@ -351,3 +353,13 @@ def _shelf(models: Path, name: str, them: list[Version], cameras: Mapping[str, s
 def name_of(ref: str) -> str:
     """top@latest → top."""
     return ref.partition("@")[0]
+
+
+def _one_sided(camera: str, model: str, sharing: Sequence[str]) -> tuple[str, ...]:
+    """What to know before a model that several cameras use learns from the pictures of one."""
+    if not sharing:
+        return ()
+    return (
+        f"{', '.join(sharing)} too goes by the model {model}, which now learns from good pictures of {camera} "
+        "alone: if the cameras see different things, give each a model of its own.",
+    )

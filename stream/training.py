@@ -34,7 +34,7 @@ _RATE_WINDOW_S = 60.0
 class TrainingState:
     """The training at hand, or the last one. `reason` is one sentence when it failed; times are UTC seconds.
 
-    `notes` are the trainer's own sentences: what it skipped, what looks wrong.
+    `notes` are sentences for the person, most of them the trainer's own: what it skipped, what looks wrong.
     """
 
     camera: str
@@ -84,14 +84,18 @@ class Training:
         self._pace = Pace()
         self._ending: Phase = "failed"
         self._why = ""
+        self._given: tuple[str, ...] = ()
 
-    def start(self, camera: str, model: str, words: Sequence[str]) -> None:
-        """Begin `linewatch train MODEL WORDS…` for a camera. Raises Refused while another is at work."""
+    def start(self, camera: str, model: str, words: Sequence[str], notes: tuple[str, ...] = ()) -> None:
+        """Begin `linewatch train MODEL WORDS…` for a camera; `notes` come before the trainer's own. Raises
+        Refused while another is at work.
+        """
         if self.state is not None and self.state.at_work:
             raise Refused(
                 f"Camera {self.state.camera} is being trained: wait until that is done, or cancel it."
             )
-        self.state = TrainingState(camera, model, "preparing", time.time())
+        self.state = TrainingState(camera, model, "preparing", time.time(), notes=notes)
+        self._given = notes
         self._pace, self._ending, self._why = Pace(), "failed", ""
         line = [*linewatch(), "train", model, *words, "--no-promote", "--progress", "--json"]
         self._task = asyncio.create_task(self._drive(line), name="training")
@@ -174,7 +178,9 @@ class Training:
             return self._finish("done", "")
         if code < 0:
             return self._finish("failed", f"The system ended it (signal {-code}): it may lack memory.")
-        self._finish("failed", self.state.notes[-1] if self.state.notes else f"It ended with code {code}.")
+        last = self.state.notes[-1:]
+        said = last and last != self._given[-1:]
+        self._finish("failed", last[0] if said else f"It ended with code {code}.")
 
     def _finish(self, phase: Phase, reason: str) -> None:
         assert self.state is not None

@@ -195,6 +195,9 @@ async def test_a_camera_is_trained_and_its_new_version_waits_for_a_word(
     told = await until_over(http)
     assert told["phase"] == "done", told
     assert (told["version"], told["good_pictures"], told["step"]) == (2, 12, 3)
+    assert told["notes"][0].startswith(
+        "side too goes by the model top, which now learns from good pictures of top"
+    )
     assert versions.latest(shop.folder / "models", "top") == 1
     shelf = (await http.get(f"{API}/models/top")).json()
     assert [v["version"] for v in shelf["versions"]] == [2, 1]
