@@ -360,6 +360,6 @@ def _one_sided(camera: str, model: str, sharing: Sequence[str]) -> tuple[str, ..
     if not sharing:
         return ()
     return (
-        f"{', '.join(sharing)} too goes by the model {model}, which now learns from good pictures of {camera} "
-        "alone: if the cameras see different things, give each a model of its own.",
+        f"{', '.join(sharing)} too goes by the model {model}, which now learns from good pictures of "
+        f"{camera} alone: if the cameras see different things, give each a model of its own.",
     )
