@@ -14,7 +14,8 @@ SourceError            how a source ends; its text is one sentence for a person,
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import numpy as np
@@ -139,12 +140,24 @@ def kinds() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
+class _Missing(Exception):
+    """Nobody provides this type of source."""
+
+
 def _factory(camera: str, kind: str) -> Factory:
-    points: list[EntryPoint] = list(entry_points(group=GROUP, name=kind))
-    if not points:
-        raise Refused(f"{camera}: no source of type {kind!r} is installed (there are: {', '.join(kinds())})")
     try:
-        loaded: Factory = points[0].load()
+        return _installed(kind)
+    except _Missing as error:
+        raise Refused(
+            f"{camera}: no source of type {kind!r} is installed (there are: {', '.join(kinds())})"
+        ) from error
     except ImportError as error:
         raise Refused(f"{camera}: the source {kind!r} cannot be loaded: {error}") from error
-    return loaded
+
+
+@cache  # a reconnect every second should not read every package's metadata anew
+def _installed(kind: str) -> Factory:
+    for point in entry_points(group=GROUP, name=kind):
+        loaded: Factory = point.load()
+        return loaded
+    raise _Missing
