@@ -120,8 +120,9 @@ def _children() -> list[int]:
     """Bridges that this process has started and that live."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            with contextlib.suppress(OSError):  # it has just gone
-                if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(pid)
+        with contextlib.suppress(OSError):  # the thread has just ended
+            for pid in map(int, (task / "children").read_text().split()):
+                with contextlib.suppress(OSError):  # it has just gone
+                    if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.append(pid)
     return found
