@@ -40,4 +40,6 @@ class ResidualBlock(nn.Module):
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear to (H, W), cell centres aligned as pictures are (align_corners=False)."""
+    if x.shape[2:] == size:
+        return x
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -30,6 +30,7 @@ PARTS = MAPS + 1  # and the head
 # Distances are joined as logarithms (ours): their spread over good pictures has a long tail that would set
 # the alarm level; and a sum of logarithms is a product, so that one noisy level doesn't decide alone.
 _FLOOR = 0.05
+_EPS = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,16 @@ class CameraNetwork(nn.Module):
         """
         maps, products = [], []
         size = (teacher[0].shape[2], teacher[0].shape[3])
-        norms = [t.float().norm(dim=1, keepdim=True) for t in teacher]
-        unit = [t.float() / norm.clamp(min=1e-12) for t, norm in zip(teacher, norms, strict=True)]
+        norms = [t.float().norm(dim=1, keepdim=True).clamp(min=_EPS) for t in teacher]
         strong = [(norm / mean).sqrt() for norm, mean in zip(norms, self.strength, strict=True)]
-        for t, s, weight in zip((*unit, *unit), (*normal, *abnormal), (*strong, *strong), strict=True):
-            product = t * functional.normalize(s.float(), dim=1) * weight
-            maps.append(resize(weight - product.sum(1, keepdim=True), size))
-            products.append(product * -float(product.shape[1]))
+        branches = ((*normal, *abnormal), (*teacher, *teacher), (*norms, *norms), (*strong, *strong))
+        for s, t, norm, weight in zip(*branches, strict=True):
+            # Scaled after the product, by one number a cell: a third of the passes over all channels.
+            s = s.float()
+            product = t.float() * s
+            scale = weight / (norm * s.norm(dim=1, keepdim=True).clamp(min=_EPS))
+            maps.append(resize(weight - product.sum(1, keepdim=True) * scale, size))
+            products.append(product * (scale * -float(product.shape[1])))
         return Evidence(torch.cat(maps, dim=1), products)
 
     def parts(self, images: Tensor, features: tuple[Tensor, ...]) -> Tensor:

@@ -51,8 +51,7 @@ class ChannelAttention(nn.Module):
         self.shared = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(2)
-        weights = torch.sigmoid(self.shared(flat.mean(2)) + self.shared(flat.amax(2)))
+        weights = torch.sigmoid(self.shared(x.mean((2, 3))) + self.shared(x.amax((2, 3))))
         return x * weights[:, :, None, None]
 
 
@@ -112,8 +111,9 @@ class SegmentationHead(nn.Module):
         weights = self.groups(maps)
         parts = []
         for index, (embed, product) in enumerate(zip(self.embed, products, strict=True)):
-            group = torch.cat([resize(embed(product), size), maps[:, index : index + 1]], dim=1)
-            parts.append(group * weights[:, index, None, None, None])
+            weight = weights[:, index, None, None, None]
+            # Weighed before it is enlarged, which is the same and less work.
+            parts += [resize(embed(product) * weight, size), maps[:, index : index + 1] * weight]
         fused = self.fuse(torch.cat(parts, dim=1))
         with torch.autocast(fused.device.type, enabled=False):
             logits: Tensor = self.logit(fused.float())
