@@ -22,7 +22,7 @@ from .teacher import TEACHERS
 
 # What the weights mean. Another number for every change after which old weights would still load but answer
 # something else: a layer, a distance, the join, how pictures are brought to size.
-ARCHITECTURE = 2
+ARCHITECTURE = 3
 
 LEVELS = 3
 MAPS = 2 * LEVELS  # N at strides 4, 8, 16, then A at strides 4, 8, 16

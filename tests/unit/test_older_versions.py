@@ -78,14 +78,15 @@ def test_an_outbox_of_another_version_says_what_to_do(tmp_path: Path) -> None:
         Outbox(tmp_path / "outbox.db")
 
 
-def test_a_model_of_form_1_says_what_to_do() -> None:
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_model_of_an_earlier_form_says_what_to_do(form: int) -> None:
     """Its network computed something else from the same weights."""
-    with pytest.raises(ArtifactError, match=r"was trained for form 1 of the network .* train it again"):
-        artifact.load(SAMPLES / "model-1-form-1")
+    with pytest.raises(ArtifactError, match=rf"was trained for form {form} of the network .* train it again"):
+        artifact.load(SAMPLES / f"model-1-form-{form}")
 
 
-def test_a_model_of_form_2_is_read_whole() -> None:
-    found = artifact.load(SAMPLES / "model-1-form-2")
+def test_a_model_of_form_3_is_read_whole() -> None:
+    found = artifact.load(SAMPLES / "model-1-form-3")
     assert (found.name, found.version, found.input_px) == ("top", 1, 32)
     assert found.calibration.threshold(1.0, 5.0, 2) > found.calibration.median
 
@@ -100,7 +101,7 @@ def test_a_model_of_form_2_is_read_whole() -> None:
 def test_a_model_of_another_version_says_what_to_do(
     key: str, value: object, said: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(SAMPLES / "model-1-form-2", tmp_path / "1")
+    shutil.copytree(SAMPLES / "model-1-form-3", tmp_path / "1")
     manifest = tmp_path / "1" / artifact.MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {key: value}))
     with pytest.raises(ArtifactError, match=said):
