@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from .artifact import Artifact
-from .images import Pixels
+from .fitting import Picture
 
 # Pictures and features on the device belong to the back end that made them; nobody else looks inside.
 Images = Any
@@ -43,8 +43,11 @@ class Backend(Protocol):
     def prepare(self, artifact: Artifact) -> Prepared:
         """Get a model ready. Raises ArtifactError or TeacherError for one that doesn't fit."""
 
-    def upload(self, squares: Sequence[Pixels]) -> Images:
-        """N pictures (P, P, 3) uint8 RGB to the device."""
+    def upload(self, pictures: Sequence[Picture]) -> Images:
+        """Frames (H, W, 3) uint8 RGB to the device, as squares of network size; N of them in all.
+
+        They can be indexed by a slice.
+        """
 
     def features(self, teacher: str, images: Images) -> Features:
         """That teacher's features of all N pictures."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .backend import Prepared
 from .core import Frame
-from .images import Pixels
+from .fitting import Picture
 from .library import Entry
 from .tiles import Tiling
 
@@ -28,10 +28,9 @@ class Group:
     entries: tuple[Entry, ...]
     places: tuple[int, ...]
 
-    def squares(self) -> list[Pixels]:
-        """What the network looks at: the tiles of all frames."""
-        fitted = [(e.tiling, e.tiling.fit(f.pixels)) for f, e in zip(self.frames, self.entries, strict=True)]
-        return [square for tiling, whole in fitted for square in tiling.cut(whole)]
+    def pictures(self) -> list[Picture]:
+        """What the network looks at, before it is brought to size."""
+        return [(frame.pixels, entry.tiling) for frame, entry in zip(self.frames, self.entries, strict=True)]
 
     def networks(self) -> list[tuple[Entry, slice]]:
         """Whose network looks at which of the squares: one slice for each run of frames of a camera."""

@@ -1,6 +1,7 @@
-"""Pictures to network input. Trainer and runner use these same two functions, so they can't drift apart."""
+"""Pictures to network input. Trainer and runner use these same functions, so they can't drift apart."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -36,8 +37,38 @@ def to_device(squares: Sequence[Pixels], device: torch.device | str) -> Tensor:
     One upload of bytes, from pinned memory where that lets it run beside what the device does; the division
     runs on the device.
     """
-    stacked = torch.from_numpy(np.stack(squares))
-    if torch.device(device).type == "cuda":
-        stacked = stacked.pin_memory()
-    on_device = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    on_device = bytes_on(squares, device).permute(0, 3, 1, 2)
     return on_device.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+
+
+def bytes_on(pictures: Sequence[Pixels], device: torch.device | str) -> Tensor:
+    """N pictures (H, W, 3) uint8 of one size → (N, H, W, 3) uint8 on the device; copied once on the host."""
+    pinned = torch.device(device).type == "cuda"
+    stacked = torch.empty((len(pictures), *pictures[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    np.stack(pictures, out=stacked.numpy())
+    return stacked.to(device, non_blocking=True)
+
+
+def shrunk(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, H, W, 3) uint8, no smaller than `size` → (N, 3, *size) float32, whole numbers from 0 to 255.
+
+    What `resized` gives for such pictures, on whatever device they are: the average over the area of each
+    cell, as two matrix products. Sums are rounded in another order: where the average lies halfway between
+    two grey levels, the other one may come out.
+    """
+    count, height, width, _ = pictures.shape
+    down = _area_weights(height, size[0], pictures.device)
+    across = _area_weights(width, size[1], pictures.device)
+    rows = down @ pictures.view(count, height, width * 3).to(torch.float32)
+    # (N, h, W, 3) → (N, h, 3, W), and the sum over W.
+    return (rows.view(count, size[0], width, 3).transpose(2, 3) @ across.T).round_().transpose(1, 2)
+
+
+@lru_cache(maxsize=64)
+def _area_weights(length: int, cells: int, device: torch.device) -> Tensor:
+    """(cells, length) float32: the share of each pixel in each cell; each row adds up to 1."""
+    edges = np.arange(cells + 1) * (length / cells)
+    pixels = np.arange(length)
+    ends = np.minimum(edges[1:, None], pixels + 1)
+    overlap = np.clip(ends - np.maximum(edges[:-1, None], pixels), 0.0, None)
+    return torch.from_numpy(overlap / overlap.sum(1, keepdims=True)).to(device, torch.float32)

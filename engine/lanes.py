@@ -22,7 +22,12 @@ class Lanes:
         self._threads: list[threading.Thread] = []
 
     def run(self, jobs: list[Callable[[], None]]) -> None:
-        """Do all jobs and wait for all; raises what the first of them raised. For one thread at a time."""
+        """Do all jobs and wait for all; raises what the first of them raised. For one thread at a time.
+
+        A single job is done by the caller.
+        """
+        if len(jobs) == 1:
+            return jobs[0]()
         if not self._threads:
             self._start()
         futures: list[Future[None]] = [Future() for _ in jobs]

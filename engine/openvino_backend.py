@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from torch import nn
 
 from .artifact import Artifact
 from .backend import Prepared
-from .images import Pixels
+from .fitting import Picture, fitted
+from .images import to_device
 from .lanes import Lanes
 from .model.dmdd import CameraNetwork, build_network
 from .model.precision import cpu_has_bf16, cpu_name
@@ -127,20 +129,29 @@ class OpenVinoBackend:
                 self._cache.keep_verdict(key, verdict)
             return self._runnable(artifact, network, verdict["precision"], verdict["note"])
 
-    def upload(self, squares: Sequence[Pixels]) -> NDArray[np.uint8]:
-        return np.stack(squares)
+    def upload(self, pictures: Sequence[Picture]) -> NDArray[np.uint8]:
+        side = pictures[0][1].side_px
+        starts = [0, *accumulate(tiling.count for _, tiling in pictures)]
+        squares = np.empty((starts[-1], side, side, 3), dtype=np.uint8)
+
+        def fit(picture: Picture, start: int) -> None:
+            for number, square in enumerate(fitted(picture)):
+                squares[start + number] = square
+
+        self._lanes.run([partial(fit, *each) for each in zip(pictures, starts[:-1], strict=True)])
+        return squares
 
     def features(self, teacher: str, images: NDArray[np.uint8]) -> Any:
         """Arrays that stay valid until the next call, or torch's tensors for torch's networks."""
         if teacher not in self._teachers:
-            return self._torch.features(teacher, self._torch.upload(list(images)))
+            return self._torch.features(teacher, to_device(list(images), self.device))
         return _infer(self._teachers[teacher], [images])
 
     def raw_maps(
         self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], features: Any
     ) -> torch.Tensor:
         if not isinstance(networks[0][0].network, dict):
-            return self._torch.raw_maps(networks, self._torch.upload(list(images)), features)
+            return self._torch.raw_maps(networks, to_device(list(images), self.device), features)
         maps = np.empty(images.shape[:3], dtype=np.float32)
         threads = self._threads if len(networks) == 1 else self._threads_each
 
@@ -167,7 +178,7 @@ class OpenVinoBackend:
 
     def student_share(self, prepared: Prepared, images: NDArray[np.uint8], features: Any) -> float:
         if not isinstance(prepared.network, dict):
-            return self._torch.student_share(prepared, self._torch.upload(list(images)), features)
+            return self._torch.student_share(prepared, to_device(list(images), self.device), features)
         chain: _Chain = next(iter(prepared.network.values()))
         maps = np.empty(images.shape[:3], dtype=np.float32)
         shares = []
@@ -197,7 +208,7 @@ class OpenVinoBackend:
         """Raw maps of the probe pictures, by requests of its own: the device thread may be running the
         others.
         """
-        images = self.upload(probe_pictures(artifact.input_px))
+        images = np.stack(probe_pictures(artifact.input_px))
         looked = _infer(self._teacher_request(artifact, precision), [images])
         maps = np.empty(images.shape[:3], dtype=np.float32)
         chain = self._chains(artifact, network, precision, self._threads)[self._threads]
@@ -247,7 +258,7 @@ class OpenVinoBackend:
         piece = TeacherPiece(self._torch.teacher(artifact.teacher), rounded=precision == "bf16").eval()
         key = key_of("teacher", artifact.teacher, artifact.input_px, precision)
         if (graph := self._cache.graph(self._core, key)) is None:
-            pictures = torch.from_numpy(self.upload(probe_pictures(artifact.input_px)[:2]))
+            pictures = torch.from_numpy(np.stack(probe_pictures(artifact.input_px)[:2]))
             graph = export(copy.deepcopy(piece), (pictures,))
             self._cache.keep_graph(key, graph)
         fill(graph, piece.state_dict())
@@ -275,7 +286,7 @@ class OpenVinoBackend:
         pictures = probe_pictures(artifact.input_px)[:2]
         pieces = pieces_of(fresh)
         with torch.no_grad():
-            looked = self._torch.teacher(artifact.teacher)(self._torch.upload(pictures))
+            looked = self._torch.teacher(artifact.teacher)(to_device(pictures, self.device))
             evidence = pieces["evidence"](*looked, *(student := pieces["student"](looked[0])))
             logits = pieces["head"](*evidence)
         examples = {

@@ -120,7 +120,7 @@ class Runner:
             for count in sorted(counts):
                 for group in groups(frames[:count], entries):
                     networks, part = next(at_most(self._max_squares, group.networks()))
-                    images = self.backend.upload(group.squares()[part])
+                    images = self.backend.upload(group.pictures())[part]
                     features = self.backend.features(group.teacher, images)
                     self.backend.settle(networks, images, features)
                 costs[count] = self._frame_cost_s(Batch(tuple(frames[:count])), entries)
@@ -159,9 +159,9 @@ class Runner:
         """
         prepared = []
         for group in groups(batch.frames, self.library.snapshot()):
-            squares = group.squares()
+            images = self.backend.upload(group.pictures())
             for networks, part in at_most(self._max_squares, group.networks()):
-                prepared.append((group.teacher, networks, self.backend.upload(squares[part])))
+                prepared.append((group.teacher, networks, images[part]))
 
         def look() -> None:
             for teacher, networks, images in prepared:
@@ -175,7 +175,7 @@ class Runner:
         """How much of the time of this frame's network its student takes, for a benchmark."""
         [group] = groups((frame,), self.library.snapshot())
         [(networks, part), *_] = at_most(self._max_squares, group.networks())
-        images = self.backend.upload(group.squares()[part])
+        images = self.backend.upload(group.pictures())[part]
         return self.backend.student_share(
             networks[0][0], images, self.backend.features(group.teacher, images)
         )
@@ -190,10 +190,10 @@ class Runner:
 
     def _raw_maps(self, group: Group, watch: "_Stopwatch") -> torch.Tensor:
         """(n, P, P) of all squares of a group, in its order."""
-        squares, maps = group.squares(), []
+        squares, maps = self.backend.upload(group.pictures()), []
+        watch.lap("upload")
         for networks, part in at_most(self._max_squares, group.networks()):
-            images = self.backend.upload(squares[part])
-            watch.lap("upload")
+            images = squares[part]
             features = self.backend.features(group.teacher, images)
             watch.lap("teacher")
             maps.append(self.backend.raw_maps(networks, images, features))

@@ -72,6 +72,12 @@ class Tiling:
         side = self.side_px
         return [on_canvas[y : y + side, x : x + side] for y, x in self._corners()]
 
+    def cut_batch(self, on_canvas: Tensor) -> Tensor:
+        """The tiles of pictures (N, C, h, w) of the canvas's size → (N * count, C, side, side)."""
+        side = self.side_px
+        tiles = [on_canvas[..., y : y + side, x : x + side] for y, x in self._corners()]
+        return tiles[0] if self.count == 1 else torch.stack(tiles, dim=1).flatten(0, 1)
+
     def stitch(self, maps: Tensor) -> Tensor:
         """Maps (N * count, side, side) of the tiles of N pictures, in the order of `cut` → (N, h, w)."""
         if self.count == 1:

@@ -13,7 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .artifact import Artifact
 from .backend import Prepared
 from .errors import ArtifactError
-from .images import Pixels, to_device
+from .fitting import Picture, fitted, fitted_on_device
+from .images import to_device
 from .model.dmdd import build_network
 from .model.precision import cpu_has_bf16
 from .model.teacher import build_teacher
@@ -96,8 +97,10 @@ class TorchBackend:
             _key(artifact.teacher, precision), network, f"torch {self.device.type} {precision} ({gap})"
         )
 
-    def upload(self, squares: Sequence[Pixels]) -> torch.Tensor:
-        return to_device(squares, self.device)
+    def upload(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        if self.device.type == "cuda":
+            return fitted_on_device(pictures, self.device)
+        return to_device([square for picture in pictures for square in fitted(picture)], self.device)
 
     def features(self, teacher: str, images: torch.Tensor) -> TensorFeatures:
         name, _, precision = teacher.partition("/")
@@ -197,7 +200,10 @@ class TorchBackend:
         return Gap.between(exact, self._answer(artifact, network, _IN_BF16), artifact)
 
     def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
-        teacher, images = self.teacher(artifact.teacher), self.upload(probe_pictures(artifact.input_px))
+        teacher, images = (
+            self.teacher(artifact.teacher),
+            to_device(probe_pictures(artifact.input_px), self.device),
+        )
         with torch.inference_mode(), self._autocast(precision):
             raw: torch.Tensor = network(images, tuple(teacher(images)))
         return raw.float().cpu()

@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from engine.core import Batch, Frame
+from engine.fitting import fitted_on_device
 from engine.library import CameraTuning, Library
 from engine.regions import View, find
 from engine.runner import Runner
 from engine.stacked import Stack
+from engine.tiles import Tiling
 from engine.torch_backend import TorchBackend
 from engine.xp import ArrayLibrary, library_for, numpy_library
 from tests.golden.make_regions import FILE, examples, result
@@ -45,6 +47,18 @@ def test_both_libraries_find_the_same_in_random_maps(cupy_library: ArrayLibrary)
         there = find(cupy_library.xp.asarray(maps), views, cupy_library)
     here = find(maps, views, numpy_library())
     assert [[d.box for d in one] for one in there] == [[d.box for d in one] for one in here]
+
+
+def test_frames_are_brought_to_size_there_as_on_the_host() -> None:
+    dice = np.random.default_rng(5)
+    pictures = [
+        (dice.integers(0, 256, (height, width, 3), dtype=np.uint8), Tiling.of(64, words))
+        for height, width, words in ((480, 640, "1x1"), (20, 30, "1x1"), (300, 200, "2x1"))
+    ]
+    there = fitted_on_device(pictures, torch.device("cuda", 0)).cpu()
+    here = fitted_on_device(pictures, torch.device("cpu"))
+    assert there.shape == (4, 3, 64, 64)
+    assert (there - here).abs().max() < 1.5 / 255.0
 
 
 def test_cupy_sees_torchs_memory_without_a_copy(cupy_library: ArrayLibrary) -> None:

@@ -34,7 +34,7 @@ def test_what_a_job_raised_is_raised_after_all_have_ended() -> None:
 
 def test_the_threads_end_when_nobody_holds_the_lanes() -> None:
     lanes = Lanes(2)
-    lanes.run([lambda: None])
+    lanes.run([lambda: None] * 2)
     threads = [t for t in threading.enumerate() if t.name.startswith("linewatch-lane")]
     assert len(threads) == 2
     del lanes

@@ -4,11 +4,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from engine.core import Batch, Frame
+from engine.images import to_device
 from engine.library import CameraTuning, Library
 from engine.model.blocks import resize
 from engine.model.dmdd import CameraNetwork
@@ -17,6 +19,7 @@ from engine.openvino_graph import GraphCache, GraphError, export, fill
 from engine.openvino_pieces import pieces_of
 from engine.parity import Gap, probe_pictures
 from engine.runner import Runner
+from engine.tiles import Tiling
 from engine.torch_backend import TorchBackend
 from tests.models import TinyNetwork, TinyTeacher, bright_spot, tiny_artifact
 
@@ -85,11 +88,11 @@ def test_the_four_pieces_in_a_row_are_the_network() -> None:
     assert isinstance(network, CameraNetwork)
     pieces = pieces_of(network)
     with torch.inference_mode():
-        looked = backend.teacher(artifact.teacher)(backend.upload(pictures))
+        looked = backend.teacher(artifact.teacher)(to_device(pictures, backend.device))
         evidence = pieces["evidence"](*looked, *pieces["student"](looked[0]))
         raw = pieces["join"](evidence[0], pieces["head"](*evidence))
         enlarged = resize(raw[:, None], (128, 128))[:, 0]
-        assert torch.allclose(enlarged, network(backend.upload(pictures), looked), atol=1e-4)
+        assert torch.allclose(enlarged, network(to_device(pictures, backend.device), looked), atol=1e-4)
 
 
 def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
@@ -138,3 +141,16 @@ def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(
     side = library.get("side")
     # The first model, and any in tiles, has all threads for itself when it comes alone.
     assert side is not None and set(side.network.network) == {1, 2}
+
+
+def test_frames_of_several_sizes_and_tilings_are_uploaded_in_their_order() -> None:
+    dice = np.random.default_rng(1)
+    shapes = ((480, 640, 3), (64, 64, 3), (300, 200, 3))
+    pictures = [
+        (dice.integers(0, 256, shape, dtype=np.uint8), Tiling.of(64, words))
+        for shape, words in zip(shapes, ("1x1", "1x1", "2x1"), strict=True)
+    ]
+    squares = OpenVinoBackend(threads=2).upload(pictures)
+    assert squares.shape == (4, 64, 64, 3)
+    expected = TorchBackend(torch.device("cpu")).upload(pictures)
+    assert torch.equal(to_device(squares, "cpu"), expected)
