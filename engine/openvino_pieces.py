@@ -56,11 +56,18 @@ class EvidencePiece(nn.Module):
 
 
 class HeadPiece(nn.Module):
-    """Distances and six products → the head's logits (N, 1, h, w)."""
+    """Distances and six products → the head's logits (N, 1, h, w) less what they are on good pictures.
+
+    The plug-in rounds them to bfloat16: around 0 it rounds finely what is near the decision.
+    """
 
     def __init__(self, network: CameraNetwork) -> None:
         super().__init__()
-        self.head = network.head
+        self.head = copy.copy(network.head)
+        logit = copy.copy(network.head.logit)
+        assert logit.bias is not None
+        logit._parameters = {**logit._parameters, "bias": _frozen(logit.bias - network.part_mean[-1])}
+        self.head._modules = {**network.head._modules, "logit": logit}
 
     def forward(self, *evidence: Tensor) -> Tensor:
         logits: Tensor = self.head(list(evidence[1:]), evidence[0])
@@ -68,11 +75,12 @@ class HeadPiece(nn.Module):
 
 
 class JoinPiece(nn.Module):
-    """Distances and the head's logits → the raw map (N, h, w), still to be enlarged."""
+    """Distances and the head's piece's logits → the raw map (N, h, w), still to be enlarged."""
 
     def __init__(self, network: CameraNetwork) -> None:
         super().__init__()
         self.inner = _without_weights(network, ("part_mean", "part_std", "part_weight", "smooth"))
+        self.inner.part_mean = torch.cat([network.part_mean[:-1], torch.zeros(1)])
 
     def forward(self, *parts: Tensor) -> Tensor:
         return self.inner.join(self.inner.stack(parts[0], parts[1]))
@@ -90,6 +98,10 @@ def pieces_of(network: CameraNetwork) -> dict[str, nn.Module]:
 
 def _images(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+
+
+def _frozen(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight.detach(), requires_grad=False)
 
 
 def _without_weights(network: CameraNetwork, buffers: tuple[str, ...]) -> CameraNetwork:
