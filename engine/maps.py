@@ -13,7 +13,7 @@ def calibrate(raw: torch.Tensor, median: torch.Tensor, threshold: torch.Tensor) 
     The caller made sure that threshold > median.
     """
     scale = 1.0 / (threshold - median)
-    return (raw - median[:, None, None]) * scale[:, None, None]
+    return (raw - median[:, None, None]).mul_(scale[:, None, None])
 
 
 def image_scores(maps: torch.Tensor, cells: int = SCORE_CELLS) -> torch.Tensor:

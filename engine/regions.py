@@ -40,18 +40,19 @@ def find(
     `min_area_px` (frame pixels) is left out; of the rest the `max_regions` with the highest peaks are kept,
     so that a broken picture can't flood what follows. One device → host wait for the table.
     """
-    labels, count = library.ndimage.label(maps > 1.0, structure=_KEEPS_MAPS_APART)
+    above = maps > 1.0
+    labels, count = library.ndimage.label(above, structure=_KEEPS_MAPS_APART)
     if not count:
         return [[] for _ in views]
-    table = library.to_host(_measure(maps, labels, int(count), library))
+    table = library.to_host(_measure(maps, above, labels, int(count), library))
     return _describe(table, views, maps.shape[1], maps.shape[2], max_regions)
 
 
-def _measure(maps: XpArray, labels: XpArray, count: int, library: ArrayLibrary) -> XpArray:
+def _measure(maps: XpArray, above: XpArray, labels: XpArray, count: int, library: ArrayLibrary) -> XpArray:
     """(count, 10) float64: one row a region, columns as named above, coordinates in cells, ends inclusive."""
     xp = library.xp
     _, height, width = maps.shape
-    where = library.foreground(labels)
+    where = library.foreground(above)
     label = labels.reshape(-1)[where]
     value = maps.reshape(-1)[where]
     position = xp.arange(maps.size, dtype=xp.int32)[where] if library.on_device else where.astype(np.int32)

@@ -27,13 +27,12 @@ class ArrayLibrary:
     ndimage: ModuleType
     on_device: bool
 
-    def foreground(self, labels: XpArray) -> XpArray:
-        """Flat positions worth visiting: labelled cells on the host; on a device all of them.
+    def foreground(self, above: XpArray) -> XpArray:
+        """Flat positions worth visiting: those that are True on the host; on a device all of them.
 
-        Counting the labelled cells of a device would cost a wait, and visiting the others there costs
-        nothing.
+        Counting them on a device would cost a wait, and visiting the others there costs nothing.
         """
-        return slice(None) if self.on_device else np.flatnonzero(labels)
+        return slice(None) if self.on_device else np.flatnonzero(above)
 
     def to_host(self, array: XpArray) -> NDArray[Any]:
         """The same array as NumPy; on a device this is the wait."""
