@@ -233,7 +233,7 @@ class OpenVinoBackend:
         self, artifact: Artifact, network: nn.Module, precision: str, *threads: int
     ) -> dict[int, _Chain]:
         """One chain for each number of threads."""
-        graphs = self._network_graphs(artifact, network)
+        graphs = self._network_graphs(artifact, network, _is_rounded(precision))
         return {
             number: _Chain(
                 **{
@@ -255,7 +255,7 @@ class OpenVinoBackend:
         return self._core.compile_model(graph, "CPU", wishes).create_infer_request()
 
     def _teacher_request(self, artifact: Artifact, precision: str) -> Any:
-        piece = TeacherPiece(self._torch.teacher(artifact.teacher), rounded=precision == "bf16").eval()
+        piece = TeacherPiece(self._torch.teacher(artifact.teacher), rounded=_is_rounded(precision)).eval()
         key = key_of("teacher", artifact.teacher, artifact.input_px, precision)
         if (graph := self._cache.graph(self._core, key)) is None:
             pictures = torch.from_numpy(np.stack(probe_pictures(artifact.input_px)[:2]))
@@ -264,27 +264,27 @@ class OpenVinoBackend:
         fill(graph, piece.state_dict())
         return self._request(graph, precision, self._threads)
 
-    def _network_graphs(self, artifact: Artifact, network: nn.Module) -> dict[str, ov.Model]:
+    def _network_graphs(self, artifact: Artifact, network: nn.Module, rounded: bool) -> dict[str, ov.Model]:
         """The graphs of the four pieces, with this camera's weights. Raises GraphError."""
         if not isinstance(network, CameraNetwork):
             raise GraphError(f"A network of size {artifact.size} can't be cut in pieces.")
-        keys = {name: key_of(name, artifact.size, artifact.input_px) for name in _PIECES}
+        keys = {name: key_of(name, artifact.size, artifact.input_px, rounded) for name in _PIECES}
         found = {name: self._cache.graph(self._core, key) for name, key in keys.items()}
         graphs = {name: graph for name, graph in found.items() if graph is not None}
         if len(graphs) < len(_PIECES):
-            graphs = self._exported(artifact)
+            graphs = self._exported(artifact, rounded)
             for name, graph in graphs.items():
                 self._cache.keep_graph(keys[name], graph)
-        for name, piece in pieces_of(network).items():
+        for name, piece in pieces_of(network, rounded=rounded).items():
             fill(graphs[name], piece.state_dict())
         return graphs
 
-    def _exported(self, artifact: Artifact) -> dict[str, ov.Model]:
+    def _exported(self, artifact: Artifact, rounded: bool) -> dict[str, ov.Model]:
         """Export all pieces of a size, each with what the one before gives as its example."""
         fresh = self._torch.unfilled_network(artifact.size)
         assert isinstance(fresh, CameraNetwork)
         pictures = probe_pictures(artifact.input_px)[:2]
-        pieces = pieces_of(fresh)
+        pieces = pieces_of(fresh, rounded=rounded)
         with torch.no_grad():
             looked = self._torch.teacher(artifact.teacher)(to_device(pictures, self.device))
             evidence = pieces["evidence"](*looked, *(student := pieces["student"](looked[0])))
@@ -299,3 +299,7 @@ class OpenVinoBackend:
             name: export(piece, tuple(tensor.contiguous() for tensor in examples[name]))
             for name, piece in pieces.items()
         }
+
+
+def _is_rounded(precision: str) -> bool:
+    return precision == "bf16"

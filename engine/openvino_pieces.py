@@ -3,9 +3,12 @@
 Student and head do the work and bear bfloat16; distances and join take small differences of large numbers
 and don't.
 All pieces take and give contiguous float32 tensors with the picture first; the teacher takes bytes.
+`rounded`: features leave teacher and student as bfloat16 holds them, for graphs that compute in it; the
+plug-in then writes them several times faster.
 """
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +17,7 @@ from .model.dmdd import LEVELS, CameraNetwork
 
 
 class TeacherPiece(nn.Module):
-    """Pictures (N, P, P, 3) uint8 → the teacher's three levels.
-
-    `rounded`: to bfloat16, as a network in that precision rounds them at its next layer anyway; the plug-in
-    then writes them several times faster.
-    """
+    """Pictures (N, P, P, 3) uint8 → the teacher's three levels."""
 
     def __init__(self, teacher: nn.Module, *, rounded: bool) -> None:
         super().__init__()
@@ -26,20 +25,20 @@ class TeacherPiece(nn.Module):
         self.rounded = rounded
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        levels: tuple[Tensor, ...] = tuple(self.inner(_images(pictures)))
-        return tuple(level.to(torch.bfloat16).float() for level in levels) if self.rounded else levels
+        return _written(self.inner(_images(pictures)), self.rounded)
 
 
 class StudentPiece(nn.Module):
     """The teacher's first level → N_1..N_3, A_1..A_3."""
 
-    def __init__(self, network: CameraNetwork) -> None:
+    def __init__(self, network: CameraNetwork, *, rounded: bool) -> None:
         super().__init__()
         self.student = network.student
+        self.rounded = rounded
 
     def forward(self, first: Tensor) -> tuple[Tensor, ...]:
         normal, abnormal = self.student(first)
-        return (*normal, *abnormal)
+        return _written((*normal, *abnormal), self.rounded)
 
 
 class EvidencePiece(nn.Module):
@@ -86,14 +85,18 @@ class JoinPiece(nn.Module):
         return self.inner.join(self.inner.stack(parts[0], parts[1]))
 
 
-def pieces_of(network: CameraNetwork) -> dict[str, nn.Module]:
+def pieces_of(network: CameraNetwork, *, rounded: bool) -> dict[str, nn.Module]:
     """The four pieces in their order; they share the network's weights."""
     return {
-        "student": StudentPiece(network).eval(),
+        "student": StudentPiece(network, rounded=rounded).eval(),
         "evidence": EvidencePiece(network).eval(),
         "head": HeadPiece(network).eval(),
         "join": JoinPiece(network).eval(),
     }
+
+
+def _written(levels: Iterable[Tensor], rounded: bool) -> tuple[Tensor, ...]:
+    return tuple(level.to(torch.bfloat16).float() if rounded else level for level in levels)
 
 
 def _images(pictures: Tensor) -> Tensor:

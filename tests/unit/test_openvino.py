@@ -86,7 +86,7 @@ def test_the_four_pieces_in_a_row_are_the_network() -> None:
     artifact = tiny_artifact(real="lite", input_px=128)
     network, pictures = backend.network(artifact), probe_pictures(128)[1:3]
     assert isinstance(network, CameraNetwork)
-    pieces = pieces_of(network)
+    pieces = pieces_of(network, rounded=False)
     with torch.inference_mode():
         looked = backend.teacher(artifact.teacher)(to_device(pictures, backend.device))
         evidence = pieces["evidence"](*looked, *pieces["student"](looked[0]))
