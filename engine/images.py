@@ -1,4 +1,4 @@
-"""Pictures to network input. Trainer and runner use these same functions, so they can't drift apart."""
+"""Pictures to network input: what trainer and runner share, and the runner's form of it on a GPU."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -53,7 +53,7 @@ def shrunk(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, H, W, 3) uint8, no smaller than `size` → (N, 3, *size) float32, whole numbers from 0 to 255.
 
     What `resized` gives for such pictures, on whatever device they are: the average over the area of each
-    cell, as two matrix products. Sums are rounded in another order: where the average lies halfway between
+    cell, as two matrix products. Sums are added in another order: where the average lies halfway between
     two grey levels, the other one may come out.
     """
     count, height, width, _ = pictures.shape
@@ -61,7 +61,10 @@ def shrunk(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     across = _area_weights(width, size[1], pictures.device)
     rows = down @ pictures.view(count, height, width * 3).to(torch.float32)
     # (N, h, W, 3) → (N, h, 3, W), and the sum over W.
-    return (rows.view(count, size[0], width, 3).transpose(2, 3) @ across.T).round_().transpose(1, 2)
+    averages = rows.view(count, size[0], width, 3).transpose(2, 3) @ across.T
+    # OpenCV rounds halves to even numbers, but up where it halves both sides.
+    halved = (height, width) == (2 * size[0], 2 * size[1])
+    return (averages.add_(0.5).floor_() if halved else averages.round_()).transpose(1, 2)
 
 
 @lru_cache(maxsize=64)

@@ -57,7 +57,7 @@ class EvidencePiece(nn.Module):
 class HeadPiece(nn.Module):
     """Distances and six products → the head's logits (N, 1, h, w) less what they are on good pictures.
 
-    The plug-in rounds them to bfloat16: around 0 it rounds finely what is near the decision.
+    A graph that computes in bfloat16 rounds what leaves it: around 0 that is fine enough for logits too.
     """
 
     def __init__(self, network: CameraNetwork) -> None:

@@ -47,11 +47,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if args.steps <= _WARM_UP:
+        parser.error(f"--steps: at least {_WARM_UP + 1}, the first {_WARM_UP} are not measured")
     device = torch.device(args.device)
     print(f"seconds for 1,000 steps of {BATCH}, {device}, {torch.get_num_threads()} threads")
     for size in args.sizes:
         name = SIZES[size].teacher
-        teacher = Teacher(name, build_trunk(name), "").to(device)
+        trunk = build_trunk(name).eval()
+        trunk.fold()
+        teacher = Teacher(name, trunk.to(memory_format=torch.channels_last), "").to(device)  # type: ignore[call-overload]
         network = build_network(size).to(device)
         drawn, schedule = material(teacher, device), Schedule(args.steps, args.steps, BATCH)
         network.strength.copy_(drawn.bank.strength())

@@ -55,3 +55,9 @@ assert begun.wait(5.0)
 """
     ended = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
     assert ended.returncode == 0
+
+
+def test_a_single_job_is_done_by_the_caller() -> None:
+    who: list[threading.Thread] = []
+    Lanes(2).run([lambda: who.append(threading.current_thread())])
+    assert who == [threading.current_thread()]

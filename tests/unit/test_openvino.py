@@ -13,7 +13,7 @@ from engine.core import Batch, Frame
 from engine.images import to_device
 from engine.library import CameraTuning, Library
 from engine.model.blocks import resize
-from engine.model.dmdd import CameraNetwork
+from engine.model.dmdd import PARTS, CameraNetwork
 from engine.openvino_backend import OpenVinoBackend
 from engine.openvino_graph import GraphCache, GraphError, export, fill
 from engine.openvino_pieces import pieces_of
@@ -86,6 +86,8 @@ def test_the_four_pieces_in_a_row_are_the_network() -> None:
     artifact = tiny_artifact(real="lite", input_px=128)
     network, pictures = backend.network(artifact), probe_pictures(128)[1:3]
     assert isinstance(network, CameraNetwork)
+    network.part_mean.copy_(torch.linspace(-8.0, 2.0, PARTS))
+    network.part_std.copy_(torch.linspace(0.5, 2.0, PARTS))
     pieces = pieces_of(network, rounded=False)
     with torch.inference_mode():
         looked = backend.teacher(artifact.teacher)(to_device(pictures, backend.device))
@@ -93,6 +95,20 @@ def test_the_four_pieces_in_a_row_are_the_network() -> None:
         raw = pieces["join"](evidence[0], pieces["head"](*evidence))
         enlarged = resize(raw[:, None], (128, 128))[:, 0]
         assert torch.allclose(enlarged, network(to_device(pictures, backend.device), looked), atol=1e-4)
+
+
+def test_rounded_features_leave_as_bfloat16_holds_them_and_can_be_exported() -> None:
+    network = TorchBackend(torch.device("cpu")).network(tiny_artifact(real="lite", input_px=64))
+    assert isinstance(network, CameraNetwork)
+    first = torch.rand(2, 24, 16, 16)
+    exact, rounded = (pieces_of(network, rounded=form)["student"] for form in (False, True))
+    with torch.inference_mode():
+        wanted = [level.bfloat16().float() for level in exact(first)]
+        assert all(map(torch.equal, rounded(first), wanted))
+    state = {name: weight.clone() for name, weight in rounded.state_dict().items()}
+    graph = export(rounded, (first,))
+    fill(graph, state)
+    torch.testing.assert_close(run(graph, first), wanted[0], atol=2e-2, rtol=2e-2)
 
 
 def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
