@@ -50,3 +50,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "no_task_left")
+    # What takes minutes comes first: begun last, it would run alone while the other workers are idle.
+    items.sort(key=lambda item: -(item.get_closest_marker("slow") is not None) * _timeout_s(item))
+
+
+def _timeout_s(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark is not None and mark.args else 0.0
