@@ -38,9 +38,10 @@ class FolderSource:
         folder = self._settings.path
         if not folder.is_dir():
             raise Refused(f"{folder}: there is no such folder")
-        sink.connected(f"pictures from {folder.name or folder}")
+        # First: what comes after we said that we watch is new.
         if not self._settings.existing:
             self._seen.update(_identity(path) for path in pictures(folder))
+        sink.connected(f"pictures from {folder.name or folder}")
         self._show_all(sink, stop)
         while not stop.is_set():
             self._again_or_over()
