@@ -200,10 +200,8 @@ class TorchBackend:
         return Gap.between(exact, self._answer(artifact, network, _IN_BF16), artifact)
 
     def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
-        teacher, images = (
-            self.teacher(artifact.teacher),
-            to_device(probe_pictures(artifact.input_px), self.device),
-        )
+        teacher = self.teacher(artifact.teacher)
+        images = to_device(probe_pictures(artifact.input_px), self.device)
         with torch.inference_mode(), self._autocast(precision):
             raw: torch.Tensor = network(images, tuple(teacher(images)))
         return raw.float().cpu()
