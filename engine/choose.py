@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +53,17 @@ def usable_cores() -> int:
     return cores if cores <= 2 else cores - 1
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """What torch computes on a CPU inside, on this thread, it does with so many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def open_backend(
     device: str = "auto",
     *,
@@ -76,8 +88,8 @@ def open_backend(
     if place.type == "cuda" and backend in ("auto", "torch"):
         return TorchBackend(place, teacher_weights=teacher_weights, bf16=bf16)
     cores = threads or usable_cores()
-    torch.set_num_threads(cores)
     if backend == "torch" or (backend == "auto" and not _has_openvino()):
+        torch.set_num_threads(cores)
         return TorchBackend(place, teacher_weights=teacher_weights, bf16=bf16)
     if backend not in ("auto", "openvino") or place.type != "cpu" or not _has_openvino():
         raise DeviceError(f"The back end {backend!r} can't run here on {place}; choose auto.")

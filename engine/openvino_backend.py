@@ -25,6 +25,7 @@ from torch import nn
 
 from .artifact import Artifact
 from .backend import Prepared
+from .choose import torch_threads
 from .fitting import Picture, fitted
 from .images import to_device
 from .lanes import Lanes
@@ -106,6 +107,9 @@ class OpenVinoBackend:
             make_teacher=make_teacher,
             make_network=make_network,
         )
+        # What torch does beside the networks is small, and its threads would wait for each other on cores
+        # that cameras and the page have just taken: 0.1 ms became 5.
+        torch.set_num_threads(1)
         self._core = ov.Core()
         self._cache = GraphCache(cache_dir)
         self._teachers: dict[str, Any] = {}
@@ -144,14 +148,16 @@ class OpenVinoBackend:
     def features(self, teacher: str, images: NDArray[np.uint8]) -> Any:
         """Arrays that stay valid until the next call, or torch's tensors for torch's networks."""
         if teacher not in self._teachers:
-            return self._torch.features(teacher, to_device(list(images), self.device))
+            with torch_threads(self._threads):
+                return self._torch.features(teacher, to_device(list(images), self.device))
         return _infer(self._teachers[teacher], [images])
 
     def raw_maps(
         self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], features: Any
     ) -> torch.Tensor:
         if not isinstance(networks[0][0].network, dict):
-            return self._torch.raw_maps(networks, to_device(list(images), self.device), features)
+            with torch_threads(self._threads):
+                return self._torch.raw_maps(networks, to_device(list(images), self.device), features)
         maps = np.empty(images.shape[:3], dtype=np.float32)
         threads = self._threads if len(networks) == 1 else self._threads_each
 
@@ -175,7 +181,8 @@ class OpenVinoBackend:
 
     def student_share(self, prepared: Prepared, images: NDArray[np.uint8], features: Any) -> float:
         if not isinstance(prepared.network, dict):
-            return self._torch.student_share(prepared, to_device(list(images), self.device), features)
+            with torch_threads(self._threads):
+                return self._torch.student_share(prepared, to_device(list(images), self.device), features)
         chain: _Chain = next(iter(prepared.network.values()))
         maps = np.empty(images.shape[:3], dtype=np.float32)
         shares = []
@@ -189,7 +196,8 @@ class OpenVinoBackend:
 
     def _judge(self, artifact: Artifact, network: nn.Module) -> dict[str, str]:
         """The fastest precision that agrees with torch's float32, and how well it does."""
-        exact = self._torch.reference(artifact, network)
+        with torch_threads(self._threads):
+            exact = self._torch.reference(artifact, network)
         why = "it was never tried"
         for precision in self._precisions:
             try:

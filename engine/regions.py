@@ -1,7 +1,7 @@
 """Calibrated maps to defects: threshold, label, measure. Written once for NumPy/SciPy and CuPy.
 
-One label call serves a whole batch: a structure that is filled only in its middle plane connects the eight
-neighbours inside a map and never two maps.
+One label call serves a whole batch, on a host those of its maps that have something in them: a structure
+that is filled only in its middle plane connects the eight neighbours inside a map and never two maps.
 """
 
 from collections.abc import Sequence
@@ -41,11 +41,20 @@ def find(
     so that a broken picture can't flood what follows. One device → host wait for the table.
     """
     above = maps > 1.0
+    found: list[list[Defect]] = [[] for _ in views]
+    places = library.with_any(above)
+    if len(places) < len(views):
+        maps, above = maps[places], above[places]
+    if not places:
+        return found
     labels, count = library.ndimage.label(above, structure=_KEEPS_MAPS_APART)
     if not count:
-        return [[] for _ in views]
+        return found
     table = library.to_host(_measure(maps, above, labels, int(count), library))
-    return _describe(table, views, maps.shape[1], maps.shape[2], max_regions)
+    seen = _describe(table, [views[p] for p in places], maps.shape[1], maps.shape[2], max_regions)
+    for place, defects in zip(places, seen, strict=True):
+        found[place] = defects
+    return found
 
 
 def _measure(maps: XpArray, above: XpArray, labels: XpArray, count: int, library: ArrayLibrary) -> XpArray:

@@ -34,6 +34,12 @@ class ArrayLibrary:
         """
         return slice(None) if self.on_device else np.flatnonzero(above)
 
+    def with_any(self, above: XpArray) -> list[int]:
+        """The maps of (N, h, w) that are worth labelling: those with a True on the host; on a device all."""
+        if self.on_device:
+            return list(range(len(above)))
+        return [int(place) for place in np.flatnonzero(above.reshape(len(above), -1).any(axis=1))]
+
     def to_host(self, array: XpArray) -> NDArray[Any]:
         """The same array as NumPy; on a device this is the wait."""
         host: NDArray[Any] = array.get() if self.on_device else array

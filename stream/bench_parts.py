@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.artifact import Artifact
 from engine.calibration import Calibration
+from engine.choose import torch_threads, usable_cores
 from engine.images import to_device
 from engine.model.cost import costs
 from engine.model.dmdd import SIZES, build_network
@@ -95,7 +96,8 @@ def gmacs_per_s(device: torch.device, *, bf16: bool, seconds: float = 1.0) -> fl
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return side**3 / 1e9 * calls_per_s(multiply, seconds)
+    with torch_threads(usable_cores()):
+        return side**3 / 1e9 * calls_per_s(multiply, seconds)
 
 
 def calls_per_s(call: Callable[[], None], seconds: float) -> float:

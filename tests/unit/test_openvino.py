@@ -124,6 +124,23 @@ def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
     assert [d.box for d in seen.defects] == [(12, 8, 24, 20)]
 
 
+def test_torch_has_all_cores_for_its_networks_and_one_for_everything_else() -> None:
+    had = []
+
+    class Asks(TinyNetwork):
+        def forward(self, *given: object) -> torch.Tensor:
+            had.append(torch.get_num_threads())
+            return super().forward(*given)
+
+    backend = OpenVinoBackend(
+        threads=2, make_teacher=lambda name, weights: TinyTeacher(), make_network=lambda size: Asks()
+    )
+    runner = Runner(library := Library(), backend=backend)
+    library.put("top", tiny_artifact(), CameraTuning())
+    runner.run(Batch((Frame("top", 1, 0.0, time.monotonic(), bright_spot()),)))
+    assert set(had) == {2} and torch.get_num_threads() == 1
+
+
 def test_maps_that_differ_only_where_nothing_is_decided_agree() -> None:
     artifact = tiny_artifact()
     median = artifact.calibration.median

@@ -59,9 +59,10 @@ def by_place(defects: list[Defect]) -> list[Defect]:
 @st.composite
 def map_stacks(draw: st.DrawFn) -> Maps:
     count, height, width = draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    seed, level = draw(st.integers(0, 10_000)), draw(st.sampled_from([0.3, 0.9, 1.2, 2.5]))
-    dice = np.random.default_rng(seed)
-    return (dice.random((count, height, width)) * level).astype(np.float32)
+    dice = np.random.default_rng(draw(st.integers(0, 10_000)))
+    # Each map its own: most maps of a line have nothing in them.
+    levels = draw(st.lists(st.sampled_from([0.3, 0.9, 1.2, 2.5]), min_size=count, max_size=count))
+    return (dice.random((count, height, width)) * np.reshape(levels, (-1, 1, 1))).astype(np.float32)
 
 
 @settings(derandomize=True, max_examples=120, deadline=None)
@@ -107,6 +108,19 @@ def test_each_frame_of_a_batch_has_its_own_size_and_minimum() -> None:
     found = find(maps, [View(8, 8, 5), View(16, 16, 5)], LIBRARY)
     assert [len(defects) for defects in found] == [0, 1]
     assert found[1][0].box == (4, 4, 8, 8) and found[1][0].area_px == 16
+
+
+def test_maps_without_anything_between_others_change_nobodys_place() -> None:
+    maps = np.zeros((5, 8, 8), dtype=np.float32)
+    maps[1, 2, 2] = maps[3, 2, 2] = 2.0
+    found = find(maps, [View(8 * n, 8, 0) for n in range(1, 6)], LIBRARY)
+    assert [[defect.box for defect in defects] for defects in found] == [
+        [],
+        [(4, 2, 6, 3)],
+        [],
+        [(8, 2, 12, 3)],
+        [],
+    ]
 
 
 def test_the_highest_peaks_are_kept_when_there_are_too_many_regions() -> None:
