@@ -2,9 +2,8 @@
 
 After DMDD (Liu et al., 2024), with our choices. The join is ours: each of the six distillation maps and the
 head's logits are z-scored by what they show on held-out good pictures, the distillation maps are averaged
-over levels and branches, and the parts are added with weights chosen on held-out good pictures with
-synthetic anomalies from sources that training never saw. All of it lies in buffers, so the state dict is the
-whole model.
+over levels and branches, and the parts are added with the trainer's weights. All of it lies in buffers, so
+the state dict is the whole model.
 """
 
 from collections.abc import Sequence

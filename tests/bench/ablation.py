@@ -24,7 +24,7 @@ from trainer.bank import build_bank
 from trainer.calibrate import scores_of
 from trainer.dataset import load_good
 from trainer.foreground import find_foregrounds
-from trainer.join import Mix, fit_join, parts_of
+from trainer.join import MIX, Mix, fit_join, parts_of
 from trainer.metrics import Pixels, average_precision, image_auroc, pixel_auroc, pro
 from trainer.recipe import choose_device
 from trainer.testset import TestPicture, load_test
@@ -60,6 +60,7 @@ JOINS = {
     "N+A": Mix(1, 1, 0),
     "N+A+head": Mix(1, 1, 1),
     "N+A+3 head": Mix(1, 1, 3),
+    "2N+2A+head": MIX,
 }
 
 
