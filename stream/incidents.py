@@ -140,6 +140,11 @@ class Incidents:
         self._all = [i for i in self._all if i not in silent]
         return [self._close(i, "no inspections", "unknown", None) for i in silent if i.id is not None]
 
+    def severity_of(self, inspection: Inspection | None) -> Severity:
+        """Of one picture by itself, whatever stood before; the least if no defect is on it."""
+        defects = inspection.defects if inspection else ()
+        return SEVERITIES[self._weight(defects) if defects else 0]
+
     def _part_changed(self, frame: Frame, now: float) -> list[Decision]:
         """A frame without a part id (the camera runs free between triggers) says nothing about parts."""
         if frame.part_id is None or frame.part_id == self._part_id:
@@ -196,9 +201,11 @@ class Incidents:
         ratio = max(d.peak for d in defects)
         if ratio > i.worst_ratio:
             i.worst_ratio, i.worst = ratio, defects
-        area_px = sum(d.area_px for d in defects)
-        before, i.severity = i.severity, max(i.severity, severity(ratio, area_px, self.policy))
+        before, i.severity = i.severity, max(i.severity, self._weight(defects))
         return i.severity > before
+
+    def _weight(self, defects: tuple[Defect, ...]) -> Literal[0, 1, 2]:
+        return severity(max(d.peak for d in defects), sum(d.area_px for d in defects), self.policy)
 
     def _close(self, i: _Incident, reason: str, verdict: Verdict, inspection: Inspection | None) -> Decision:
         return self._decide(i, "close", verdict, reason, inspection)

@@ -160,8 +160,17 @@ class Recorder:
         """
         image, heatmap = self._evidence(inspection) if inspection and verdict == "ng" else (None, None)
         detail = {"trigger": trigger} if trigger else {}
+        incidents = self._incidents.get(camera)
         draft = self.drafts.verdict(
-            camera, part, verdict, reason, inspection, image=image, heatmap=heatmap, detail=detail
+            camera,
+            part,
+            verdict,
+            reason,
+            inspection,
+            severity=incidents.severity_of(inspection) if incidents else "minor",
+            image=image,
+            heatmap=heatmap,
+            detail=detail,
         )
         return self._record([draft], VERDICTS)
 

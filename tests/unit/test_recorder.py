@@ -92,6 +92,16 @@ def test_a_verdict_stands_in_both_streams_under_one_id(outbox: Outbox) -> None:
     assert {r.stream for s in outbox.streams() for r in outbox.take(s, 9)} == {"events", "verdicts"}
 
 
+def test_a_verdict_is_as_severe_as_its_own_picture(outbox: Outbox) -> None:
+    recorder = make(outbox)
+    for defects, expected in [((), "minor"), ((defect(0, 0, peak=1.6),), "major")]:
+        seen = inspection(1, *defects)
+        (event,) = recorder.verdict("top", Part("P7"), "ng" if defects else "ok", None, seen)
+        assert event.severity == expected
+    seen = inspection(2, defect(0, 0, peak=1.1), defect(64, 48, peak=9.0))
+    assert recorder.verdict("top", Part("P8"), "ng", None, seen)[0].severity == "critical"
+
+
 def test_events_wait_in_memory_while_the_disk_refuses(outbox: Outbox) -> None:
     told: list[Event] = []
     recorder = make(outbox, told)
