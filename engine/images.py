@@ -11,6 +11,9 @@ from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
+# A picture that can't be read is named by whoever reads it; OpenCV would complain first, without a name.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
 
 def to_square(pixels: Pixels, input_px: int) -> Pixels:
     """(H, W, 3) uint8 → (input_px, input_px, 3) uint8, as `resized`."""

@@ -24,7 +24,10 @@ from engine.model.dmdd import ARCHITECTURE, CameraNetwork
 EVERY_S = 60.0
 # Another number for another content of the file, or another meaning of its steps.
 _FORMAT = 1
-_ANEW = "What was kept of an interrupted training is not of this wish and program: starting anew."
+_ANEW = (
+    "What was kept of an interrupted training is of other pictures, other options or another version of "
+    "Linewatch: it is discarded, and this training starts anew."
+)
 
 
 @dataclass(slots=True, eq=False)

@@ -28,6 +28,10 @@ while :; do
         printf '%s\n' "$reply" | tail -n 1 # the field `data` stands last; your side effect belongs here
         ask XACK "$stream" "$group" "$entry" >/dev/null
         ;;
+    *NOAUTH* | *WRONGPASS* | *unauthenticated*)
+        echo "The broker at $host:$port wants another password: set REDISCLI_AUTH (and BROKER_USER)." >&2
+        exit 1
+        ;;
     *) # the broker is away, or lost the group with its data
         echo "$reply" >&2
         sleep 1

@@ -1,11 +1,15 @@
 """A subscriber in Python: `python subscriber.py redis://127.0.0.1:6379/0 linewatch:plant-a:line-1:events`
 
-The password comes from the environment: BROKER_PASSWORD (and BROKER_USER). Needs linewatch installed.
+The password comes from the environment: BROKER_PASSWORD (and BROKER_USER). The broker that `linewatch
+run` starts by itself keeps its password in run.json beside its data (var/broker/run.json). Needs linewatch
+installed.
 """
 
 import asyncio
 import os
 import sys
+
+from redis.exceptions import AuthenticationError
 
 from stream.broker import Endpoint
 from stream.consumer import Consumer
@@ -21,4 +25,7 @@ async def main(url: str, stream: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    try:
+        asyncio.run(main(*sys.argv[1:3]))
+    except AuthenticationError:
+        sys.exit(f"The broker {sys.argv[1]} wants another password: set BROKER_PASSWORD (and BROKER_USER).")

@@ -141,7 +141,7 @@ def _packaged(name: str) -> Path:
     where = TEACHERS[name].where
     raise TeacherError(
         f"The weights of the teacher {name} are not installed; nothing is downloaded by itself. "
-        f"Get them ({where}) and name the file."
+        f"Get them ({where}) and name the file: --teacher-weights FILE, in the config models.teacher_file."
     )
 
 

@@ -93,11 +93,15 @@ async def _started(app: "App", stop: asyncio.Event) -> bool:
 
 
 def _announce(app: "App", as_json: bool) -> None:
+    from ..broker import run_file_of
+
     endpoint = app.delivery.endpoint
     assert endpoint is not None
     said = {"page": app.page.url, "broker": endpoint.url, "stream": app.delivery.keys.events}
     if as_json:
         print(json.dumps({"ready": True, **said}), flush=True)
         return
+    if app.settings.events.url == "embedded":
+        said["password"] = f"the broker's is in {run_file_of(app.settings.events)}"
     for name, value in said.items():
         print(f"{name:<8} {value}", flush=True)

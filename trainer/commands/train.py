@@ -19,6 +19,7 @@ HELP = "train a camera's model from good pictures"
 
 # The alarm level that is printed; a running engine computes its own from its config.
 _FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES = 1.0, 10.0, 2
+_EVERY_S = 60.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -139,13 +140,16 @@ def _note(sentence: str) -> None:
 
 
 class _Bar:
-    """A progress bar on stderr, only where a person looks at it."""
+    """A progress bar on stderr where a person looks at it; elsewhere a line a minute."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(disable=not sys.stderr.isatty(), unit="step", file=sys.stderr, dynamic_ncols=True)
-        self.on_progress: OnProgress = self._show
+        self._watched = sys.stderr.isatty()
+        self._bar = tqdm(disable=not self._watched, unit="step", file=sys.stderr, dynamic_ncols=True)
+        self._first: tuple[int, float] | None = None
+        self._next_at = time.monotonic() + _EVERY_S
+        self.on_progress: OnProgress = self._show if self._watched else self._tell
 
     def __enter__(self) -> "_Bar":
         return self
@@ -158,6 +162,17 @@ class _Bar:
         self._bar.set_description(stage, refresh=False)
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def _tell(self, stage: str, done: int, total: int, loss: float) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done, now
+        if now < self._next_at:
+            return
+        self._next_at = now + _EVERY_S
+        steps, began = self._first
+        left_s = (now - began) / max(done - steps, 1) * (total - done)
+        _note(f"{stage}: step {done} of {total}, about {max(1, round(left_s / 60))} min left")
 
 
 class _Lines:

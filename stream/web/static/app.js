@@ -43,7 +43,9 @@ function galleryPage() {
 function header(line) {
   document.getElementById("line").textContent = `${line.site} · ${line.line}`;
   document.title = `${line.line} – Linewatch`;
-  badge(document.getElementById("ready"), line.ready ? "ready" : "not ready", line.ready ? "ok" : "warn");
+  const idle = line.cameras.filter((camera) => camera.state !== "live" || camera.not_inspected).length;
+  const ready = idle ? `ready, ${idle} of ${line.cameras.length} cameras not inspected` : "ready";
+  badge(document.getElementById("ready"), line.ready ? ready : "not ready", line.ready && !idle ? "ok" : "warn");
   const reasons = document.getElementById("reasons");
   reasons.hidden = line.ready;
   reasons.textContent = line.reasons.join(" ");
