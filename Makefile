@@ -8,7 +8,7 @@ EXTRAS ?=
 PEERS = .venv-peers
 export PYTHON
 
-.PHONY: demo run test test-all node-red check bench peers bundle image soak clean
+.PHONY: venv demo run test test-all node-red check bench peers bundle image soak clean
 
 $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) ""
@@ -17,6 +17,8 @@ $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 $(VENV)/.ok-dev: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) dev
 	touch $(VENV)/.ok $@
+
+venv: $(VENV)/.ok
 
 demo: $(VENV)/.ok
 	$(BIN)/linewatch demo $(if $(SECONDS),--seconds $(SECONDS) --json) $(foreach d,$(DATA),--data $(d))
