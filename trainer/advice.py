@@ -30,7 +30,7 @@ def advise(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[
     """On good pictures (P, P, 3) uint8 RGB, before training: how many, how sharp, how different."""
     found = few(len(pictures))
     if names_blurred := blurred(names, pictures):
-        found.append(f"{_listed(names_blurred)} looks blurred beside the others: leave such pictures out.")
+        found.append(f"Blurred beside the others: {_listed(names_blurred)}. Leave such pictures out.")
     copies = max(near_copies(pictures), len(pictures) - len(set(takes(pictures))))
     if copies >= max(2, _SAME_NOTED_FROM * len(pictures)):
         found.append(
@@ -100,8 +100,8 @@ def suspicion(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"{_listed(names)} stands out from the other good pictures: look whether it shows a defect; if so, "
-        "take it out and train again, for it raises the alarm level."
+        f"Among the good pictures stands out: {_listed(names)}. A picture that shows a defect raises the alarm "
+        "level: take it out and train again."
     ]
 
 
@@ -110,9 +110,9 @@ def stand_alone(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"{_listed(names)} looks unlike all other pictures: another view, another part or a defect? It was "
-        "learnt from as a good one, but has no say in the alarm level. If it isn't good, delete it and train "
-        "again; if it is, capture more like it."
+        f"Unlike all other pictures: {_listed(names)}. Another view, another part or a defect? Such a picture "
+        "is learnt from as a good one, but has no say in the alarm level. If it isn't good, delete it and "
+        "train again; if it is, capture more like it."
     ]
 
 

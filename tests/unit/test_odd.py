@@ -67,7 +67,7 @@ def test_training_learns_from_it_but_lets_it_set_no_alarm_level_and_names_it(tmp
     made = make_model(wish, lambda *_: None, told.append)
     assert made.trained_on["odd"] == ["2.png"]
     assert "2.png" in made.trained_on["training"]
-    assert any("2.png looks unlike all other pictures" in sentence for sentence in told)
+    assert any("Unlike all other pictures: 2.png" in sentence for sentence in told)
 
 
 def test_an_odd_picture_is_never_held_out() -> None:
