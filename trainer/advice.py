@@ -100,8 +100,8 @@ def suspicion(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"Among the good pictures stands out: {_listed(names)}. A picture that shows a defect raises the alarm "
-        "level: take it out and train again."
+        f"Among the good pictures stands out: {_listed(names)}. A picture that shows a defect raises the "
+        "alarm level: take it out and train again."
     ]
 
 
@@ -110,8 +110,8 @@ def stand_alone(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"Unlike all other pictures: {_listed(names)}. Another view, another part or a defect? Such a picture "
-        "is learnt from as a good one, but has no say in the alarm level. If it isn't good, delete it and "
+        f"Unlike all other pictures: {_listed(names)}. Another view, another part or a defect? Such a "
+        "picture is learnt from as a good one, but has no say in the alarm level. If it isn't good, delete it and "
         "train again; if it is, capture more like it."
     ]
 
