@@ -111,8 +111,8 @@ def stand_alone(names: Sequence[str]) -> list[str]:
         return []
     return [
         f"Unlike all other pictures: {_listed(names)}. Another view, another part or a defect? Such a "
-        "picture is learnt from as a good one, but has no say in the alarm level. If it isn't good, delete it and "
-        "train again; if it is, capture more like it."
+        "picture is learnt from as a good one, but has no say in the alarm level. If it isn't good, delete "
+        "it and train again; if it is, capture more like it."
     ]
 
 
