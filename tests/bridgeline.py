@@ -45,9 +45,9 @@ bridges:
 """
 
 
-def settings_with(folder: Path, *bridges: str) -> Settings:
+def settings_with(folder: Path, *bridges: str, config: str = CONFIG) -> Settings:
     """A file with these bridges, one line each: `plc: {type: modbus, …}`."""
-    text = CONFIG + "".join(f"  {bridge}\n" for bridge in bridges)
+    text = config + "".join(f"  {bridge}\n" for bridge in bridges)
     return parse(text, name="cameras.yaml", folder=folder, env={})
 
 
@@ -132,9 +132,11 @@ class BridgeLine:
 
 
 @contextlib.asynccontextmanager
-async def running(line: BridgeLine, name: str, *bridges: str) -> AsyncIterator[Bridge]:
+async def running(
+    line: BridgeLine, name: str, *bridges: str, config: str = CONFIG
+) -> AsyncIterator[Bridge]:
     """The bridge `name` of these, in this process, on the test's loop."""
-    settings = settings_with(line.folder, *bridges)
+    settings = settings_with(line.folder, *bridges, config=config)
     bridge = Bridge(name, settings, line.broker.endpoint, KEYS.events)
     stop = asyncio.Event()
     task = asyncio.create_task(bridge.run(stop), name=f"bridge {name}")

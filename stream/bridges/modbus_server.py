@@ -43,6 +43,12 @@ class _Post:
             log.warning("%s can't be read (%s); result numbers begin anew", self._file, error)
         self.written[m.TRIGGER - m.ACK] = self.station.trigger_done
 
+    async def taken(self) -> None:
+        """Returns when the shown result, if it waits for an acknowledgement, has got it."""
+        while not self.station.shown.acked:
+            self.acked.clear()
+            await self.acked.wait()
+
     def keep(self) -> None:
         """Raises PeerAway: what would be forgotten by a restart is done again."""
         try:
@@ -113,15 +119,16 @@ class ModbusSink:
         await self._up.wait()
         if post.station.notice(event):
             post.keep()
-        if not post.station.is_result(event):
-            return
+        if post.station.shown.event_id != event.id:
+            if not post.station.is_result(event):
+                return
+            # What stood here before a restart may not come again, as its camera's mode or our `kinds` changed.
+            await post.taken()
         late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
-        post.acked.clear()
         post.station.show(event, late, avoid=post.written[0])
         post.keep()
         self._line.out(event)
-        if not post.station.shown.acked:
-            await post.acked.wait()
+        await post.taken()
 
     # -- what the PLC asks and writes ----------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pymodbus.constants import ExcCodes
 from stream.bridges import modbus_map as m
 from stream.bridges.modbus_server import ModbusSink
 from stream.bridges.process import Bridge
-from tests.bridgeline import BridgeLine, pending, running
+from tests.bridgeline import CONFIG, BridgeLine, pending, running
 from tests.brokers import until, valkey
 
 TOP, SIDE = 100, 200
@@ -131,6 +131,47 @@ async def test_a_bridge_that_is_started_again_shows_the_same_result_under_the_sa
         line.verdict("A-3", "ok")
         assert await plc.write(TOP, m.ACK, 2) == 0
         await plc.until(TOP, m.RESULT_NO, 3)
+
+
+async def test_a_result_that_waits_outlives_a_restart_with_its_camera_in_another_mode(
+    line: BridgeLine,
+) -> None:
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        line.defect("side")
+        await plc.until(SIDE, m.RESULT_NO, 1)
+    triggered = CONFIG.replace("side: {", "side: {frames: every, ")
+    async with running(line, "plc", PLC % "", config=triggered) as bridge, plc_of(bridge) as plc:
+        await plc.until_bit(SIDE, m.NEW)
+        line.verdict("B-1", "ok", camera="side")
+        line.verdict("A-1", "ok")
+        await plc.until(TOP, m.RESULT_NO, 1)
+        assert await plc.read(SIDE, m.VERDICT, 2) == [2, 1]
+        assert await plc.write(SIDE, m.ACK, 1) == 0
+        await plc.until(SIDE, m.RESULT_NO, 2)
+        assert await plc.read(SIDE, m.VERDICT, 1) == [1]
+        await until(lambda: bridge.report.delivered == 3)
+
+
+async def test_a_result_that_waits_outlives_a_restart_after_which_its_event_is_not_wanted(
+    line: BridgeLine,
+) -> None:
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        line.defect("side")
+        await plc.until(SIDE, m.RESULT_NO, 1)
+    triggered = CONFIG.replace("side: {", "side: {frames: every, ")
+    async with (
+        running(line, "plc", PLC % ", kinds: [part]", config=triggered) as bridge,
+        plc_of(bridge) as plc,
+        line.broker.endpoint.client() as client,
+    ):
+        line.verdict("B-1", "ok", camera="side")
+        line.verdict("A-1", "ok")
+        await plc.until(TOP, m.RESULT_NO, 1)
+        while await pending(client, "bridge-plc") > 1:
+            pass
+        assert await plc.read(SIDE, m.VERDICT, 2) == [2, 1]
+        assert await plc.write(SIDE, m.ACK, 1) == 0
+        await plc.until(SIDE, m.RESULT_NO, 2)
 
 
 async def test_a_trigger_becomes_one_trigger_of_the_line(line: BridgeLine) -> None:
