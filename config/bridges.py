@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     GetJsonSchemaHandler,
     PrivateAttr,
     TypeAdapter,
@@ -42,7 +43,7 @@ class BridgeSettings(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
+    type: str = Field(examples=["mqtt"])
     """The entry point's name."""
     autostart: bool = True
     """`linewatch run` starts it; false: only `linewatch bridge NAME` does, here or on another machine."""

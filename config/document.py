@@ -215,6 +215,8 @@ def _syntax(error: yaml.YAMLError, text: str, name: str) -> Mistake:
 
 def _without_values(problem: str) -> str:
     """PyYAML quotes what it found, and that may be a password (`password: *me` is an alias)."""
+    if r"'\t'" in problem:
+        return "found a tab; indent with spaces, and put spaces after a colon"
     if "alias" in problem:
         return "found an undefined alias; put a text that begins with * in quotes"
     return re.sub(r"'[^'<]{2,}'", "a text", problem)

@@ -1,10 +1,13 @@
 """What pydantic found wrong, as sentences for who wrote the file: what is wrong, what is expected."""
 
 import difflib
+import pathlib
+import re
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+import yaml
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -37,6 +40,14 @@ _KINDS = {
     "model": "keys, as in KEY: VALUE",
     "path": "a path",
 }
+_TEXT, _NUMBER = "TEXT", "NUMBER"
+_SHAPES = {
+    str: _TEXT,
+    int: _NUMBER,
+    float: _NUMBER,
+    pathlib.Path: "PATH",
+    SecretStr: {"file": "PATH"},
+}
 
 
 def key_of(error: ErrorDetails) -> Path:
@@ -56,14 +67,18 @@ def sentence(error: ErrorDetails) -> str:
         case "extra_forbidden":
             return f"unknown key{_known_keys(error, path)}{_read_as(error)}"
         case "missing":
-            return f"is missing, expected: {_described(path, error)}{_read_as(error)}"
+            return f"is missing, {_what_to_write(path, error)}{_read_as(error)}"
         case "union_tag_invalid" | "union_tag_not_found":
             return _wrong_source(error["input"])
         case "literal_error":
             return f"is {_shown(error)}, expected {_choices(path, error)}"
         case "string_pattern_mismatch":
             return f"does not fit, expected: {_described(path, error)}"
-        case "bridge_type_unknown" | "bridge_camera":
+        case "string_type" if _is_no_use_in_quotes(path, error):
+            return f"{_got(error['input'])}expected: {_described(path, error)}"
+        case "bridge_type_unknown":
+            return f"no bridge of type {_shown(error)} is installed, {_one_of(error)}"
+        case "bridge_camera":
             return f"{error['msg']}, {_one_of(error)}"
         case "too_long":
             return f"has too many entries, expected at most {error['ctx']['max_length']}"
@@ -182,6 +197,40 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(word for part in get_args(annotation) for word in _literals(part))
+
+
+def _what_to_write(path: Path, error: ErrorDetails) -> str:
+    """The key with a value to go by, where one can be told; else what its description says."""
+    field, described = _field_at(path, error), _described(path, error)
+    example = None if field is None else _example(field)
+    if example in (None, _TEXT, _NUMBER):
+        return f"expected: {described}"
+    line = yaml.safe_dump({path[-1]: example}, default_flow_style=True, sort_keys=False, width=1000).strip()
+    return f"write `{line[1:-1]}`: {described[:1].lower()}{described[1:]}"
+
+
+def _example(field: FieldInfo) -> Any:
+    return field.examples[0] if field.examples else _shape(field.annotation)
+
+
+def _shape(annotation: Any) -> Any:
+    """A value of this kind as one would write it, with words in capitals to be replaced; None: can't tell."""
+    kind = _inner(annotation)
+    if get_origin(kind) is dict:
+        return {"NAME": _shape(get_args(kind)[1])}
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        needed = {key: field for key, field in kind.model_fields.items() if field.is_required()}
+        return {field.alias or key: _example(field) for key, field in needed.items()}
+    return _SHAPES.get(kind)
+
+
+def _is_no_use_in_quotes(path: Path, error: ErrorDetails) -> bool:
+    """`tiles: 0x3` is the number 3 in YAML, and the text 3 would be no better."""
+    field = _field_at(path, error)
+    patterns = [getattr(item, "pattern", None) for item in field.metadata] if field else []
+    return any(pattern and not re.search(pattern, str(error["input"])) for pattern in patterns)
 
 
 def _described(path: Path, error: ErrorDetails) -> str:

@@ -71,7 +71,8 @@ class DetectSettings(Section):
     false_alarms_per_hour: float = Field(default=1.0, gt=0, le=3600)
     """How often a good part may be called bad; the threshold is computed from it."""
     threshold: float | None = None
-    """A raw score instead of the computed threshold; null: computed."""
+    """A raw score instead of the computed threshold, on the scale of the `threshold` in events; raw scores
+    may be negative, but it must lie above the median of the model's good pictures; null: computed."""
     min_area_px: int = Field(default=40, ge=1, le=10_000_000)
     """Smaller regions are no defect, in pixels of the frame."""
     on_frames: int = Field(default=2, ge=1, le=1000)
@@ -123,7 +124,7 @@ class HealthSettings(Section):
 class Mask(Section):
     """A part of the picture that is never looked at."""
 
-    polygon: Polygon
+    polygon: Polygon = Field(examples=[[[0, 0], [0.2, 0], [0.2, 0.1]]])
     """Corners [x, y] as shares of the picture."""
 
 
@@ -143,8 +144,9 @@ class CameraDefaults(Section):
     frames: Literal["latest", "every"] = "latest"
     """latest: a newer frame displaces one that waits; every: triggered parts, none is skipped."""
     tiles: str | None = Field(default=None, pattern=r"^[1-8]x[1-8]$")
-    """ROWSxCOLUMNS into which a picture is cut for the network, for training and for the model that is used;
-    2x3 for small defects on large pictures; null: 1x1 for training, else as the model was trained."""
+    """ROWSxCOLUMNS of 1 to 8 each, such as 2x3; a picture is cut into so many tiles for the network, for
+    training and for the model that is used: more for small defects on large pictures; null: 1x1 for training,
+    else as the model was trained."""
     down_after_s: float = Field(default=10.0, gt=0, le=3600)
     """Without a picture for so long the camera is down."""
 
@@ -255,7 +257,7 @@ def takes_any_push(cameras: Mapping[str, CameraSettings]) -> list[str]:
 class Settings(Section):
     """The whole file."""
 
-    version: Annotated[int, AfterValidator(_known_version)]
+    version: Annotated[int, AfterValidator(_known_version)] = Field(examples=[CONFIG_VERSION])
     """Version of the file's form; this program reads 1."""
     site: Name = "site"
     """Name of the plant, in stream keys and events."""

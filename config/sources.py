@@ -24,7 +24,7 @@ class RtspSource(Section):
 
     type: Literal["rtsp"]
     """Which kind of source this is."""
-    url: str = Field(pattern=r"^rtsps?://[^\s/]+")
+    url: str = Field(pattern=r"^rtsps?://[^\s/]+", examples=["rtsp://10.0.10.10:554/s1"])
     """rtsp:// or rtsps:// address, without user and password: those are keys of their own."""
     username: str | None = None
     """User on the camera."""

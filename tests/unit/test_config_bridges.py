@@ -81,7 +81,7 @@ WRONG = {
         "cameras.yaml:4: bridges.b.cameras[0]: there is no camera tpo in this file, did you mean top?"
     ],
     "b: {type: mqqt}": [
-        "cameras.yaml:4: bridges.b.type: no bridge of this type is installed, did you mean mqtt?"
+        "cameras.yaml:4: bridges.b.type: no bridge of type 'mqqt' is installed, did you mean mqtt?"
     ],
 }
 

@@ -139,7 +139,7 @@ SOURCES = {
     "type: rtsp, url: 'rtsp://h/s', transprot: tcp": (
         "source.transprot: unknown key, did you mean transport? (read as a source of type rtsp)"
     ),
-    "type: rtsp": "source.url: is missing, expected: rtsp:// or rtsps:// address",
+    "type: rtsp": "source.url: is missing, write `url: 'rtsp://10.0.10.10:554/s1'`: rtsp://",
     "type: rtsp, url: 'http://h/s'": "source.url: does not fit, expected: rtsp:// or rtsps:// address",
     "type: rtps, url: 'rtsp://h/s'": "source.type: unknown type, did you mean rtsp?",
     "url: 'rtsp://h/s'": "source: type is missing, expected one of rtsp, webrtc, usb, file, folder, pushed",
@@ -161,14 +161,14 @@ WHOLE = {
     "": "cameras.yaml:1: is empty, expected at least version: 1",
     "[1, 2]": "cameras.yaml:1: expected keys, as in version: 1",
     "version: 2": "cameras.yaml:1: version: is 2, this program reads version 1",
-    "site: a": "cameras.yaml:1: version: is missing, expected: Version of the file's form",
+    "site: a": "cameras.yaml:1: version: is missing, write `version: 1`: version of the file's form",
     "version: 1\nsite: Plant A": "cameras.yaml:2: site: is 'Plant A', expected 1 to 64 of the letters a-z",
     "version: 1\nline: no": "cameras.yaml:2: line: is false, expected a text (put it in quotes)",
     "version: 1\nlgos: {}": "cameras.yaml:2: lgos: unknown key, did you mean logs?",
     "version: 1\nsite: [": "cameras.yaml:2: is not valid YAML",
     "version: 1\nsite: *x": "cameras.yaml:2: is not valid YAML: found an undefined alias",
     "version: 1\nsite: &a [*a]": "cameras.yaml:1: an alias (*) contains itself",
-    "version: 1\n\tsite: a": "cameras.yaml:2: is not valid YAML",
+    "version: 1\n\tsite: a": "cameras.yaml:2: is not valid YAML: found a tab; indent with spaces",
     "version: 1\nsite: \x07": "cameras.yaml:2: is not valid YAML: contains a character",
     "version: 1\nsite: a\n---\nversion: 1": "cameras.yaml:3: is not valid YAML",
     "version: 1\nweb: {listen: 8080}": "cameras.yaml:2: web.listen: is a number, expected a text",
@@ -177,7 +177,7 @@ WHOLE = {
     "version: 1\nevents: {url: 'http://h'}": "cameras.yaml:2: events.url: does not fit, expected: embedded",
     "version: 1\nevents: {stream: 'a b:events'}": "cameras.yaml:2: events.stream: expected letters",
     "version: 1\nevents: {tls: {cert_file: a}}": "cameras.yaml:2: events.tls: cert_file and key_file belong",
-    "version: 1\nbridges: {m: {type: mqqt}}": "cameras.yaml:2: bridges.m.type: no bridge of this type",
+    "version: 1\nbridges: {m: {type: mqqt}}": "cameras.yaml:2: bridges.m.type: no bridge of type 'mqqt' is",
     "version: 1\nlogs: {json: 3}": "cameras.yaml:2: logs.json: is 3, expected true or false",
     "version: 1\n? [a]\n: 1": "cameras.yaml:2: a key is a list or mapping, expected a text",
 }
@@ -249,8 +249,8 @@ def test_a_mistake_in_the_environment_names_the_variable() -> None:
         },
     )
     assert said == (
-        "environment LINEWATCH_CAMERAS__TPO__FPS: cameras.tpo.source: is missing, expected: "
-        "Where the pictures come from",
+        "environment LINEWATCH_CAMERAS__TPO__FPS: cameras.tpo.source: is missing, write "
+        "`source: {type: rtsp, url: 'rtsp://10.0.10.10:554/s1'}`: where the pictures come from",
         "environment LINEWATCH_CAMERS__TOP__FPS: camers: unknown key, did you mean cameras?",
         "environment LINEWATCH_ENGINE__MAX_BATCH: engine.max_batch: is 'none', expected a whole number",
     )
