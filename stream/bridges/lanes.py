@@ -32,7 +32,9 @@ LATE_SAID_EVERY_S = 1.0
 
 
 class Lanes:
-    """`run` is one task, until cancelled. `report` is changed as things happen."""
+    """`run` is one task, until cancelled. `report` is changed as things happen; `name` is the
+    bridge's, for the log.
+    """
 
     def __init__(
         self,
@@ -42,12 +44,13 @@ class Lanes:
         *,
         progress: Progress,
         report: Report,
+        name: str,
         verdict_within_ms: float,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._consumer, self._sink, self._options = consumer, sink, options
         self._progress, self._report = progress, report
-        self._within_ms = verdict_within_ms
+        self._name, self._within_ms = name, verdict_within_ms
         self._now_s = now_s
         self._lanes: dict[str, deque[Held]] = {}
         # Events that are out and not settled yet: at most one a camera.
@@ -106,7 +109,9 @@ class Lanes:
             except Exception as bug:  # a sink may be anybody's: its bug costs one event
                 bugs += 1
                 self._failed(f"the bridge has a bug: {type(bug).__name__}")
-                log.exception("event %s can't be delivered (%d of %d)", event.id, bugs, MOST_BUGS)
+                log.exception(
+                    "bridge %s: event %s can't be delivered (%d of %d)", self._name, event.id, bugs, MOST_BUGS
+                )
                 if bugs == MOST_BUGS:
                     return f"the bridge failed {bugs} times with {type(bug).__name__}"
             failures += 1
@@ -115,7 +120,7 @@ class Lanes:
     def _failed(self, text: str) -> None:
         self._report.failed += 1
         if text != self._report.trouble:
-            log.warning("events wait: %s", text)
+            log.warning("bridge %s: events wait: %s", self._name, text)
         self._report.trouble = text
 
     def _delivered(self, event: Event) -> None:
@@ -141,7 +146,8 @@ class Lanes:
         if 0 <= now_s - self._late_said_s < LATE_SAID_EVERY_S:
             return
         log.error(
-            "the verdict on part %s of camera %s was out %.0f ms too late%s",
+            "bridge %s: the verdict on part %s of camera %s was out %.0f ms too late%s",
+            self._name,
             event.part_id,
             event.camera,
             late_s * 1000,

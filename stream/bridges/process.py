@@ -76,6 +76,7 @@ class Bridge:
             options,
             progress=self._progress,
             report=self.report,
+            name=name,
             verdict_within_ms=place.verdict_within_ms,
         )
 

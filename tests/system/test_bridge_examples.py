@@ -1,8 +1,10 @@
 """The clients in deploy/examples run, each against its bridge."""
 
 import asyncio
+import base64
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from tests.brokers import until, valkey
 from tests.mosquitto import PASSWORD, USER, Mosquitto
 from tests.webhook_peer import SECRET
 
+# As the Standard Webhooks libraries want it: base64 of the key's bytes.
+WHSEC = f"whsec_{base64.b64encode(SECRET.encode()).decode()}"
 EXAMPLES = Path(__file__).parents[2] / "deploy/examples"
 
 
@@ -37,6 +41,13 @@ async def example(name: str, *words: str, **env: str) -> AsyncIterator[asyncio.s
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+        return True
+    return False
 
 
 async def said(process: asyncio.subprocess.Process, wanted: str) -> str:
@@ -72,6 +83,20 @@ async def test_the_receiver_of_webhooks(line: BridgeLine) -> None:
     ):
         assert await said(receiver, "part.verdict") == "top part.verdict ng\n"
         await until(lambda: bridge.report.delivered == 1)
+
+
+async def test_the_receiver_of_webhooks_lets_no_camera_wait_for_another(line: BridgeLine) -> None:
+    port = free_port()
+    told = f'mes: {{type: webhook, url: "http://127.0.0.1:{port}/", secret: "{WHSEC}", timeout_s: 2}}'
+    async with example("webhook_receiver.py", str(port), WEBHOOK_SECRET=WHSEC) as receiver:
+        await until(lambda: answers(port))
+        for n in range(5):
+            line.verdict(f"A-{n}")
+            line.defect("side")
+        async with running(line, "mes", told) as bridge:
+            await until(lambda: bridge.report.delivered == 10)
+            assert bridge.report.failed == 0
+            await said(receiver, "side defect.open ng")
 
 
 async def test_the_receiver_of_webhooks_takes_nothing_that_others_signed(line: BridgeLine) -> None:
