@@ -1,7 +1,7 @@
 """A receiver of webhooks in plain Python: `WEBHOOK_SECRET=... python webhook_receiver.py 8000`
 
-Checks the signature (Standard Webhooks), takes each event once, answers 204. Events of several cameras come side by
-side, over connections that stay open: a server that serves one connection after the other lets the rest wait.
+Checks the signature (Standard Webhooks), takes each event once, answers 204. Events of several cameras come
+side by side, over connections that stay open: a server that serves one after the other lets the rest wait.
 """
 
 import base64

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from stream.bridges.modbus_server import ModbusSink
+from stream.bridges.process import Bridge
 from stream.broker import free_port
 from tests.bridgeline import BridgeLine, running
 from tests.brokers import until, valkey
@@ -21,6 +22,7 @@ from tests.webhook_peer import SECRET
 
 # As the Standard Webhooks libraries want it: base64 of the key's bytes.
 WHSEC = f"whsec_{base64.b64encode(SECRET.encode()).decode()}"
+PLC = 'plc: {type: modbus, listen: "127.0.0.1:0", stations: {top: {address: 100}, side: {address: 200}}}'
 EXAMPLES = Path(__file__).parents[2] / "deploy/examples"
 
 
@@ -33,7 +35,10 @@ async def line(tmp_path: Path) -> AsyncIterator[BridgeLine]:
 @contextlib.asynccontextmanager
 async def example(name: str, *words: str, **env: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, EXAMPLES / name, *words, stdout=asyncio.subprocess.PIPE, env={**os.environ, **env}
+        *(sys.executable, str(EXAMPLES / name), *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **env},
     )
     try:
         yield process
@@ -59,18 +64,85 @@ async def said(process: asyncio.subprocess.Process, wanted: str) -> str:
     raise AssertionError(f"it never said {wanted}")
 
 
+async def complaint(process: asyncio.subprocess.Process) -> str:
+    """What it says on stderr before it ends as one that failed."""
+    _, told = await process.communicate()
+    assert process.returncode == 1
+    return told.decode()
+
+
+async def place(bridge: Bridge) -> tuple[str, str]:
+    """Where a Modbus bridge listens, once it sees the line: until then everything is a reject."""
+    sink = bridge.sink
+    assert isinstance(sink, ModbusSink)
+    await until(lambda: sink.port > 0 and bridge.link.alive)
+    return "127.0.0.1", str(sink.port)
+
+
 async def test_the_plc(line: BridgeLine) -> None:
-    told = 'plc: {type: modbus, listen: "127.0.0.1:0", stations: {top: {address: 100}}}'
-    async with running(line, "plc", told) as bridge:
-        sink = bridge.sink
-        assert isinstance(sink, ModbusSink)
-        await until(lambda: sink.port > 0 and bridge.link.alive)  # until then everything is a reject
-        async with example("modbus_plc.py", "127.0.0.1", str(sink.port), "100", "A-1", "A-2") as plc:
-            for n, verdict in ((1, "ng"), (2, "ok")):
-                await until(lambda: len(line.triggers) == n)  # noqa: B023
-                line.verdict(line.triggers[-1]["part_id"], verdict)  # type: ignore[arg-type]
-                assert await said(plc, f"A-{n}") == f"{n} A-{n} {verdict} reject={verdict == 'ng'}\n"
+    async with (
+        running(line, "plc", PLC) as bridge,
+        example("modbus_plc.py", *await place(bridge), "100", "A-1", "A-2") as plc,
+    ):
+        for n, verdict in ((1, "ng"), (2, "ok")):
+            await until(lambda: len(line.triggers) == n)  # noqa: B023
+            line.verdict(line.triggers[-1]["part_id"], verdict)  # type: ignore[arg-type]
+            assert await said(plc, f"A-{n}") == f"{n} A-{n} {verdict} reject={verdict == 'ng'}\n"
+        assert await plc.wait() == 0
+
+
+async def test_the_plc_takes_a_result_that_stands_there_first(line: BridgeLine) -> None:
+    async with running(line, "plc", PLC) as bridge:
+        line.verdict("old-1")
+        line.verdict("old-2")
+        words = await place(bridge)
+        await until(lambda: bridge.report.held == 2)
+        async with example("modbus_plc.py", *words, "100", "A-1") as plc:
+            assert await said(plc, "old-1") == "1 old-1 ng reject=True\n"
+            assert await said(plc, "old-2") == "2 old-2 ng reject=True\n"
+            await until(lambda: len(line.triggers) == 1)
+            line.verdict("A-1", "ok")
+            assert await said(plc, "A-1") == "3 A-1 ok reject=False\n"
             assert await plc.wait() == 0
+
+
+async def test_the_plc_that_watches_takes_results_as_they_come(line: BridgeLine) -> None:
+    async with running(line, "plc", PLC) as bridge:
+        line.defect("side")
+        async with example("modbus_plc.py", *await place(bridge), "200", "watch") as plc:
+            assert await said(plc, "1 -") == "1 - ng reject=True\n"
+            line.defect("side")
+            assert await said(plc, "2 -") == "2 - ng reject=True\n"
+            await until(lambda: bridge.report.delivered == 2)
+
+
+WRONG = {
+    ("200", "A-1"): "camera station 200 takes no triggers: it needs `frames: every` in the config\n",
+    ("300", "A-1"): "there is no camera station at register 300: look at `stations` in the config\n",
+    ("100", "A" * 33): f"'{'A' * 33}' can't be a part id: write 1 to 32 ASCII characters\n",
+    (
+        "top",
+        "A-1",
+    ): "say where and what: modbus_plc.py HOST PORT REGISTER PART... (or `watch` for parts)\n",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+async def test_the_plc_says_in_one_sentence_what_is_wrong(line: BridgeLine, words: tuple[str, str]) -> None:
+    async with (
+        running(line, "plc", PLC) as bridge,
+        example("modbus_plc.py", *await place(bridge), *words) as plc,
+    ):
+        assert await complaint(plc) == WRONG[words]
+
+
+@pytest.mark.slow
+async def test_the_plc_waits_no_longer_than_it_says_for_a_verdict(line: BridgeLine) -> None:
+    async with (
+        running(line, "plc", PLC) as bridge,
+        example("modbus_plc.py", *await place(bridge), "100", "A-1") as plc,
+    ):
+        assert await complaint(plc) == "no verdict on part A-1 within 10 s: is `linewatch run` up?\n"
 
 
 async def test_the_receiver_of_webhooks(line: BridgeLine) -> None:
