@@ -2,6 +2,9 @@
 
 import functools
 import importlib.util
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -126,12 +129,25 @@ def _unusable(kind: str) -> str | None:
     """Why an installed type can't be used here, as a sentence."""
     try:
         module: SinkModule = load(kind)
-        needs = module.NEEDS.items()
+        module.NEEDS.items()
         options_of(kind)
     except (ImportError, AttributeError) as error:
         return f"the bridge {kind} can't be loaded: {error}"
-    missing = [(name, bringer) for name, bringer in needs if importlib.util.find_spec(name) is None]
-    if not missing:
-        return None
-    name, bringer = missing[0]
-    return f"a bridge of type {kind} needs {name}, which is not installed: pip install '{bringer}'"
+    return None
+
+
+def lacking(raw: Any) -> Iterator[tuple[str, str]]:
+    """The bridges of a raw file whose type needs what is not installed: name, sentence. Apart from the other
+    checks, so that what else is wrong with such a bridge is said too.
+    """
+    section = raw.get("bridges") if isinstance(raw, Mapping) else None
+    for name, bridge in section.items() if isinstance(section, Mapping) else ():
+        kind = bridge.get("type") if isinstance(bridge, Mapping) else None
+        if not isinstance(kind, str) or kind not in installed(GROUP) or _unusable(kind):
+            continue
+        needs: dict[str, str] = load(kind).NEEDS
+        missing = [needed for needed in needs if importlib.util.find_spec(needed) is None]
+        if missing:
+            # The pip of this very environment: another one would install for another Python.
+            pip = f"{shlex.quote(sys.executable)} -m pip install '{needs[missing[0]]}'"
+            yield name, f"a bridge of type {kind} needs {missing[0]}, which is not installed: {pip}"

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from . import document, environment
+from . import bridges, document, environment
 from .document import Document, Mistake, dotted
 from .environment import Overrides
 from .fields import SECRET_KEY, ReadContext
@@ -73,8 +73,12 @@ def parse(text: str, *, name: str, folder: Path, env: Mapping[str, str] | None =
     mistakes = [*read.mistakes, *overrides.mistakes]
     if read.root is None:
         raise ConfigError(map(str, mistakes))
+    data = environment.merged(read.data, overrides.data)
+    for bridge, why in bridges.lacking(data):
+        key = ("bridges", bridge, "type")
+        mistakes.append(Mistake(read.name, read.line_of(key)[0], dotted(key), why))
     try:
-        settings = Settings.model_validate(environment.merged(read.data, overrides.data), context=context)
+        settings = Settings.model_validate(data, context=context)
     except ValidationError as error:
         mistakes += [_mistake(detail, read, overrides) for detail in error.errors(include_url=False)]
     if mistakes:

@@ -1,5 +1,6 @@
 """What the file says of bridges is checked like everything else, with its line, before anything starts."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,11 +127,34 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_sink_that_needs_what_is_not_there_says_what_brings_it(vendor: Path) -> None:
-    vendor.write_text("NEEDS = {'no_such_module': 'vendor[historian]'}\nOptions = None\n")
-    with pytest.raises(
-        ConfigError, match=r"needs no_such_module, which is not installed: pip install 'vendor"
-    ):
+    vendor.write_text(
+        "from pydantic import BaseModel as Options\nNEEDS = {'no_such_module': 'vendor[historian]'}\n"
+    )
+    with pytest.raises(ConfigError) as told:
         read("  h: {type: historian}\n")
+    assert list(told.value.lines) == [
+        "cameras.yaml:4: bridges.h.type: a bridge of type historian needs no_such_module, which is not "
+        f"installed: {shlex.quote(sys.executable)} -m pip install 'vendor[historian]'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stations", "mistake"),
+    [
+        (
+            "top: {address: 100}, side: {address: 163}",
+            "bridges.h: the registers of top (100 to 163) and side",
+        ),
+        ("bottom: {address: 100}", "bridges.h.stations.bottom: there is no camera bottom in this file"),
+    ],
+)
+def test_what_is_not_installed_hides_no_other_mistake(vendor: Path, stations: str, mistake: str) -> None:
+    vendor.write_text("from stream.bridges.modbus import Options\nNEEDS = {'no_such_module': 'vendor'}\n")
+    with pytest.raises(ConfigError) as told:
+        read(f"  h: {{type: historian, stations: {{{stations}}}}}\n")
+    assert len(told.value.lines) == 2
+    assert any("needs no_such_module, which is not installed" in line for line in told.value.lines)
+    assert any(mistake in line for line in told.value.lines)
 
 
 def test_a_sink_that_can_not_be_loaded_is_a_sentence(vendor: Path) -> None:
