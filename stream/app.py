@@ -273,8 +273,7 @@ class App:
         await self.lineup.change(changes)
         for name in changes.removed:
             self._drift.forget(name)
-        if changes.added or changes.removed or changes.before.parts != changes.after.parts:
-            self._bridges.renew()
+        self._bridges.changed(changes.before, changes.after)
         count = len(self.lineup.running) or 1
         self._inspections.resize(_HANDOVER_EACH * count)
         self._bare.resize(count)

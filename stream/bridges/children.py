@@ -15,6 +15,7 @@ from config.settings import Settings
 from ..backoff import delay_s
 from ..console import linewatch
 from ..endings import end
+from .link import Place
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,13 @@ class BridgeProcesses:
             name: asyncio.create_task(self._keep(name, file), name=f"bridge-{name}") for name in self.names
         }
 
+    def changed(self, before: Settings, after: Settings) -> None:
+        """The file was edited. Where it says something else about the line, the bridges read it again."""
+        if Place.of(before) != Place.of(after):
+            self.renew()
+
     def renew(self) -> None:
-        """The file says something else about the line: each ends in order, starts again and reads it."""
+        """Each ends in order, starts again and reads the file."""
         for name, process in self._running.items():
             self._renewed.add(name)
             with contextlib.suppress(ProcessLookupError):

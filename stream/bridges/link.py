@@ -11,6 +11,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from config.settings import Settings
+
 from ..events import Event, EventError, parse_entry
 from ..heed import heed_cancellation
 from ..ids import new_id
@@ -37,6 +39,19 @@ class Place:
     triggered: frozenset[str]
     verdict_within_ms: float
     state_dir: Path
+
+    @classmethod
+    def of(cls, settings: Settings, state_dir: Path = Path()) -> "Place":
+        """What bridges need to know of the line that a config file describes."""
+        running = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
+        return cls(
+            settings.site,
+            settings.line,
+            tuple(running),
+            frozenset(name for name, camera in running.items() if camera.frames == "every"),
+            settings.parts.verdict_within_ms,
+            state_dir,
+        )
 
 
 class LineLink:

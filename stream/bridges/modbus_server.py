@@ -122,7 +122,7 @@ class ModbusSink:
         if post.station.shown.event_id != event.id:
             if not post.station.is_result(event):
                 return
-            # What stood here before a restart may not come again, as its camera's mode or our `kinds` changed.
+            # What stood here before a restart need not come again: its camera's mode or our `kinds` changed.
             await post.taken()
         late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
         post.station.show(event, late, avoid=post.written[0])

@@ -47,13 +47,18 @@ class BridgeError(Exception):
     exit_code = 2
 
 
+def known(name: str, settings: Settings) -> None:
+    """Raises BridgeError for a name that the file doesn't have."""
+    if name not in settings.bridges:
+        there = ", ".join(sorted(settings.bridges)) or "none"
+        raise BridgeError(f"there is no bridge {name} in the config file; there is: {there}")
+
+
 class Bridge:
     """The bridge `name` of `settings`. Raises BridgeError when it is not there or runs already."""
 
     def __init__(self, name: str, settings: Settings, endpoint: Endpoint, stream: str) -> None:
-        if name not in settings.bridges:
-            known = ", ".join(sorted(settings.bridges)) or "none"
-            raise BridgeError(f"there is no bridge {name} in the config file; there is: {known}")
+        known(name, settings)
         self.name, self.report = name, Report()
         self._keys, self._endpoint = Keys(stream), endpoint
         chosen = settings.bridges[name]
@@ -65,7 +70,8 @@ class Bridge:
         self._folder = chosen.state_dir
         self._lock = _lock(self._folder, name)
         self._progress = Progress(self._folder / f"{name}.json")
-        place = _place(settings, self._folder / name)
+        place = Place.of(settings, self._folder / name)
+        place.state_dir.mkdir(exist_ok=True)
         self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
         self.sink: Sink = bridges.load(chosen.type).build(options, self.link)
         self._reader = endpoint.client()
@@ -151,19 +157,6 @@ class Bridge:
                     log.warning("%s can't be written: %s", self._folder, error.strerror)
                 heed_cancellation()
                 await asyncio.sleep(_REPORT_EVERY_S)
-
-
-def _place(settings: Settings, own: Path) -> Place:
-    own.mkdir(exist_ok=True)
-    running = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
-    return Place(
-        settings.site,
-        settings.line,
-        tuple(running),
-        frozenset(name for name, camera in running.items() if camera.frames == "every"),
-        settings.parts.verdict_within_ms,
-        own,
-    )
 
 
 def _result(task: asyncio.Task[None]) -> None:

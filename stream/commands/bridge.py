@@ -25,7 +25,10 @@ def main(args: argparse.Namespace) -> int:
     from config.load import load
     from config.settings import secrets_of
 
+    from ..bridges.process import known
+
     settings = load(args.config)
+    known(args.name, settings)  # first of all: whether a line runs here doesn't matter then
     logs.configure(settings.logs.level, settings.logs.as_json, secrets=secrets_of(settings))
     asyncio.run(_run(args.name, settings, args.until_eof))
     return 0
@@ -34,7 +37,9 @@ def main(args: argparse.Namespace) -> int:
 async def _run(name: str, settings: "Settings", until_eof: bool) -> None:
     from redis.exceptions import RedisError
 
+    from ..bridges.edits import tell_edits
     from ..bridges.process import Bridge, explained
+    from ..endings import end
     from .events import where
 
     at = where(settings)
@@ -45,7 +50,11 @@ async def _run(name: str, settings: "Settings", until_eof: bool) -> None:
     if until_eof:
         loop.add_reader(sys.stdin.fileno(), stop.set)
     bridge = Bridge(name, settings, at.endpoint, at.stream)
+    # The line starts its own bridges again after an edit.
+    telling = [] if until_eof else [asyncio.create_task(tell_edits(name, settings), name="bridge-edits")]
     try:
         await bridge.run(stop)
     except RedisError as refused:
         raise explained(refused) from None
+    finally:
+        await end(telling)

@@ -104,6 +104,32 @@ async def test_the_lines_bridges_are_started_again_when_they_die_and_end_with_it
     assert _children() == []
 
 
+async def test_the_lines_bridges_start_again_when_an_edit_changes_what_they_know_of_the_line(
+    line: BridgeLine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", environment(line)["BROKER_PASSWORD"])
+    file = config_file(line, mes(peer))
+    before = load(file)
+    bridges = BridgeProcesses(before)
+    bridges.start()
+    try:
+        line.verdict("A-1")
+        await until(lambda: len(peer.taken) == 1)
+        first = _children()
+        file.write_text(file.read_text().replace("side: {", "side: {fps: 3, "))
+        bridges.changed(before, limits := load(file))
+        line.verdict("A-2")
+        await until(lambda: len(peer.taken) == 2)
+        assert _children() == first
+        file.write_text(file.read_text().replace("side: {", "side: {frames: every, "))
+        bridges.changed(limits, load(file))
+        await until(lambda: _children() not in ([], first))
+        line.verdict("A-3")
+        await until(lambda: len(peer.taken) == 3)
+    finally:
+        await bridges.stop()
+
+
 async def test_a_bridge_ends_with_whoever_started_it(line: BridgeLine, peer: Peer) -> None:
     words = ["bridge", "mes", "--config", str(config_file(line, mes(peer))), "--until-eof"]
     process = await asyncio.create_subprocess_exec(
