@@ -29,6 +29,7 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
+from . import reach
 from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
@@ -353,7 +354,7 @@ def explain(error: Exception) -> str:
         return "the sentinels name no primary now; check the service's name in events.url"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "the broker's certificate is not to be trusted; check events.tls.ca_file and the host's name"
-    return f"the broker can't be reached ({type(error).__name__})"
+    return f"the broker can't be reached: {reach.why(error)}"
 
 
 async def _not_going_back(pipe: Pipeline, key: str, top: EntryId) -> None:

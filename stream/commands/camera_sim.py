@@ -78,7 +78,13 @@ def main(args: argparse.Namespace) -> int:
     try:
         asyncio.run(_serve(args))
     except OSError as error:
-        print(f"camera-sim: cannot listen on {args.host}:{args.port}: {error.strerror}", file=sys.stderr)
+        from stream import reach
+
+        place = f"{args.host}:{args.port}"
+        print(
+            f"camera-sim: cannot listen on {place}: {reach.why(error)}; choose another --port or --host",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -5,9 +5,11 @@ The errors' own texts are never used: they can contain the URL with its password
 
 import errno
 import os
+from urllib.parse import urlsplit
 
 import av.error
 
+from .. import reach
 from .base import Broken, Ended, Refused, SourceError, Stalled, Unreachable
 
 _REFUSED: tuple[tuple[type[Exception], str], ...] = (
@@ -27,7 +29,7 @@ _BY_ERRNO = {
     errno.ECONNRESET: "the connection was cut",
     errno.EPIPE: "the connection was cut",
     errno.ETIMEDOUT: "no answer in time",
-    errno.EIO: "no connection; the host name may be wrong or the camera hung up",
+    errno.EIO: "no connection; the camera hung up",
 }
 
 
@@ -60,6 +62,9 @@ def reading(error: Exception, where: str) -> SourceError:
 
 def _system(error: Exception, where: str) -> str:
     number = error.errno if isinstance(error, OSError) else None
+    # FFmpeg says the same of a name that it can't look up and of a camera that hangs up.
+    if number == errno.EIO and (host := _host(where)) and reach.host_is_unknown(host):
+        return f"the host name {host} is not known here; check it in url, or write the address in numbers"
     if number == errno.EIO and where.startswith("rtsps:"):
         return "no secure connection; wrong host, no TLS there, or its certificate is not by tls_ca_file"
     if number in _BY_ERRNO:
@@ -67,6 +72,10 @@ def _system(error: Exception, where: str) -> str:
     if number is not None and number > 0:
         return os.strerror(number)
     return f"it could not be opened ({type(error).__name__})"
+
+
+def _host(where: str) -> str | None:
+    return urlsplit(where).hostname if "://" in where else None
 
 
 def _refused(text: str, *, quick: bool) -> Refused:
