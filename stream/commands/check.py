@@ -26,24 +26,35 @@ def main(args: argparse.Namespace) -> int:
     """Wrong settings: ConfigError, exit 2. What does not answer is told, and is no mistake in the file."""
     import asyncio
 
-    from config.load import ConfigError, load, placed
-
-    from ..bridges.checks import wrong_bridges
+    from config.load import load
 
     settings = load(args.named or args.file)
-    wrong: dict[bool, list[str]] = {True: [], False: []}
-    for name, mistake in wrong_bridges(settings):
-        told = placed(Path(settings.file or ""), ("bridges", name, *mistake.key), mistake.text)
-        wrong[settings.bridges[name].autostart].append(told)
-    for warning in wrong[False]:  # may be run on another machine
-        print(f"warning: {warning}", file=sys.stderr)
-    if wrong[True]:
-        raise ConfigError(wrong[True])
-    for warning in settings.warnings:
+    warnings = [*settings.warnings, *_look(settings)]
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     answers = {} if args.offline else asyncio.run(_ask(settings))
-    _report(settings, answers, as_json=args.json)
+    _report(settings, warnings, answers, as_json=args.json)
     return 1 if args.strict and not all(answer.ok for answer in answers.values()) else 0
+
+
+def _look(settings: "Settings") -> list[str]:
+    """Warnings, each with its line. Raises ConfigError for what would keep the line from starting."""
+    from config.load import ConfigError, placed
+
+    from ..bridges.checks import wrong_bridges
+    from ..reading import without_model, wrong_page
+
+    file = Path(settings.file or "")
+    wrong = [placed(file, key, text) for key, text in wrong_page(settings)]
+    warnings: list[str] = []
+    for name, mistake in wrong_bridges(settings):
+        told = placed(file, ("bridges", name, *mistake.key), mistake.text)
+        # One that `linewatch run` does not start may be run on another machine.
+        (wrong if settings.bridges[name].autostart else warnings).append(told)
+    if wrong:
+        raise ConfigError(wrong)
+    warnings += [placed(file, ("cameras", name, "model"), text) for name, text in without_model(settings)]
+    return warnings
 
 
 async def _ask(settings: "Settings") -> "dict[str, Answer]":
@@ -60,14 +71,18 @@ async def _ask(settings: "Settings") -> "dict[str, Answer]":
     return {"": broker, **dict(zip(cameras, answers, strict=True))}
 
 
-def _report(settings: "Settings", answers: "dict[str, Answer]", *, as_json: bool) -> None:
+def _report(
+    settings: "Settings", warnings: list[str], answers: "dict[str, Answer]", *, as_json: bool
+) -> None:
+    from ..reading import headline
+
     said = {name: {"ok": answer.ok, "answer": answer.text} for name, answer in answers.items()}
     broker = said.pop("", None)
     if as_json:
         told = {"file": str(settings.file), "cameras": said, "broker": broker}
-        print(json.dumps(told | {"warnings": list(settings.warnings)}, ensure_ascii=False))
+        print(json.dumps(told | {"warnings": warnings}, ensure_ascii=False))
         return
-    print(f"{settings.file}: right; {len(settings.cameras)} cameras")
+    print(headline(settings))
     width = max(map(len, [*said, "broker"]))
     for name, answer in [*said.items(), *([("broker", broker)] if broker else [])]:
         print(f"  {name:<{width}}  {'ok     ' if answer['ok'] else 'FAILED '} {answer['answer']}")

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.settings import Settings
-from engine import artifact, versions
+from engine import artifact
 from engine.errors import EngineError, TeacherError
 from engine.model.dmdd import SIZES
 from engine.model.teacher import build_teacher
 
 from ..device import teacher_weights
+from ..reading import no_model_yet
 from .findings import Finding, failed, ok, warning
 
 
@@ -31,16 +32,10 @@ def models(settings: Settings) -> Iterator[Finding]:
     files = teacher_weights(settings.models.teacher_file)
     for name, camera in settings.cameras.items():
         if camera.enabled:
-            model = camera.model.ref.partition("@")[0]
-            if versions.versions(settings.models.dir, model):
-                yield _model(f"model of {name}", camera.model.ref, settings.models.dir, files)
+            if (untrained := no_model_yet(settings, name)) is not None:
+                yield warning(f"model of {name}", untrained)
             else:
-                good = settings.pictures.dir / name / "good"
-                yield warning(
-                    f"model of {name}",
-                    f"there is none yet: shown and not inspected; `linewatch capture {name} --frames 200`, "
-                    f"then `linewatch train {model} --data {good}`",
-                )
+                yield _model(f"model of {name}", camera.model.ref, settings.models.dir, files)
 
 
 def _model(subject: str, ref: str, folder: Path, files: dict[str, Path]) -> Finding:

@@ -20,7 +20,7 @@ from ..keys import Keys
 from ..links import Links
 from ..publisher import explain
 from ..web.errors import ListenError
-from ..web.page import check_listen
+from ..web.server import check_listen
 from ..web.users import Users, UsersError
 from .findings import Finding, failed, ok, warning
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from config.load import ConfigError, load
 from config.settings import Settings
 
+from ..reading import headline
 from . import folders, machine, models, services
 from .findings import Finding, failed, ok, warning
 
@@ -31,9 +32,7 @@ async def visit(config: Path | str | None) -> AsyncIterator[Finding]:
 def _config(settings: Settings | None) -> Iterator[Finding]:
     if settings is None:
         return
-    yield ok(
-        "config", f"{settings.file}: right; {len(settings.cameras)} cameras (`linewatch check` tries them)"
-    )
+    yield ok("config", f"{headline(settings)} (`linewatch check` tries the cameras)")
     for text in settings.warnings:
         yield warning("config", text)
 

@@ -31,28 +31,17 @@ from .access import Access
 from .api import known
 from .app import create_app
 from .curves import Curves
-from .errors import ListenError
 from .feed import Feed
 from .hub import Hub
 from .rtc import RtcOptions, Whep
 from .schemas import line_out
 from .scores import Scores
-from .server import WebServer, is_loopback, parse_listen
+from .server import WebServer, check_listen, is_loopback, parse_listen
 from .users import Users
 from .view import IncidentView, LineActions, LineView
 from .viewers import Seats
 
 INCIDENTS_ON_PAGE = 30
-
-
-def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -> None:
-    """Raises ListenError for a broken address, and for one that others reach while there are no users."""
-    host, _ = parse_listen(listen)
-    if not is_loopback(host) and users_file is None and not insecure:
-        raise ListenError(
-            f"web.listen {listen} can be reached by others, and there are no users: name a web.users_file, "
-            "or listen on 127.0.0.1."
-        )
 
 
 class LivePage:

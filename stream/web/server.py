@@ -37,6 +37,16 @@ def is_loopback(host: str) -> bool:
     return host in _LOOPBACK or host.startswith("127.")
 
 
+def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -> None:
+    """Raises ListenError for a broken address, and for one that others reach while there are no users."""
+    host, _ = parse_listen(listen)
+    if not is_loopback(host) and users_file is None and not insecure:
+        raise ListenError(
+            f"web.listen {listen} can be reached by others, and there are no users: name a web.users_file, "
+            "or listen on 127.0.0.1."
+        )
+
+
 class _Quiet(uvicorn.Server):
     """The app owns the signals; uvicorn only serves, and says when it listens."""
 

@@ -15,7 +15,8 @@ import pytest_asyncio
 
 from engine.core import Frame
 from stream.web.errors import ListenError
-from stream.web.page import LivePage, check_listen
+from stream.web.page import LivePage
+from stream.web.server import check_listen
 from tests.webline import FakeLine, incident, inspection
 
 API = "/api/v1"

@@ -1,0 +1,62 @@
+"""What a config file that was read means here, before anything is tried: `linewatch check` and `linewatch
+doctor` say it in the same words.
+"""
+
+from collections.abc import Iterator
+
+from config.document import Path as Key
+from config.settings import Settings
+from engine import versions
+from engine.errors import EngineError
+
+from .web.errors import WebError
+from .web.server import check_listen
+
+
+def headline(settings: Settings) -> str:
+    """That the file could be read, and how many cameras it has; whether they answer is another matter."""
+    count = len(settings.cameras)
+    return f"{settings.file}: read without mistakes; {count} camera{'' if count == 1 else 's'}"
+
+
+def wrong_page(settings: Settings) -> Iterator[tuple[Key, str]]:
+    """Why the page would not start, by key: `linewatch run` refuses the same."""
+    web = settings.web
+    try:
+        check_listen(web.listen, web.users_file, web.insecure)
+    except WebError as error:
+        yield ("web", "listen"), str(error).removeprefix("web.listen ")
+    if web.users_file is not None:
+        from .web.users import Users  # with the hashing of passwords, which most files don't need
+
+        try:
+            Users(web.users_file)
+        except WebError as error:
+            yield ("web", "users_file"), str(error)
+
+
+def without_model(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Cameras that would be shown and not inspected, each with why and what to do. No mistake of the file."""
+    for name, camera in settings.cameras.items():
+        if not camera.enabled:
+            continue
+        if (untrained := no_model_yet(settings, name)) is not None:
+            yield name, untrained
+            continue
+        try:
+            versions.resolve(settings.models.dir, camera.model.ref)
+        except (EngineError, OSError) as error:
+            yield name, f"the camera is shown and not inspected: {error}"
+
+
+def no_model_yet(settings: Settings, name: str) -> str | None:
+    """What leads to a camera's model where there is none of its name."""
+    model = settings.cameras[name].model.ref.partition("@")[0]
+    if versions.versions(settings.models.dir, model):
+        return None
+    others = ", ".join(versions.names(settings.models.dir))
+    return (
+        f"there is no model {model} yet{f' (there is: {others})' if others else ''}: the camera is shown and "
+        f"not inspected; `linewatch capture {name} --frames 200`, then "
+        f"`linewatch train {model} --data {settings.pictures.dir / name / 'good'}`"
+    )

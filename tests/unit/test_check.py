@@ -1,0 +1,89 @@
+"""`linewatch check` of files that can be read: what would keep the line from starting, what is only told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from config.cli import main
+from engine.versions import promote
+
+CAMERA = "version: 1\ncameras:\n  top:\n    source: {type: pattern}\n"
+
+
+def config(folder: Path, more: str = "") -> Path:
+    path = folder / "cameras.yaml"
+    path.write_text(CAMERA + more)
+    return path
+
+
+def have_model(folder: Path, name: str, version: int) -> None:
+    place = folder / "var/models" / name / str(version)
+    place.mkdir(parents=True)
+    (place / "manifest.json").write_text("{}")
+    promote(folder / "var/models", name, version)
+
+
+def test_a_file_without_mistakes_counts_its_cameras(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    have_model(tmp_path, "top", 1)
+    path = config(tmp_path)
+    assert main(["check", "--offline", str(path)]) == 0
+    assert capsys.readouterr() == (f"{path}: read without mistakes; 1 camera\n", "")
+    config(tmp_path, "  side: {source: {type: pattern}, enabled: false}\n")
+    assert main(["check", "--offline", str(path)]) == 0
+    assert capsys.readouterr() == (f"{path}: read without mistakes; 2 cameras\n", "")
+
+
+def test_a_camera_that_fails_is_no_mistake_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    have_model(tmp_path, "top", 1)
+    path = config(tmp_path, "  side: {source: {type: folder, path: nowhere}, model: top}\n")
+    assert main(["check", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{path}: read without mistakes; 2 cameras\n")
+    assert "  side    FAILED  " in told and "right" not in told
+    assert main(["check", "--strict", str(path)]) == 1
+
+
+PAGES = {
+    "listen: '0.0.0.0:8080'": (
+        "web.listen: 0.0.0.0:8080 can be reached by others, and there are no users: name a web.users_file, "
+        "or listen on 127.0.0.1."
+    ),
+    "users_file: nobody.yaml": "web.users_file: ",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_would_not_start_is_a_mistake_with_its_line(
+    page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, f"web:\n  {page}\n")
+    assert main(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"{path}:6: {PAGES[page]}") and err.count("\n") == 1
+    assert out == ""
+
+
+MODELS = {
+    "": "there is no model top yet (there is: good): the camera is shown and not inspected; "
+    "`linewatch capture top --frames 200`, then `linewatch train top --data ",
+    "    model: goood@3\n": "there is no model goood yet (there is: good): the camera is shown and not ins",
+    "    model: good@3\n": "the camera is shown and not inspected: Model good has no version 3 in ",
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_that_is_not_there_is_a_warning(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    have_model(tmp_path, "good", 1)
+    path = config(tmp_path, model)
+    assert main(["check", "--offline", "--strict", "--json", str(path)]) == 0
+    out, err = capsys.readouterr()
+    line = f"{path}:{5 if model else 3}: cameras.top.model: {MODELS[model]}"
+    assert err.startswith(f"warning: {line}") and err.count("\n") == 1
+    assert json.loads(out)["warnings"] == [err.removeprefix("warning: ").rstrip()]
