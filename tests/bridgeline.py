@@ -132,9 +132,7 @@ class BridgeLine:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    line: BridgeLine, name: str, *bridges: str, config: str = CONFIG
-) -> AsyncIterator[Bridge]:
+async def running(line: BridgeLine, name: str, *bridges: str, config: str = CONFIG) -> AsyncIterator[Bridge]:
     """The bridge `name` of these, in this process, on the test's loop."""
     settings = settings_with(line.folder, *bridges, config=config)
     bridge = Bridge(name, settings, line.broker.endpoint, KEYS.events)
