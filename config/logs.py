@@ -157,10 +157,17 @@ def _count(logger: Any, method: str, event: Event) -> Event:
     return event
 
 
+def _without_error(logger: Any, method: str, event: Event) -> Event:
+    """uvicorn says everything as `uvicorn.error`, that all is well too."""
+    event["logger"] = str(event["logger"]).removesuffix(".error")
+    return event
+
+
 def _formatter(as_json: bool, redaction: Redaction, colors: bool) -> logging.Formatter:
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        _without_error,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
     renderer: Any = (

@@ -28,6 +28,11 @@ class CameraState:
     reason: str
     since: float
 
+    @property
+    def words(self) -> str:
+        """`down: no picture within 10 s`; the state alone where the reason says no more than that."""
+        return self.state if self.reason in ("", self.state) else f"{self.state}: {self.reason}"
+
 
 class Condition:
     """Keeps the facts about one camera. All times are monotonic seconds."""

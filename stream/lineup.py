@@ -188,7 +188,8 @@ class Lineup:
     # -- what a camera says -------------------------------------------------------------------------
 
     def _state_changed(self, state: CameraState) -> None:
-        log.info("camera %s is %s: %s", state.camera, state.state, state.reason)
+        level = logging.INFO if state.state in ("connecting", "live") else logging.WARNING
+        log.log(level, "camera %s is %s", state.camera, state.words)
         self._overview.state(state)
         self._gateway.camera_changed(state)
         self._tell_page()

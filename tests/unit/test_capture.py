@@ -1,4 +1,5 @@
 import asyncio
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from engine.core import Frame
 from stream.capture import Capture, CaptureError
 from stream.collection import Captured, Selection, picture_path, write_png
-from stream.sources.base import Ended, Refused
+from stream.commands.capture import Progress, summary
+from stream.condition import CameraState, State
+from stream.sources.base import Ended, Refused, Unreachable
 from tests.puppets import Puppet, picture, until
 from tests.unit.test_health import scene
 
@@ -97,3 +100,84 @@ async def test_a_camera_that_shows_nothing_good_is_an_error_that_counts(tmp_path
     puppet.show(np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(CaptureError, match="1 dark"):
         await captured(puppet, tmp_path, 3, patience_s=0.3)
+
+
+async def test_a_camera_that_does_not_answer_is_given_up_and_the_error_says_why(tmp_path: Path) -> None:
+    told: list[str] = []
+    puppet = Puppet()
+    puppet.fail(Unreachable("10.0.0.1: nothing listens there (connection refused)"))
+    capture = Capture(
+        "top",
+        lambda: puppet,
+        tmp_path,
+        frames=3,
+        every_s=0.0,
+        patience_s=0.6,
+        on_state=lambda s: told.append(s.words),
+    )
+    with pytest.raises(CaptureError) as error:
+        await capture.run()
+    why = "connecting: 10.0.0.1: nothing listens there (connection refused)"
+    assert str(error.value) == f"top: no picture came within 0.6 s; it is {why}"
+    assert told == ["connecting", why]
+
+
+async def test_patience_begins_when_the_next_picture_has_its_turn(tmp_path: Path) -> None:
+    puppet = Puppet()
+    capture = Capture("top", lambda: puppet, tmp_path, frames=2, every_s=0.8, patience_s=0.4)
+    task = asyncio.create_task(capture.run())
+    for n in range(12):
+        puppet.show(scene(n))
+        await asyncio.sleep(0.1)
+    assert (await task).written == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def camera_is(state: State, reason: str) -> CameraState:
+    return CameraState("top", state, reason, 0.0)
+
+
+def test_piped_progress_is_a_line_for_each_news_and_a_count_now_and_then() -> None:
+    now, out = [0.0], io.StringIO()
+    progress = Progress(5, out, clock=lambda: now[0])
+    for state, reason in (("connecting", "connecting"), ("down", "no answer"), ("down", "no answer")):
+        progress.state(camera_is(state, reason))  # type: ignore[arg-type]
+    for now[0] in np.arange(0.0, 75.0, 0.5):
+        progress.count(Captured(int(now[0] / 20), {"dark": 1}))
+    progress.end()
+    assert out.getvalue().splitlines() == [
+        "top is down: no answer",
+        "1/5 written, 1 skipped",
+        "3/5 written, 1 skipped",
+    ]
+
+
+def test_on_a_terminal_the_count_is_renewed_below_what_the_camera_says() -> None:
+    out = Terminal()
+    progress = Progress(5, out)
+    progress.count(Captured(0, {}))
+    progress.state(camera_is("down", "no answer"))
+    progress.count(Captured(1, {"dark": 2}))
+    progress.end()
+    lines = out.getvalue().replace("\x1b[K", "").split("\n")
+    assert [line.split("\r")[-1] for line in lines] == [
+        "top is down: no answer",
+        "1/5 written, 2 skipped",
+        "",
+    ]
+
+
+def test_the_last_line_says_why_there_are_no_more_and_what_helps_against_duplicates() -> None:
+    told = summary(Captured(3, {"duplicate": 9}), camera_is("live", "H.264"), "/good", 5, 60.0)
+    assert told == (
+        "3 of 5 pictures written to /good; skipped: 9 duplicate; top gave no more: nothing new to keep for "
+        "60 s; most pictures were like one before: give a longer --every, about as long as a part is seen"
+    )
+    told = summary(Captured(3, {"dark": 1}), camera_is("down", "no answer"), "/good", 5, 60.0)
+    assert told.endswith("; skipped: 1 dark; top gave no more: down: no answer")
+    told = summary(Captured(5, {"duplicate": 4}), camera_is("down", "no answer"), "/good", 5, 60.0)
+    assert told == "5 of 5 pictures written to /good; skipped: 4 duplicate"

@@ -49,7 +49,7 @@ def test_libraries_that_log_by_the_standard_library_come_out_the_same_way() -> N
     configure("info", True, stream=out)
     logging.getLogger("uvicorn.error").info("started on %s", "rtsp://u:hunter2@h")
     (said,) = json_lines(out)
-    assert (said["event"], said["logger"]) == ("started on rtsp://u:***@h", "uvicorn.error")
+    assert (said["event"], said["logger"]) == ("started on rtsp://u:***@h", "uvicorn")
 
 
 def test_what_is_below_the_level_is_not_said_and_chatty_libraries_are_quiet() -> None:
