@@ -181,7 +181,7 @@ def test_another_wish_never_goes_on_from_a_kept_training(wish: Wish, tmp_path: P
     told: list[int] = []
     notes: list[str] = []
     make_model(wish, lambda _, done, *__: told.append(done), notes.append, tmp_path / "keep")
-    assert told == [1, 2] and any("starting anew" in note for note in notes)
+    assert told == [1, 2] and any("starts anew" in note for note in notes)
 
 
 def test_weights_of_another_program_are_not_gone_on_from_and_change_nothing(
@@ -194,7 +194,7 @@ def test_weights_of_another_program_are_not_gone_on_from_and_change_nothing(
     checkpoint.Checkpoint(tmp_path / "keep", "wish").keep(1, 3, other, optimiser)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     kept = checkpoint.Checkpoint(tmp_path / "keep", "wish")
-    assert "starting anew" in kept.resume(network) and kept.stage == 0
+    assert "starts anew" in kept.resume(network) and kept.stage == 0
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
