@@ -47,7 +47,7 @@ class Mix:
 
 # The same for every model: the one that does best on synthetic anomalies, even of unseen kinds, lets the head
 # rule, which has learnt what synthetic looks like; real defects and alarm levels want more of the distances.
-MIX = Mix(3, 3, 2)
+MIX = Mix(2, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)

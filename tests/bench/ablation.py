@@ -60,7 +60,7 @@ JOINS = {
     "N+A": Mix(1, 1, 0),
     "N+A+head": Mix(1, 1, 1),
     "N+A+3 head": Mix(1, 1, 3),
-    "3N+3A+2 head": MIX,
+    "2N+2A+head": MIX,
 }
 
 
