@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from .errors import DataError
 from .foreground import find_foregrounds
 from .join import Joined, fit_join
 from .odd import odd_pictures
+from .pace import settle_threads
 from .squares import squares_of
-from .train import Material, Schedule, train_head, train_student
+from .train import Material, Schedule, student_loss, train_head, train_student
 
 STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
 # A student that sees a copy much more often than this knows it by heart; in a short training few copies do.
@@ -93,6 +95,8 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     checkpoint = Checkpoint(keep, fingerprint(good.pixels, wish=wish, names=good.names, schedule=schedule))
     if said := checkpoint.resume(network):
         note(said)
+    if device.type == "cpu":
+        _settle_threads(network, material, schedule, note)
     _train(network, material, schedule, on_progress, checkpoint)
     same_rule = "off" if material.foregrounds.masks is None else "on"
     foregrounds = find_foregrounds(held_out.pixels, same_rule)
@@ -176,6 +180,16 @@ def _material(
     bank = build_bank(squares.pixels, teacher, device, copies=copies, rng=np.random.default_rng(wish.seed))
     material = Material(bank, squares.foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
     return material, synth.Synthesis(unseen)
+
+
+def _settle_threads(network: CameraNetwork, material: Material, schedule: Schedule, note: Note) -> None:
+    twin, most = deepcopy(network), torch.get_num_threads()
+
+    def step() -> None:
+        student_loss(twin, material, schedule, 0).backward()  # type: ignore[no-untyped-call]
+
+    if (chosen := settle_threads(step)) < most:
+        note(f"Others use this machine's cores: {chosen} of {most} threads train faster, and are taken.")
 
 
 def _train(
