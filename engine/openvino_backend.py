@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-import cv2
 import numpy as np
 import openvino as ov
 import torch
@@ -33,7 +33,7 @@ from .model.dmdd import CameraNetwork, build_network
 from .model.precision import cpu_has_bf16, cpu_name
 from .model.teacher import build_teacher
 from .openvino_graph import GraphCache, GraphError, export, fill, key_of, state_digest
-from .openvino_pieces import TeacherPiece, pieces_of
+from .openvino_pieces import EvidencePiece, Join, TeacherPiece, weighty_pieces
 from .parity import Gap, probe_pictures
 from .torch_backend import BuildNetwork, BuildTeacher, TorchBackend
 
@@ -41,8 +41,8 @@ _HINTS = {"bf16": "bf16", "float32": "f32"}
 _TORCH = "torch"
 # Networks that run side by side, at most; on fewer cores as many as there are.
 _SIDE_BY_SIDE = 4
-_PIECES = ("student", "evidence", "head", "join")
-_BEARS_BF16 = ("student", "head")
+# A teacher looks at so many pictures at once: as fast as sixteen, and 80 MB less.
+_TEACHER_PICTURES = 4
 
 
 Arrays = list[NDArray[Any]]
@@ -50,22 +50,50 @@ Arrays = list[NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Chain:
-    """The requests of one camera's four pieces; for one thread at a time."""
+    """What one camera's network is to OpenVINO; for one thread at a time.
+
+    `evidence` holds the requests of the piece between student and head, which any camera of the size may
+    borrow, as many as threads may want one: one for each camera would cost 5 MB more of each.
+    """
 
     student: Any
-    evidence: Any
+    strength: NDArray[np.float32]
+    evidence: "SimpleQueue[Any]"
     head: Any
-    join: Any
+    join: Join
 
     def write_raw_maps(self, features: Arrays, out: NDArray[np.float32]) -> None:
         """Into `out` (n, P, P)."""
         student = _infer(self.student, [features[0]])
-        evidence = _infer(self.evidence, [*features, *student])
-        [logits] = _infer(self.head, evidence)
-        [maps] = _infer(self.join, [evidence[0], logits])
-        # As torch's bilinear, and ten times as fast as the plug-in's.
-        for small, large in zip(maps, out, strict=True):
-            cv2.resize(small, large.shape[::-1], dst=large, interpolation=cv2.INTER_LINEAR)
+        borrowed = self.evidence.get()
+        try:
+            evidence = _infer(borrowed, [*features, *student, self.strength])
+            [logits] = _infer(self.head, evidence)
+            self.join.write(evidence[0], logits, out)
+        finally:
+            self.evidence.put(borrowed)
+
+
+class _Teacher:
+    """A teacher's request, and what it says of the last pictures; for one thread at a time."""
+
+    def __init__(self, request: Any, side_px: int) -> None:
+        self._request = request
+        self._levels = [
+            level.copy() for level in _infer(request, [np.zeros((1, side_px, side_px, 3), dtype=np.uint8)])
+        ]
+
+    def __call__(self, images: NDArray[np.uint8]) -> Arrays:
+        """The levels of (n, P, P, 3), valid until the next call."""
+        count = len(images)
+        if len(self._levels[0]) < count:
+            self._levels = [np.empty((count, *level.shape[1:]), level.dtype) for level in self._levels]
+        for start in range(0, count, _TEACHER_PICTURES):
+            part = slice(start, min(start + _TEACHER_PICTURES, count))
+            for index, level in enumerate(self._levels):
+                self._request.set_output_tensor(index, ov.Tensor(level[part], shared_memory=True))
+            _infer(self._request, [images[part]])
+        return [level[:count] for level in self._levels]
 
 
 def _infer(request: Any, arrays: Arrays) -> Arrays:
@@ -112,7 +140,8 @@ class OpenVinoBackend:
         torch.set_num_threads(1)
         self._core = ov.Core()
         self._cache = GraphCache(cache_dir)
-        self._teachers: dict[str, Any] = {}
+        self._teachers: dict[str, _Teacher] = {}
+        self._evidence: dict[tuple[str, int, int], SimpleQueue[Any]] = {}
         self._served = False
         self._loading = threading.Lock()
 
@@ -150,7 +179,7 @@ class OpenVinoBackend:
         if teacher not in self._teachers:
             with torch_threads(self._threads):
                 return self._torch.features(teacher, to_device(list(images), self.device))
-        return _infer(self._teachers[teacher], [images])
+        return self._teachers[teacher](images)
 
     def raw_maps(
         self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], features: Any
@@ -211,11 +240,9 @@ class OpenVinoBackend:
         return {"precision": _TORCH, "note": f"torch cpu float32: {why}"}
 
     def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
-        """Raw maps of the probe pictures, by requests of its own: the device thread may be running the
-        others.
-        """
+        """Raw maps of the probe pictures, by requests that the device thread doesn't use meanwhile."""
         images = np.stack(probe_pictures(artifact.input_px))
-        looked = _infer(self._teacher_request(artifact, precision), [images])
+        looked = self._teacher(artifact, precision)(images)
         maps = np.empty(images.shape[:3], dtype=np.float32)
         chain = self._chains(artifact, network, precision, self._threads)[self._threads]
         chain.write_raw_maps(looked, maps)
@@ -226,7 +253,7 @@ class OpenVinoBackend:
             return Prepared(f"{artifact.teacher}/float32", network, note)
         teacher = f"{artifact.teacher}/{artifact.input_px}/{precision}"
         if teacher not in self._teachers:
-            self._teachers[teacher] = self._teacher_request(artifact, precision)
+            self._teachers[teacher] = self._teacher(artifact, precision)
         # Only the first model is compiled a second time, to have all threads when it is alone: with more
         # cameras that would double each one's memory for the rare batch of one frame. A frame in tiles is
         # work for all threads whenever it comes.
@@ -238,17 +265,35 @@ class OpenVinoBackend:
     def _chains(
         self, artifact: Artifact, network: nn.Module, precision: str, *threads: int
     ) -> dict[int, _Chain]:
-        """One chain for each number of threads."""
-        graphs = self._network_graphs(artifact, network, _is_rounded(precision))
+        """One chain for each number of threads. Raises GraphError."""
+        if not isinstance(network, CameraNetwork):
+            raise GraphError(f"A network of size {artifact.size} can't be cut in pieces.")
+        rounded = _is_rounded(precision)
+        graphs = self._graphs(artifact, ("student", "head"), rounded)
+        for name, piece in weighty_pieces(network, rounded=rounded).items():
+            fill(graphs[name], piece.state_dict())
         return {
             number: _Chain(
-                **{
-                    piece: self._request(graph, precision if piece in _BEARS_BF16 else "float32", number)
-                    for piece, graph in graphs.items()
-                }
+                student=self._request(graphs["student"], precision, number),
+                strength=network.strength.numpy(),
+                evidence=self._evidence_of(artifact, number),
+                head=self._request(graphs["head"], precision, number),
+                join=Join(network),
             )
             for number in threads
         }
+
+    def _evidence_of(self, artifact: Artifact, threads: int) -> "SimpleQueue[Any]":
+        """What cameras of one size borrow: as many as there are lanes of so many threads."""
+        key = (artifact.size, artifact.input_px, threads)
+        if key not in self._evidence:
+            [graph] = self._graphs(artifact, ("evidence",), rounded=False).values()
+            requests: SimpleQueue[Any] = SimpleQueue()
+            for _ in range(max(1, self._threads // threads)):
+                # Small differences of large numbers: never in bfloat16.
+                requests.put(self._request(graph, "float32", threads))
+            self._evidence[key] = requests
+        return self._evidence[key]
 
     def _request(self, graph: ov.Model, precision: str, threads: int) -> Any:
         wishes = {
@@ -260,7 +305,7 @@ class OpenVinoBackend:
         }
         return self._core.compile_model(graph, "CPU", wishes).create_infer_request()
 
-    def _teacher_request(self, artifact: Artifact, precision: str) -> Any:
+    def _teacher(self, artifact: Artifact, precision: str) -> _Teacher:
         piece = TeacherPiece(self._torch.teacher(artifact.teacher), rounded=_is_rounded(precision)).eval()
         key = key_of("teacher", artifact.teacher, artifact.input_px, precision)
         if (graph := self._cache.graph(self._core, key)) is None:
@@ -268,23 +313,19 @@ class OpenVinoBackend:
             graph = export(copy.deepcopy(piece), (pictures,))
             self._cache.keep_graph(key, graph)
         fill(graph, piece.state_dict())
-        return self._request(graph, precision, self._threads)
+        return _Teacher(self._request(graph, precision, self._threads), artifact.input_px)
 
-    def _network_graphs(self, artifact: Artifact, network: nn.Module, rounded: bool) -> dict[str, ov.Model]:
-        """The graphs of the four pieces, with this camera's weights. Raises GraphError."""
-        if not isinstance(network, CameraNetwork):
-            raise GraphError(f"A network of size {artifact.size} can't be cut in pieces.")
-        # Of the four only the student is another graph when its features are rounded.
-        forms = {name: rounded and name == "student" for name in _PIECES}
+    def _graphs(self, artifact: Artifact, names: Sequence[str], rounded: bool) -> dict[str, ov.Model]:
+        """Those pieces of a size, weights still to be filled in. Raises GraphError."""
+        # Only the student is another graph when its features are rounded.
+        forms = {name: rounded and name == "student" for name in names}
         keys = {n: key_of(n, artifact.size, artifact.input_px, form) for n, form in forms.items()}
         found = {name: self._cache.graph(self._core, key) for name, key in keys.items()}
         graphs = {name: graph for name, graph in found.items() if graph is not None}
-        if len(graphs) < len(_PIECES):
-            for name, graph in self._exported(artifact, rounded, set(_PIECES) - set(graphs)).items():
+        if len(graphs) < len(names):
+            for name, graph in self._exported(artifact, rounded, set(names) - set(graphs)).items():
                 self._cache.keep_graph(keys[name], graph)
                 graphs[name] = graph
-        for name, piece in pieces_of(network, rounded=rounded).items():
-            fill(graphs[name], piece.state_dict())
         return graphs
 
     def _exported(self, artifact: Artifact, rounded: bool, wanted: set[str]) -> dict[str, ov.Model]:
@@ -292,19 +333,15 @@ class OpenVinoBackend:
         fresh = self._torch.unfilled_network(artifact.size)
         assert isinstance(fresh, CameraNetwork)
         pictures = probe_pictures(artifact.input_px)[:2]
-        pieces = pieces_of(fresh, rounded=rounded)
+        pieces = weighty_pieces(fresh, rounded=rounded) | {"evidence": EvidencePiece().eval()}
         with torch.no_grad():
             looked = self._torch.teacher(artifact.teacher)(to_device(pictures, self.device))
-            evidence = pieces["evidence"](*looked, *(student := pieces["student"](looked[0])))
-            logits = pieces["head"](*evidence)
-        examples = {
-            "student": (looked[0],),
-            "evidence": (*looked, *student),
-            "head": evidence,
-            "join": (evidence[0], logits),
-        }
+            levels = (*looked, *pieces["student"](looked[0]), fresh.strength.clone())
+            examples = {"student": (looked[0],), "evidence": levels, "head": pieces["evidence"](*levels)}
         return {
-            name: export(pieces[name], tuple(tensor.contiguous() for tensor in examples[name]))
+            name: export(
+                pieces[name], tuple(t.contiguous() for t in examples[name]), fixed=int(name == "evidence")
+            )
             for name in wanted
         }
 

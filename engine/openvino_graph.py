@@ -37,14 +37,15 @@ class GraphError(EngineError):
     """A network can't be turned into an OpenVINO graph here; torch runs it instead."""
 
 
-def export(module: nn.Module, example: tuple[Tensor, ...]) -> ov.Model:
+def export(module: nn.Module, example: tuple[Tensor, ...], fixed: int = 0) -> ov.Model:
     """The module as a graph that takes any number of pictures; its weights are overwritten.
 
-    Every constant that holds a weight is named after it. Raises GraphError.
+    The last `fixed` inputs have one shape, however many pictures come. Every constant that holds a weight is
+    named after it. Raises GraphError.
     """
     names = _overwrite(module)
     try:
-        graph = _convert(module, example)
+        graph = _convert(module, example, fixed)
     except (RuntimeError, ValueError, KeyError) as error:
         raise GraphError(f"The network can't be exported: {str(error).splitlines()[0]}.") from error
     missing = set(names.values()) - _name_constants(graph, names)
@@ -80,11 +81,11 @@ def _overwrite(module: nn.Module) -> dict[bytes, str]:
     return names
 
 
-def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> ov.Model:
+def _convert(module: nn.Module, example: tuple[Tensor, ...], fixed: int) -> ov.Model:
     # Not openvino.convert_model: that one reports its use to its maker, and nothing of ours phones home.
     any_number = torch.export.Dim("pictures", min=1, max=1024)
     # A piece takes one tensor by name, or several as *tensors: torch wants the shapes nested alike.
-    shapes: tuple[Any, ...] = tuple({0: any_number} for _ in example)
+    shapes: tuple[Any, ...] = (({0: any_number},) * (len(example) - fixed)) + (None,) * fixed
     if len(example) > 1:
         shapes = (shapes,)
     table = CustomDecompTable()  # type: ignore[no-untyped-call]

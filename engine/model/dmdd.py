@@ -28,7 +28,7 @@ MAPS = 2 * LEVELS  # N at strides 4, 8, 16, then A at strides 4, 8, 16
 PARTS = MAPS + 1  # and the head
 # Distances are joined as logarithms (ours): their spread over good pictures has a long tail that would set
 # the alarm level; and a sum of logarithms is a product, so that one noisy level doesn't decide alone.
-_FLOOR = 0.05
+FLOOR = 0.05
 _EPS = 1e-12
 
 
@@ -93,37 +93,17 @@ class CameraNetwork(nn.Module):
         self.register_buffer("smooth", _gaussian(1.0))
 
     def evidence(self, teacher: Sequence[Tensor], normal: list[Tensor], abnormal: list[Tensor]) -> Evidence:
-        """Distances and products of teacher features and both branches, in float32.
-
-        Each cell counts by the root of the teacher's strength there, about 1 on average over good pictures
-        (ours): where the teacher sees next to nothing, the direction of what it sees is noise. On four sets
-        of real pictures the root did as well as no weight in AP and slightly better in PRO.
-        """
-        maps, products = [], []
-        size = (teacher[0].shape[2], teacher[0].shape[3])
-        norms = [t.float().norm(dim=1, keepdim=True).clamp(min=_EPS) for t in teacher]
-        strong = [(norm / mean).sqrt() for norm, mean in zip(norms, self.strength, strict=True)]
-        branches = ((*normal, *abnormal), (*teacher, *teacher), (*norms, *norms), (*strong, *strong))
-        for s, t, norm, weight in zip(*branches, strict=True):
-            # Scaled after the product, by one number a cell: a third of the passes over all channels.
-            s = s.float()
-            product = t.float() * s
-            scale = weight / (norm * s.norm(dim=1, keepdim=True).clamp(min=_EPS))
-            maps.append(resize(weight - product.sum(1, keepdim=True) * scale, size))
-            products.append(product * (scale * -float(product.shape[1])))
-        return Evidence(torch.cat(maps, dim=1), products)
+        """What teacher features and both branches disagree on, by this camera's `strength`."""
+        return disagreement(teacher, normal, abnormal, self.strength)
 
     def parts(self, images: Tensor, features: tuple[Tensor, ...]) -> Tensor:
         """The seven raw parts (N, 7, h, w) float32 at stride 4: N and A distances by level, then the head's
-        logits."""
+        logits. Distances as logarithms."""
         normal, abnormal = self.student(features[0])
         with torch.autocast(images.device.type, enabled=False):
             seen = self.evidence(features, normal, abnormal)
-        return self.stack(seen.maps, self.head(seen.products, seen.maps))
-
-    def stack(self, maps: Tensor, logits: Tensor) -> Tensor:
-        """Distances (N, 6, h, w) and logits (N, 1, h, w) → the seven parts: distances as logarithms."""
-        return torch.cat([torch.log(maps.clamp(min=0.0) + _FLOOR), logits], dim=1)
+        logits = self.head(seen.products, seen.maps)
+        return torch.cat([torch.log(seen.maps.clamp(min=0.0) + FLOOR), logits], dim=1)
 
     def join(self, parts: Tensor) -> Tensor:
         """Parts (N, 7, h, w) → one map (N, h, w): z-scored, weighted, smoothed."""
@@ -138,6 +118,30 @@ class CameraNetwork(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             joined = self.join(parts.float())
             return resize(joined[:, None], (images.shape[2], images.shape[3]))[:, 0]
+
+
+def disagreement(
+    teacher: Sequence[Tensor], normal: Sequence[Tensor], abnormal: Sequence[Tensor], strength: Tensor
+) -> Evidence:
+    """Distances and products of teacher features and both branches, in float32; `strength` (3,).
+
+    Each cell counts by the root of the teacher's strength there, about 1 on average over good pictures
+    (ours): where the teacher sees next to nothing, the direction of what it sees is noise. On four sets
+    of real pictures the root did as well as no weight in AP and slightly better in PRO.
+    """
+    maps, products = [], []
+    size = (teacher[0].shape[2], teacher[0].shape[3])
+    norms = [t.float().norm(dim=1, keepdim=True).clamp(min=_EPS) for t in teacher]
+    strong = [(norm / mean).sqrt() for norm, mean in zip(norms, strength, strict=True)]
+    branches = ((*normal, *abnormal), (*teacher, *teacher), (*norms, *norms), (*strong, *strong))
+    for s, t, norm, weight in zip(*branches, strict=True):
+        # Scaled after the product, by one number a cell: a third of the passes over all channels.
+        s = s.float()
+        product = t.float() * s
+        scale = weight / (norm * s.norm(dim=1, keepdim=True).clamp(min=_EPS))
+        maps.append(resize(weight - product.sum(1, keepdim=True) * scale, size))
+        products.append(product * (scale * -float(product.shape[1])))
+    return Evidence(torch.cat(maps, dim=1), products)
 
 
 def build_network(size: str, lateral: Lateral | None = None) -> CameraNetwork:

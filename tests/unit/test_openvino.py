@@ -12,11 +12,10 @@ from torch import nn
 from engine.core import Batch, Frame
 from engine.images import to_device
 from engine.library import CameraTuning, Library
-from engine.model.blocks import resize
 from engine.model.dmdd import PARTS, CameraNetwork
 from engine.openvino_backend import OpenVinoBackend
 from engine.openvino_graph import GraphCache, GraphError, export, fill
-from engine.openvino_pieces import pieces_of
+from engine.openvino_pieces import EvidencePiece, Join, weighty_pieces
 from engine.parity import Gap, probe_pictures
 from engine.runner import Runner
 from engine.tiles import Tiling
@@ -81,27 +80,29 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None
     assert cache.verdict("v") is None
 
 
-def test_the_four_pieces_in_a_row_are_the_network() -> None:
+def test_the_pieces_in_a_row_are_the_network() -> None:
     backend = TorchBackend(torch.device("cpu"), bf16=False)
     artifact = tiny_artifact(real="lite", input_px=128)
     network, pictures = backend.network(artifact), probe_pictures(128)[1:3]
     assert isinstance(network, CameraNetwork)
     network.part_mean.copy_(torch.linspace(-8.0, 2.0, PARTS))
     network.part_std.copy_(torch.linspace(0.5, 2.0, PARTS))
-    pieces = pieces_of(network, rounded=False)
+    network.strength.copy_(torch.tensor([0.5, 2.0, 3.0]))
+    pieces = weighty_pieces(network, rounded=False)
+    maps = np.empty((2, 128, 128), dtype=np.float32)
     with torch.inference_mode():
         looked = backend.teacher(artifact.teacher)(to_device(pictures, backend.device))
-        evidence = pieces["evidence"](*looked, *pieces["student"](looked[0]))
-        raw = pieces["join"](evidence[0], pieces["head"](*evidence))
-        enlarged = resize(raw[:, None], (128, 128))[:, 0]
-        assert torch.allclose(enlarged, network(to_device(pictures, backend.device), looked), atol=1e-4)
+        evidence = EvidencePiece()(*looked, *pieces["student"](looked[0]), network.strength)
+        Join(network).write(evidence[0].numpy(), pieces["head"](*evidence).numpy(), maps)
+        exact = network(to_device(pictures, backend.device), looked)
+    assert torch.allclose(torch.from_numpy(maps), exact, atol=1e-4)
 
 
 def test_rounded_features_leave_as_bfloat16_holds_them_and_can_be_exported() -> None:
     network = TorchBackend(torch.device("cpu")).network(tiny_artifact(real="lite", input_px=64))
     assert isinstance(network, CameraNetwork)
     first = torch.rand(2, 24, 16, 16)
-    exact, rounded = (pieces_of(network, rounded=form)["student"] for form in (False, True))
+    exact, rounded = (weighty_pieces(network, rounded=form)["student"] for form in (False, True))
     with torch.inference_mode():
         wanted = [level.bfloat16().float() for level in exact(first)]
         assert all(map(torch.equal, rounded(first), wanted))
@@ -122,6 +123,18 @@ def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
     assert entry is not None and "torch cpu float32" in entry.network.note
     [seen] = runner.run(Batch((Frame("top", 1, 0.0, time.monotonic(), bright_spot()),)))
     assert [d.box for d in seen.defects] == [(12, 8, 24, 20)]
+
+
+def test_a_teacher_says_of_many_pictures_what_it_says_of_each() -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32")
+    teacher = backend.prepare(tiny_artifact(real="lite", input_px=64)).teacher
+    pictures = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    each = [[level.copy() for level in backend.features(teacher, p[None])] for p in pictures]
+    for count in (6, 2):
+        for index, level in enumerate(backend.features(teacher, pictures[:count])):
+            assert level.shape[0] == count
+            wanted = np.concatenate([one[index] for one in each[:count]])
+            np.testing.assert_allclose(level, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 def test_torch_has_all_cores_for_its_networks_and_one_for_everything_else() -> None:
