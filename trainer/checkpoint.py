@@ -2,13 +2,15 @@
 
 One safetensors file, replaced whole: network, optimiser moments, stage and step, and a fingerprint of the
 wish, so that another wish never goes on from it. As everything random is drawn from (seed, stage, step), a
-resumed run ends with the same weights as one that was never interrupted.
+resumed run with as many threads ends with the same weights as one that was never interrupted; their number is
+kept too.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from engine.model.dmdd import ARCHITECTURE, CameraNetwork
 
 EVERY_S = 60.0
 # Another number for another content of the file, or another meaning of its steps.
-_FORMAT = 1
+_FORMAT = 2
 _ANEW = (
     "What was kept of an interrupted training is of other pictures, other options or another version of "
     "Linewatch: it is discarded, and this training starts anew."
@@ -33,6 +35,7 @@ _ANEW = (
 @dataclass(slots=True, eq=False)
 class Checkpoint:
     """`path` None keeps nothing. `stage` and `step` are how far the kept run was; stage 0 = nothing was kept.
+    `threads` is how many it had on a CPU; 0 = not known yet.
 
     A file that can't be written (full disk) is given up silently: it only saves time.
     """
@@ -41,6 +44,7 @@ class Checkpoint:
     fingerprint: str
     stage: int = 0
     step: int = 0
+    threads: int = 0
     _moments: dict[str, Tensor] = field(default_factory=dict)
     _written_at: float = field(default_factory=time.monotonic)
 
@@ -65,12 +69,11 @@ class Checkpoint:
             return _ANEW
         network.load_state_dict(weights)
         self._moments = {k: v for k, v in kept.items() if k.startswith("moment.")}
-        self.stage, self.step = int(said["stage"]), int(said["step"])
+        self.stage, self.step, self.threads = (int(said[name]) for name in ("stage", "step", "threads"))
         return "Going on with the training that was interrupted."
 
     def start(self, stage: int, optimiser: torch.optim.Optimizer) -> int:
-        """The step to begin `stage` with, its optimiser brought to where it was; past the end if it was
-        done."""
+        """The step to begin `stage` with, its optimiser brought to where it was; -1 if it was done."""
         if stage < self.stage:
             return -1
         if stage > self.stage:
@@ -84,6 +87,7 @@ class Checkpoint:
             return
         tensors = {f"network.{k}": v for k, v in network.state_dict().items()} | _take_moments(optimiser)
         said = {"fingerprint": self.fingerprint, "stage": str(stage), "step": str(done)}
+        said["threads"] = str(self.threads)
         _replace(self.path, {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, said)
         self._written_at = time.monotonic()
 
@@ -123,4 +127,5 @@ def _replace(path: Path, tensors: dict[str, Tensor], said: dict[str, str]) -> No
         draft.write_bytes(save(tensors, said))
         draft.replace(path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()

@@ -1,4 +1,4 @@
-"""How the parts become one map: what held-out good pictures show of each part, and the weights of the mix.
+"""How the parts become one map: each scaled by what held-out good pictures show of it, then one mix for all.
 
 How well it finds synthetic anomalies whose sources training never saw is measured and told, and decides
 nothing; real defects take no part (there is no argument through which they could).

@@ -37,18 +37,21 @@ def normality(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def abnormality(students: Sequence[Tensor], teachers: Sequence[Tensor], mask: Tensor) -> Tensor:
+def abnormality(
+    students: Sequence[Tensor], teachers: Sequence[Tensor], mask: Tensor, *, soft: bool = True
+) -> Tensor:
     """Abnormality Inverse Mimicking: A's distance to the teacher follows the share of anomalous pixels in a
     cell.
 
+    `teachers` of the changed picture (variant A, as at test) or of the unchanged one (variant B, after URD).
     `mask` (N, 1, H, W) float 0 or 1, pooled from full size for every level, so that small anomalies survive
-    (the share is what an edge cell's receptive field holds). Cells above and below one half weigh the same.
-    Scalar.
+    (the share is what an edge cell's receptive field holds; not `soft`: 1 from one half). Cells above and
+    below one half weigh the same. Scalar.
     """
     terms = []
     for a, t in zip(students, teachers, strict=True):
         share = functional.adaptive_avg_pool2d(mask, (a.shape[2], a.shape[3]))[:, 0]
-        error = (distance(a, t).clamp(max=1.0) - share).abs()
+        error = (distance(a, t).clamp(max=1.0) - (share if soft else (share >= 0.5).float())).abs()
         terms.append(_balanced(error, share >= 0.5))
     return torch.stack(terms).sum()
 

@@ -24,6 +24,7 @@ from .dataset import MIN_GOOD
 _DEVIATIONS, _TIMES, _APART = 6.0, 1.5, 0.05
 _REMEMBERED = 10_000
 _MOST_SHARE = 0.1
+_AT_ONCE = 64
 
 
 def odd_pictures(pixels: NDArray[np.uint8], teacher: Teacher, device: torch.device) -> NDArray[np.bool_]:
@@ -62,5 +63,7 @@ def loneliness(cells: Tensor) -> NDArray[np.float64]:
 
 def _cells(pixels: NDArray[np.uint8], teacher: Teacher, device: torch.device) -> Tensor:
     """The teacher's coarsest features, averaged two by two: (N, K, C) float32 of unit length."""
-    coarsest = functional.avg_pool2d(teach(pixels, teacher, device)[2].float(), 2)
-    return functional.normalize(coarsest, dim=1).flatten(2).transpose(1, 2).contiguous()
+    # A few at a time: the finer levels, many times as large, are not kept.
+    parts = [pixels[start : start + _AT_ONCE] for start in range(0, len(pixels), _AT_ONCE)]
+    coarsest = [functional.avg_pool2d(teach(part, teacher, device)[2].float(), 2) for part in parts]
+    return functional.normalize(torch.cat(coarsest), dim=1).flatten(2).transpose(1, 2).contiguous()

@@ -71,9 +71,9 @@ class Wish:
 def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | None = None) -> Artifact:
     """Train, join, calibrate. Raises TrainerError and EngineError, one sentence each.
 
-    Nothing is written but `keep`, a file from which the same wish goes on after a kill; the caller deletes it
-    once the model is saved. The same wish on the same machine with as many threads gives the same weights on
-    a CPU.
+    Nothing is written but `keep`, a file from which the same wish goes on after a kill, with as many threads
+    as it had; the caller deletes it once the model is saved. The same wish on the same machine with as many
+    threads gives the same weights on a CPU.
     """
     _check(wish)
     begin = time.monotonic()
@@ -96,10 +96,13 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     if said := checkpoint.resume(network):
         note(said)
     if device.type == "cpu":
-        _settle_threads(network, material, schedule, note)
+        if checkpoint.threads:
+            torch.set_num_threads(checkpoint.threads)
+        else:
+            _settle_threads(network, material, schedule, note)
+        checkpoint.threads = torch.get_num_threads()
     _train(network, material, schedule, on_progress, checkpoint)
-    same_rule = "off" if material.foregrounds.masks is None else "on"
-    foregrounds = find_foregrounds(held_out.pixels, same_rule)
+    foregrounds = find_foregrounds(held_out.pixels, material.foregrounds.mode)
     shown = squares_of(held_out.pixels, foregrounds, wish.tiling, _JOINED_SQUARES, wish.seed)
     joined = fit_join(network, teacher, shown.pixels, shown.foregrounds, unseen, device, wish.seed)
     predict = predictor(network, teacher, device, wish.tiling)

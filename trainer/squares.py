@@ -35,4 +35,4 @@ def squares_of(
     if foregrounds.masks is None:
         return Squares(pixels, foregrounds)
     masks = np.stack([tiling.cut(foregrounds.masks[picture])[tile] for picture, tile in chosen])
-    return Squares(pixels, Foregrounds(masks, foregrounds.why))
+    return Squares(pixels, Foregrounds(masks, foregrounds.why, foregrounds.mode))

@@ -1,5 +1,4 @@
-"""Train one camera's network: the student first, the head on the frozen student, then how their maps are
-joined.
+"""Train one camera's network: the student first, then the head on the frozen student.
 
 Everything random is drawn from (seed, stage, step), so a run can be repeated, and taken up again at any step.
 """
@@ -7,6 +6,7 @@ Everything random is drawn from (seed, stage, step), so a run can be repeated, a
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,11 @@ NOTHING_KEPT = Checkpoint(None, "")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps and sizes of both stages. A student step sees `batch` pairs, a head step `batch` pictures."""
+    """Steps and sizes of both stages. A student step sees `batch` pairs, a head step `batch` pictures.
+
+    `mimic`: whose teacher features A mimics, those of the "changed" picture (AIM's variant A) or of the
+    "unchanged" one (variant B); `soft_mask` as losses.abnormality has it.
+    """
 
     student_steps: int
     head_steps: int
@@ -44,6 +48,8 @@ class Schedule:
     student_lr: float = 2e-3
     head_lr: float = 1e-3
     abnormality_weight: float = 1.0
+    mimic: Literal["changed", "unchanged"] = "changed"
+    soft_mask: bool = True
 
     @classmethod
     def of(cls, steps: int) -> "Schedule":
@@ -141,9 +147,9 @@ def student_loss(network: CameraNetwork, material: Material, schedule: Schedule,
         normal_c, abnormal_c = network.student(wanted[0])
         normal_d, abnormal_d = network.student(features[0])
     guidance = losses.normality(normal_d, wanted) + losses.normality(normal_c, wanted)
-    mimicking = losses.abnormality(abnormal_d, features, pairs.masks) + losses.clean_abnormality(
-        abnormal_c, wanted
-    )
+    against = features if schedule.mimic == "changed" else wanted
+    mimicking = losses.abnormality(abnormal_d, against, pairs.masks, soft=schedule.soft_mask)
+    mimicking = mimicking + losses.clean_abnormality(abnormal_c, wanted)
     return guidance + schedule.abnormality_weight * mimicking
 
 

@@ -1,9 +1,8 @@
 """One camera's network: student, segmentation head, and how their maps become one raw anomaly map.
 
 After DMDD (Liu et al., 2024), with our choices. The join is ours: each of the six distillation maps and the
-head's logits are z-scored by what they show on held-out good pictures, the distillation maps are averaged
-over levels and branches, and the parts are added with the trainer's weights. All of it lies in buffers, so
-the state dict is the whole model.
+head's logits are z-scored by what they show on held-out good pictures and added with the trainer's weights.
+All of it lies in buffers, so the state dict is the whole model.
 """
 
 from collections.abc import Sequence
@@ -71,7 +70,7 @@ class CameraNetwork(nn.Module):
     """Student, head and join of one camera; the teacher is shared by all cameras and stays outside.
 
     forward: images (N, 3, H, W) float in [0, 1] and the teacher's three tensors → raw maps (N, H, W) float32,
-    higher = more anomalous, unbounded, in standard deviations of held-out good pictures.
+    higher = more anomalous, unbounded: a weighted sum of deviations from held-out good pictures.
     """
 
     part_mean: Tensor

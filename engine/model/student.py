@@ -100,8 +100,8 @@ class Decouple(nn.Module):
 
 
 class Student(nn.Module):
-    """Images (N, 3, H, W), RGB in [0, 1], to (N_1..N_3, A_1..A_3): each pair has the shape of the teacher's
-    level."""
+    """The teacher's first level (N, C_1, h, w) to (N_1..N_3, A_1..A_3): each pair has the shape of the
+    teacher's level."""
 
     def __init__(self, spec: StudentSpec, channels: tuple[int, int, int]) -> None:
         super().__init__()

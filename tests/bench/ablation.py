@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from engine.model.teacher import Teacher, build_teacher
 from trainer import synthesis as synth
 from trainer.bank import build_bank
 from trainer.calibrate import scores_of
-from trainer.dataset import load_good
+from trainer.dataset import load_good, load_textures
 from trainer.foreground import find_foregrounds
 from trainer.join import MIX, Mix, fit_join, parts_of
 from trainer.metrics import Pixels, average_precision, image_auroc, pixel_auroc, pro
@@ -42,6 +43,9 @@ class Variant:
     thin: float = 0.25
     small: float = 0.25
     abnormality: float = 1.0
+    mimic: Literal["changed", "unchanged"] = "changed"
+    soft_mask: bool = True
+    textures: bool = False
 
 
 VARIANTS = (
@@ -52,6 +56,9 @@ VARIANTS = (
     Variant("one copy", copies=1),
     Variant("blotches only", thin=0.0, small=0.0),
     Variant("no AIM", abnormality=0.0),
+    Variant("AIM variant B", mimic="unchanged"),
+    Variant("binary mask", soft_mask=False),
+    Variant("textures", textures=True),
 )
 JOINS = {
     "N": Mix(1, 0, 0),
@@ -88,16 +95,24 @@ def _trained(
     rng = np.random.default_rng(args.seed)
     bank = build_bank(training.pixels, teacher, device, copies=variant.copies, rng=rng)
     foregrounds = find_foregrounds(training.pixels, variant.foreground)
-    drawn = synth.Synthesis(thin_share=variant.thin, small_share=variant.small)
+    textures = synth.TRAINING
+    if variant.textures:
+        textures = (*textures, synth.FromFolder(tuple(load_textures(args.textures, args.input_px))))
+    drawn = synth.Synthesis(textures, thin_share=variant.thin, small_share=variant.small)
     material = Material(bank, foregrounds, drawn, teacher, device, args.seed)
-    schedule = replace(Schedule.of(args.steps), abnormality_weight=variant.abnormality)
+    schedule = replace(
+        Schedule.of(args.steps),
+        abnormality_weight=variant.abnormality,
+        mimic=variant.mimic,
+        soft_mask=variant.soft_mask,
+    )
     train_student(network, material, schedule, lambda *_: None)
     train_head(network, material, schedule, lambda *_: None)
     fit_join(
         network,
         teacher,
         held_out.pixels,
-        find_foregrounds(held_out.pixels, "off" if foregrounds.masks is None else "on"),
+        find_foregrounds(held_out.pixels, foregrounds.mode),
         synth.Synthesis(synth.UNSEEN),
         device,
         args.seed,
@@ -120,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ablations of the method, as a Markdown table.")
     parser.add_argument("--data", type=Path, required=True, help="folder of categories in MVTec layout")
     parser.add_argument("--categories", nargs="+", default=["toothbrush", "cookie"])
+    parser.add_argument("--textures", type=Path, help="the folder of the variant textures")
     parser.add_argument("--variants", nargs="+", default=["default"], choices=[v.name for v in VARIANTS])
     parser.add_argument("--size", default="lite", choices=list(SIZES))
     parser.add_argument("--teacher-weights", type=Path)

@@ -142,15 +142,31 @@ def table(rows: list[dict[str, Any]]) -> Iterable[str]:
     kinds = sorted({(row["category"], row["method"]) for row in rows})
     for category, method in kinds:
         yield _line(category, method, [r for r in rows if (r["category"], r["method"]) == (category, method)])
-    for method in sorted({m for _, m in kinds}):
-        yield _line("mean", method, [r for r in rows if r["method"] == method])
+    methods = sorted({m for _, m in kinds})
+    shared = {c for c, _ in kinds if all((c, m) in kinds for m in methods)}
+    for method in methods:
+        yield _mean(method, [r for r in rows if r["method"] == method and r["category"] in shared], shared)
+
+
+def _mean(method: str, rows: list[dict[str, Any]], categories: set[str]) -> str:
+    """Each category counts once, however many seeds it has."""
+    cells = []
+    for name in (*SHOWN, *AT_LEVEL):
+        told = [row for row in rows if row.get(name) is not None]
+        means = [statistics.fmean(r[name] for r in told if r["category"] == c) for c in _categories(told)]
+        cells.append(f"{statistics.fmean(means):.3f}" if means and _categories(told) == categories else "")
+    return f"| mean of {len(categories)} | {method} | | {' | '.join(cells)} |"
+
+
+def _categories(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["category"] for row in rows}
 
 
 def _line(category: str, method: str, rows: list[dict[str, Any]]) -> str:
     cells = []
     for name in (*SHOWN, *AT_LEVEL):
         values = [row[name] for row in rows if row.get(name) is not None]
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 and category != "mean" else ""
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "")
     return f"| {category} | {method} | {len({row['seed'] for row in rows})} | {' | '.join(cells)} |"
 
@@ -178,7 +194,8 @@ def main() -> None:
     methods: list[tuple[str, Measure]] = [(f"{NEIGHBOURS} {args.size}", neighbours)]
     if args.peers:
         methods += [(f"{name} {args.size}", peer(name)) for name in PEERS]
-    methods.append((f"{args.size} {args.tiles} {args.steps or 'default'} steps", ours))
+    textures = f" {args.textures.name}" if args.textures else ""
+    methods.append((f"{args.size} {args.tiles} {args.steps or 'default'} steps{textures}", ours))
     for seed in args.seeds:
         for category in args.categories:
             for method, measure in methods:

@@ -28,6 +28,7 @@ def test_a_cell_half_covered_wants_half_the_distance() -> None:
     half[:, :, :2] = 1.0
     at_half = torch.tensor([0.5, 3**0.5 / 2]).view(1, 2, 1, 1)
     assert float(losses.abnormality([at_half], [teacher], half)) < 1e-6
+    assert float(losses.abnormality([at_half], [teacher], half, soft=False)) > 0.2
 
 
 def test_without_anomalous_cells_the_clean_half_remains() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer import synthesis
+from trainer import foreground, synthesis
 from trainer.foreground import find_foregrounds, grabcut, stability
 from trainer.synthesis import TRAINING, UNSEEN, Synthesis, perlin
 
@@ -104,3 +104,18 @@ def test_a_stable_foreground_is_used_and_an_unstable_one_is_not() -> None:
     )
     assert find_foregrounds(noise).masks is None
     assert find_foregrounds(parts, "off").masks is None
+
+
+def test_where_grabcut_is_unstable_two_clear_levels_of_grey_are_the_foreground(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(foreground, "stability", lambda pixels: 0.0)
+    for parts in (np.stack([part(shift) for shift in range(4)]), 255 - np.stack([part(s) for s in range(4)])):
+        found = find_foregrounds(parts)
+        assert found.masks is not None and found.mode == "otsu" and found.why.startswith("Otsu")
+        assert found.masks[0, 64, 64] and not found.masks[0, 5, 5]
+        assert np.array_equal(find_foregrounds(parts, found.mode).masks, found.masks)
+    half = np.zeros((4, 128, 128, 3), np.uint8)
+    half[:, :, 64:] = 200  # two levels, but each holds the rim
+    assert find_foregrounds(half).masks is None
+    assert find_foregrounds(np.zeros_like(half)).masks is None

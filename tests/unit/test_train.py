@@ -94,6 +94,27 @@ def test_both_stages_lower_their_losses(good: Path, teacher: Teacher) -> None:
         assert float(loss(network, material, schedule, 1000).detach()) < before
 
 
+def test_in_variant_b_abnormality_mimics_the_unchanged_picture(good: Path, teacher: Teacher) -> None:
+    torch.manual_seed(0)
+    pictures = recipe.load_good(good, SIDE)
+    network = build_network("lite").eval()
+    bank = build_bank(pictures.pixels, teacher, torch.device("cpu"), copies=1, rng=np.random.default_rng(0))
+    foregrounds = recipe.find_foregrounds(pictures.pixels, "off")
+    material = train.Material(bank, foregrounds, recipe.synth.Synthesis(), teacher, torch.device("cpu"), 0)
+    plain = train.Schedule(student_steps=12, head_steps=20, batch=4)
+    seen = {
+        (mimic, weight): float(
+            train.student_loss(
+                network, material, replace(plain, mimic=mimic, abnormality_weight=weight), 7
+            ).detach()
+        )
+        for mimic in ("changed", "unchanged")
+        for weight in (0.0, 1.0)
+    }
+    assert seen["changed", 0.0] == seen["unchanged", 0.0]
+    assert seen["changed", 1.0] != seen["unchanged", 1.0]
+
+
 def test_the_bank_holds_the_teachers_answer_for_every_altered_copy(good: Path, teacher: Teacher) -> None:
     pixels = recipe.load_good(good, SIDE).pixels
     bank = build_bank(pixels, teacher, torch.device("cpu"), copies=3, rng=np.random.default_rng(0))
@@ -171,6 +192,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             make_model(wish, killed, quiet, tmp_path / "keep")
     told: list[int] = []
+    # With as many threads as the killed one had, whatever others do on the machine now.
+    monkeypatch.setattr(recipe, "_settle_threads", lambda *_: pytest.fail("it was settled before"))
     resumed = make_model(wish, lambda _, done, *__: told.append(done), quiet, tmp_path / "keep")
     assert told == [6]
     assert all(torch.equal(whole.state[key], resumed.state[key]) for key in whole.state)
