@@ -4,10 +4,8 @@ from pathlib import Path
 
 from config.settings import Settings
 from engine.library import Library
+from engine.model.teacher import WITHOUT_PACKAGE
 from engine.runner import Runner
-
-# Teachers whose weights come in no package: `models.teacher_file` is theirs.
-_WITHOUT_PACKAGE = ("resnet18", "wide_resnet50_2")
 
 
 def make_runner(library: Library, settings: Settings, device: str | None = None) -> Runner:
@@ -26,5 +24,5 @@ def make_runner(library: Library, settings: Settings, device: str | None = None)
 
 
 def teacher_weights(file: Path | None) -> dict[str, Path]:
-    """Teacher → its weight file, for those whose weights come in no package."""
-    return {} if file is None else dict.fromkeys(_WITHOUT_PACKAGE, file)
+    """Teacher → its weight file, the config's `models.teacher_file`, for those that come in no package."""
+    return {} if file is None else dict.fromkeys(WITHOUT_PACKAGE, file)

@@ -19,9 +19,11 @@ from config.settings import CameraSettings, Settings
 from engine import versions
 from engine.core import Frame, Inspection
 from engine.errors import EngineError
+from engine.model.dmdd import SIZES
 from engine.shelf import Version, promote_checked, shelves
 
 from .collection import Captured, Collection
+from .device import teacher_weights
 from .endings import end
 from .housekeeping import Stored, good_pictures, tidy_models, tidy_pictures
 from .training import Training, TrainingState
@@ -248,8 +250,8 @@ class Teaching:
         words = ["--data", str(self.good_folder(camera)), "--models", str(settings.models.dir)]
         words += ["--size", model.size, "--input-px", str(model.input_px), "--device", settings.engine.device]
         words += ["--tiles", said.tiles or "1x1"]
-        if settings.models.teacher_file is not None:
-            words += ["--teacher-weights", str(settings.models.teacher_file)]
+        if (file := teacher_weights(settings.models.teacher_file).get(SIZES[model.size].teacher)) is not None:
+            words += ["--teacher-weights", str(file)]
         if steps is not None:
             words += ["--steps", str(steps)]
         name = name_of(model.ref)

@@ -9,7 +9,7 @@ kept too.
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,12 +92,14 @@ class Checkpoint:
         self._written_at = time.monotonic()
 
 
-def fingerprint(pixels: NDArray[np.uint8], **wish: object) -> str:
-    """The wish in words that compare; `pixels` are the good pictures: others under the same names are another
-    wish."""
-    pictures = hashlib.sha256(pixels.tobytes()).hexdigest()
+def fingerprint(pixels: Iterable[NDArray[np.uint8]], **wish: object) -> str:
+    """The wish in words that compare; `pixels` is all that is learnt from: others under the same names are
+    another wish."""
+    pictures = hashlib.sha256()
+    for some in pixels:
+        pictures.update(some.tobytes())
     return json.dumps(
-        {"format": _FORMAT, "architecture": ARCHITECTURE, "pictures": pictures, **wish},
+        {"format": _FORMAT, "architecture": ARCHITECTURE, "pictures": pictures.hexdigest(), **wish},
         sort_keys=True,
         default=str,
     )

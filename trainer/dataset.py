@@ -1,8 +1,10 @@
 """Good pictures from a folder. Nothing but good pictures gets in: a test folder is never opened here."""
 
+import logging
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +18,13 @@ from engine.tiles import ONE, Tiling
 from .errors import DataError
 from .takes import takes
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MIN_GOOD = 10
+# Folders of an MVTec layout that only evaluation opens.
+_EVALUATION = ("test", "ground_truth")
+_TWELVE_BITS = 4096
 _HELD_OUT_SHARE, _HELD_OUT_MAX, _HELD_OUT_RUNS = 0.25, 60, 8
 HELD_OUT_RULE = (
     "a quarter of the good pictures, at least 8 and about 60 at most (of fewer than 24 a third), as up to 8 "
@@ -87,9 +94,14 @@ def _held_out_runs(take_of: NDArray[np.int64]) -> list[slice]:
 
 
 def good_folder(data: Path) -> Path:
-    """`data`/train/good of an MVTec layout, else `data` itself when it holds pictures. Raises DataError."""
+    """`data`/train/good of an MVTec layout, else `data` itself when it holds pictures.
+
+    Raises DataError, also for a folder of a test set or of its masks.
+    """
     try:
-        return _good_folder(data)
+        folder = _good_folder(data)
+        _refuse_evaluation(folder, "name a folder of good pictures")
+        return folder
     except OSError as error:
         raise _unreadable(data, error) from error
 
@@ -104,6 +116,23 @@ def _good_folder(data: Path) -> Path:
     return data
 
 
+def _refuse_evaluation(folder: Path, instead: str) -> None:
+    """Raises DataError if `folder` is, or lies in, `test` or `ground_truth` of an MVTec layout.
+
+    The name alone says nothing: another folder of the layout must stand beside it.
+    """
+    ways = [folder.resolve()]
+    if ".." not in folder.parts:  # a test folder may itself be a link to elsewhere
+        ways.append(folder.absolute())
+    for inside in (upper for way in ways for upper in (way, *way.parents)):
+        others = {"train/good", *_EVALUATION} - {inside.name}
+        if inside.name in _EVALUATION and any((inside.parent / other).is_dir() for other in others):
+            raise DataError(
+                f"{folder} belongs to the test set of {inside.parent}, which must stay out of training: "
+                f"{instead}."
+            )
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """Picture files of one folder, not of its subfolders, numbers in names compared as numbers.
 
@@ -115,7 +144,7 @@ def list_pictures(folder: Path) -> list[Path]:
         raise _unreadable(folder, error) from error
     found = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     return sorted(
-        found, key=lambda p: [(int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"(\d+)", p.name)]
+        found, key=lambda p: [(int(t), "") if t.isdecimal() else (-1, t) for t in re.split(r"(\d+)", p.name)]
     )
 
 
@@ -125,17 +154,28 @@ def read_picture(path: Path) -> tuple[NDArray[np.uint8], str]:
     Grey becomes three equal channels, alpha is dropped, CMYK becomes RGB, 16 bits are scaled to 8, the
     camera's orientation mark is obeyed. Raises DataError for what isn't a picture or has float pixels.
     """
-    raw = _decode(path, cv2.IMREAD_UNCHANGED)
+    pixels, kind, _ = _read(path)
+    return pixels, kind
+
+
+def _read(path: Path) -> tuple[NDArray[np.uint8], str, int | None]:
+    """As `read_picture`, and the highest value of a 16-bit picture as it is on disk, None for others."""
+    data = _bytes(path)
+    raw = _decode(path, data, cv2.IMREAD_UNCHANGED)
     if raw.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path} has {raw.dtype} pixels; save it with 8 or 16 bits a channel.")
-    colour = _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+    colour = _decode(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
     kind = {2: "grey", 4: "four channels (alpha or CMYK)"}.get(
         raw.ndim if raw.ndim == 2 else raw.shape[2], ""
     )
+    if _is_cmyk_jpeg(data.tobytes()):  # decoded to three channels, whatever was asked for
+        kind = "CMYK"
+    peak = None
     if colour.dtype == np.uint16:
+        peak = int(colour.max())
         colour = (colour // 257).astype(np.uint8)
         kind = f"16-bit {kind}".strip()
-    return np.ascontiguousarray(colour, dtype=np.uint8), kind
+    return np.ascontiguousarray(colour, dtype=np.uint8), kind, peak
 
 
 def load_good(data: Path, input_px: int, tiles: str = ONE) -> GoodPictures:
@@ -144,45 +184,73 @@ def load_good(data: Path, input_px: int, tiles: str = ONE) -> GoodPictures:
     Raises DataError, in one sentence that says what to do.
     """
     folder, tiling = good_folder(data), Tiling.of(input_px, tiles)
-    fitted, names, notes = [], [], []
+    fitted, names, notes, peaks = [], [], [], []
     kinds: Counter[str] = Counter()
     sizes: Counter[tuple[int, ...]] = Counter()
     for path in list_pictures(folder):
         try:
-            pixels, kind = read_picture(path)
+            pixels, kind, peak = _read(path)
         except DataError as error:
             notes.append(f"Skipped: {error}")
             continue
         kinds[kind] += 1
         sizes[pixels.shape[:2]] += 1
+        peaks += [] if peak is None else [peak]
         fitted.append(tiling.fit(pixels))
         names.append(path.name)
     _check_count(folder, len(fitted), notes)
-    notes += [*_remarks(kinds, sizes), *_too_small(sizes, tiling)]
+    notes += [*_remarks(kinds, sizes), *_too_dark(peaks), *_too_small(sizes, tiling)]
     return GoodPictures(np.stack(fitted), tuple(names), tuple(notes))
 
 
-def load_textures(folder: Path, size_px: int) -> list[NDArray[np.uint8]]:
-    """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB. Raises DataError if
-    none."""
+def load_textures(
+    folder: Path, size_px: int, note: Callable[[str], None] = log.warning
+) -> list[NDArray[np.uint8]]:
+    """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB.
+
+    What can't be read is skipped and told to `note`. Raises DataError if nothing is left, or where a test
+    set lies among the subfolders.
+    """
+    try:
+        paths = _texture_paths(folder)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    if not paths:
+        raise DataError(f"{folder} and its subfolders hold no pictures to take textures from.")
+    found = []
+    for path in paths:
+        try:
+            found.append(to_square(read_picture(path)[0], size_px))
+        except DataError as error:
+            note(f"Skipped: {error}")
+    if not found:
+        raise DataError(
+            f"None of the {len(paths)} texture pictures in {folder} can be read: save them again."
+        )
+    return found
+
+
+def _texture_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of texture pictures.")
     folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
-    paths = [path for inner in folders for path in list_pictures(inner)]
-    if not paths:
-        raise DataError(f"{folder} and its subfolders hold no pictures to take textures from.")
-    return [to_square(read_picture(path)[0], size_px) for path in paths]
+    for inner in folders:
+        _refuse_evaluation(inner, "name a folder of textures that has none of it")
+    return [path for inner in folders for path in list_pictures(inner)]
 
 
 def _unreadable(folder: Path, error: OSError) -> DataError:
     return DataError(f"The folder {folder} can't be read: {error.strerror}.")
 
 
-def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+def _bytes(path: Path) -> NDArray[np.uint8]:
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _decode(path: Path, data: NDArray[np.uint8], flags: int) -> NDArray[np.generic]:
     try:
         pixels = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:
@@ -190,6 +258,18 @@ def _decode(path: Path, flags: int) -> NDArray[np.generic]:
     if pixels is None:
         raise DataError(f"{path} is not a readable picture; delete it or save it again.")
     return np.asarray(pixels)
+
+
+def _is_cmyk_jpeg(data: bytes) -> bool:
+    """Whether the frame header (SOF) of a JPEG tells of four components. False for any other file."""
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[at + 9] == 4
+        # Fill bytes may precede a marker; every segment says its own length.
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def _check_count(folder: Path, count: int, notes: list[str]) -> None:
@@ -215,6 +295,16 @@ def _too_small(sizes: Counter[tuple[int, ...]], tiling: Tiling) -> list[str]:
     return [
         f"Tiles {tiling} need pictures of {width}x{height} and these are smaller: fewer tiles would show as "
         "much, and cost less."
+    ]
+
+
+def _too_dark(peaks: Sequence[int]) -> list[str]:
+    """A word on 16-bit pictures that use twelve bits; `peaks` are their highest values."""
+    if not peaks or max(peaks) >= _TWELVE_BITS:
+        return []
+    return [
+        f"The {len(peaks)} 16-bit pictures all stay below {_TWELVE_BITS}, as 12 bits do, and become nearly "
+        "black: multiply their values by 16, or save them with 8 bits."
     ]
 
 

@@ -79,8 +79,9 @@ def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _peaks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    block = max(levels.shape[0] // TILE_PX, 1)
-    widened = cv2.dilate(levels, np.ones((block + 1, block + 1), np.uint8)) if block > 1 else levels
+    # Shrinking passes over at most `block` - 1 cells in a line, so a peak is spread that far to either side.
+    block = -(-max(levels.shape) // TILE_PX)
+    widened = cv2.dilate(levels, np.ones((2 * block - 1, 2 * block - 1), np.uint8))
     side = (TILE_PX, TILE_PX)
     return np.asarray(cv2.resize(widened, side, interpolation=cv2.INTER_NEAREST), dtype=np.float32)
 

@@ -14,14 +14,14 @@ from engine.tiles import Tiling
 from engine.versions import replace_file
 
 from .advice import suspects, suspicion
-from .calibrate import Picture, Predict, maps_of, region_score
-from .dataset import good_folder, read_picture
+from .calibrate import BATCH, Picture, Predict, maps_of, region_score
+from .dataset import read_picture
 from .errors import DataError
 from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation
 from .report import Good, Report, write_report
 
 REPORT = "report.html"
-_TRAINING_LOOKED_AT = 48
+_TRAINING_LOOKED_AT = 400
 
 
 def present(
@@ -36,25 +36,26 @@ def present(
 def stray(model: Artifact, predict: Predict) -> list[str]:
     """A warning naming good pictures that stand out, held-out and training ones each among their like.
 
-    Of many training pictures some are looked at, evenly spread: it is a hint, and takes seconds.
+    Of more than 400 training pictures so many are looked at, evenly spread: it is a hint.
     """
-    trained = list(model.trained_on.get("training", ()))
-    some = trained[:: max(1, -(-len(trained) // _TRAINING_LOOKED_AT))]
+    trained = model.trained_on.get("training", ())
+    looked_at = min(len(trained), _TRAINING_LOOKED_AT)
+    some = [trained[i * len(trained) // looked_at] for i in range(looked_at)]
     named: list[str] = []
     for names in (some, model.trained_on.get("held_out", ())):
-        seen = _seen(model, predict, names)
-        named += suspects([g.name for g in seen], [g.score for g in seen])
+        scored: dict[str, float] = {}
+        for start in range(0, len(names), BATCH):  # hundreds of pictures in tiles don't fit into memory
+            scored |= {g.name: g.score for g in _seen(model, predict, names[start : start + BATCH])}
+        named += suspects(list(scored), list(scored.values()))
     return suspicion(named)
 
 
 def copies(model: Artifact, tested: Sequence[Path]) -> list[str]:
     """A warning naming test pictures that are, byte for byte, among those the model was made from."""
-    data = Path(str(model.trained_on.get("folder", "")))
-    if not data.is_dir():
-        return []
+    folder = _good_in(Path(str(model.trained_on.get("folder", ""))))
     names = (*model.trained_on.get("training", ()), *model.trained_on.get("held_out", ()))
-    known = {digest for name in names if (digest := _digest(good_folder(data) / name))}
-    twice = [path.name for path in tested if _digest(path) in known]
+    known = {digest for name in names if (digest := _digest(folder / name))}
+    twice = [path.name for path in tested if known and _digest(path) in known]
     if not twice:
         return []
     return [f"{len(twice)} test pictures, such as {twice[0]}, were trained on: the numbers are too good."]
@@ -79,6 +80,15 @@ def keep_report(report: Report, path: Path) -> list[str]:
     return []
 
 
+def _good_in(data: Path) -> Path:
+    """Where good pictures lie in a folder that was trained on; test pictures may have come to it since."""
+    inside = data / "train" / "good"
+    try:
+        return inside if inside.is_dir() else data
+    except OSError:  # then none of the pictures can be read, and all are left out
+        return data
+
+
 def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -98,10 +108,10 @@ def _seen(model: Artifact, predict: Predict, names: Sequence[str]) -> list[Good]
 
 
 def _pictures(data: Path, names: Sequence[str], tiling: Tiling) -> list[tuple[str, Picture]]:
-    found = []
+    found, folder = [], _good_in(data)
     for name in names:
         try:
-            found.append((name, tiling.fit(read_picture(good_folder(data) / name)[0])))
+            found.append((name, tiling.fit(read_picture(folder / name)[0])))
         except DataError:
             continue
     return found

@@ -89,12 +89,14 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     torch.manual_seed(wish.seed)
     network = build_network(wish.size).to(device)
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
-    material, unseen = _material(wish, training, schedule, teacher, device)
+    textures = [] if wish.textures is None else load_textures(wish.textures, wish.input_px, note)
+    material, unseen = _material(wish, training, textures, schedule, teacher, device)
     network.strength.copy_(material.bank.strength())
     note(f"Foreground: {material.foregrounds.why}.")
-    checkpoint = Checkpoint(keep, fingerprint(good.pixels, wish=wish, names=good.names, schedule=schedule))
-    if said := checkpoint.resume(network):
-        note(said)
+    said = {"wish": wish, "names": good.names, "schedule": schedule, "teacher": teacher.sha256}
+    checkpoint = Checkpoint(keep, fingerprint([good.pixels, *textures], **said))
+    if resumed := checkpoint.resume(network):
+        note(resumed)
     if device.type == "cpu":
         if checkpoint.threads:
             torch.set_num_threads(checkpoint.threads)
@@ -167,15 +169,19 @@ def _check(wish: Wish) -> None:
 
 
 def _material(
-    wish: Wish, training: GoodPictures, schedule: Schedule, teacher: Teacher, device: torch.device
+    wish: Wish,
+    training: GoodPictures,
+    textures: Sequence[Pixels],
+    schedule: Schedule,
+    teacher: Teacher,
+    device: torch.device,
 ) -> tuple[Material, synth.Synthesis]:
     """What training draws from, and the synthesis of what it never draws."""
     seen, unseen = synth.TRAINING, synth.UNSEEN
-    if wish.textures is not None:
-        pictures = load_textures(wish.textures, wish.input_px)
-        cut = max(1, round(len(pictures) * (1 - _UNSEEN_TEXTURE_SHARE)))
-        seen = (*seen, synth.FromFolder(tuple(pictures[:cut])))
-        unseen = (*unseen, synth.FromFolder(tuple(pictures[cut:] or pictures[:1])))
+    if textures:
+        cut = max(1, round(len(textures) * (1 - _UNSEEN_TEXTURE_SHARE)))
+        seen = (*seen, synth.FromFolder(tuple(textures[:cut])))
+        unseen = (*unseen, synth.FromFolder(tuple(textures[cut:] or textures[:1])))
     whole = find_foregrounds(training.pixels, wish.foreground)
     squares = squares_of(training.pixels, whole, wish.tiling, _TRAINED_SQUARES, wish.seed)
     drawn_each = schedule.student_steps * schedule.batch / len(squares.pixels)

@@ -59,8 +59,11 @@ class Report:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write report.html, whole or not at all. Raises OSError when the disk is full or not writable."""
-    replace_file(path, render(report))
+    """Write report.html, whole or not at all. Raises OSError when the disk is full or not writable.
+
+    Of a file name that isn't UTF-8 the odd bytes are written as \\udcXX.
+    """
+    replace_file(path, render(report).encode(errors="backslashreplace").decode())
 
 
 def render(report: Report) -> str:

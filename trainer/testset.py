@@ -72,6 +72,8 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
         raw = None
     if raw is None:
         raise DataError(f"The mask {path} is not a readable picture; delete it or save it again.")
+    if not np.issubdtype(raw.dtype, np.integer):
+        raise DataError(f"The mask {path} has {raw.dtype} pixels; save it with 8 or 16 bits.")
     grey = raw if raw.ndim == 2 else raw[..., : min(raw.shape[2], 3)].max(axis=2)
     if grey.shape != size:
         raise DataError(

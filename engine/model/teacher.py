@@ -64,6 +64,8 @@ TEACHERS: dict[str, TeacherSpec] = {
         where="https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
     ),
 }
+# Those whose weights come as a file of the user's.
+WITHOUT_PACKAGE = ("resnet18", "wide_resnet50_2")
 
 
 class Teacher(nn.Module):

@@ -33,7 +33,7 @@ CONFIG = """
 version: 1
 defaults: {model: {input_px: 64}}
 cameras: {top: {source: {type: pattern}}, side: {source: {type: pattern}, model: top@1}}
-models: {dir: models, keep_versions: 2}
+models: {dir: models, keep_versions: 2, teacher_file: of-another-size.safetensors}
 pictures: {dir: pictures}
 """
 FEW_STEPS = ("--foreground", "off")

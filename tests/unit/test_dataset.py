@@ -1,5 +1,7 @@
 """Only good pictures get in, whatever can be converted is, and what can't is said in a sentence."""
 
+import logging
+import struct
 from pathlib import Path
 
 import cv2
@@ -42,6 +44,8 @@ def test_test_pictures_never_get_in(tmp_path: Path) -> None:
 def test_names_count_up_as_numbers(tmp_path: Path) -> None:
     fill(tmp_path)
     assert [p.stem for p in list_pictures(tmp_path)] == [str(n) for n in range(12)]
+    write(tmp_path / "1²2.png")  # a digit, and no number
+    assert [p.stem for p in list_pictures(tmp_path)][1:3] == ["1", "1²2"]
 
 
 def named(count: int) -> GoodPictures:
@@ -120,6 +124,52 @@ def test_other_kinds_become_eight_bit_rgb(
     assert found == kind
 
 
+def cmyk_jpeg(*inks: int) -> bytes:
+    """A plain 8x8 picture as a JPEG of four components, as Adobe writes them: 255 is no ink."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    bits = ""
+    for level in (ink - 128 for ink in inks):
+        size = abs(level).bit_length()
+        value = level if level > 0 else level + (1 << size) - 1
+        bits += f"{size:04b}" + (f"{value:0{size}b}" if size else "") + "0"
+    bits += "1" * (-len(bits) % 8)
+    coded = int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\0")
+    return b"".join(
+        (
+            b"\xff\xd8",
+            segment(0xEE, b"Adobe\0\x64\0\0\0\0\0"),
+            segment(0xDB, b"\0" + b"\x08" * 64),
+            segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 4) + b"".join(bytes([i, 0x11, 0]) for i in range(4))),
+            segment(0xC4, b"\0" + bytes([0, 0, 0, 12, *[0] * 12]) + bytes(range(12))),
+            segment(0xC4, b"\x10" + bytes([1, *[0] * 15]) + b"\0"),
+            segment(0xDA, b"\x04" + b"".join(bytes([i, 0]) for i in range(4)) + b"\0\x3f\0"),
+            coded,
+            b"\xff\xd9",
+        )
+    )
+
+
+def test_a_cmyk_jpeg_becomes_rgb_and_is_remarked(tmp_path: Path) -> None:
+    (tmp_path / "print.jpg").write_bytes(cmyk_jpeg(255, 0, 0, 255))
+    pixels, kind = read_picture(tmp_path / "print.jpg")
+    assert np.allclose(pixels.astype(int), (255, 0, 0), atol=2) and kind == "CMYK"
+    assert read_picture(write(tmp_path / "screen.jpg"))[1] == ""
+
+
+@pytest.mark.parametrize(("top", "said"), [(4095, True), (4096, False)])
+def test_twelve_bits_in_sixteen_are_remarked(tmp_path: Path, top: int, said: bool) -> None:
+    write(tmp_path / "eight-bit.png")
+    for index in range(12):
+        deep = np.full((40, 50, 4), min(top, 4000 + index * 50), np.uint16)
+        deep[..., 3] = 65535  # all opaque
+        cv2.imwrite(str(tmp_path / f"{index}.png"), deep)
+    notes = " ".join(load_good(tmp_path, 64).notes)
+    assert ("The 12 16-bit pictures all stay below 4096" in notes) == said
+
+
 def test_red_stays_red(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "red.png"), np.full((8, 8, 3), (0, 0, 255), np.uint8))
     assert read_picture(tmp_path / "red.png")[0][0, 0].tolist() == [255, 0, 0]
@@ -162,3 +212,20 @@ def test_textures_come_from_subfolders_too(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="hold no pictures"):
         (tmp_path / "none").mkdir()
         load_textures(tmp_path / "none", 64)
+
+
+def test_an_unreadable_texture_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, 2)
+    (tmp_path / "100%.png").write_bytes(b"no picture")
+    told: list[str] = []
+    assert len(load_textures(tmp_path, 64, told.append)) == 2
+    assert len(told) == 1 and told[0].startswith("Skipped: ") and "100%.png is not a readable" in told[0]
+    with caplog.at_level(logging.WARNING):
+        load_textures(tmp_path, 64)
+    assert caplog.messages == told
+
+
+def test_textures_of_which_none_can_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="None of the 1 texture pictures"):
+        load_textures(tmp_path, 64)

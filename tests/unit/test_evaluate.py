@@ -161,6 +161,12 @@ def _broken_picture(data: Path) -> Path:
     return data
 
 
+def _float_mask(data: Path) -> Path:
+    (data / "ground_truth/stain/0.png").unlink()
+    _save(data / "ground_truth/stain/0.tiff", _mask(_THIN).astype(np.float32) / 255)
+    return data
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -171,6 +177,7 @@ def _broken_picture(data: Path) -> Path:
         (_other_size, "is 48x48 pixels, its picture 32x32"),
         (_no_mask, "1.png has no mask; expected .*stain/1_mask.png"),
         (_broken_mask, "mask .* is not a readable picture"),
+        (_float_mask, "mask .* has float32 pixels; save it with 8 or 16 bits"),
         (_broken_picture, "0.png is not a readable picture"),
     ],
 )

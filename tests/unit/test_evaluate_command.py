@@ -1,6 +1,7 @@
 """`linewatch evaluate` with the real network: the keys of the contract, and a report beside the model."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_a_test_picture_that_was_trained_on_is_pointed_out(data: Path) -> None:
     assert "2 test pictures, such as 0.png, were trained on" in copies(model, sorted(good.iterdir()))[0]
     assert copies(model, [data / "test/spot/0.png"]) == []
     assert copies(tiny_artifact(), sorted(good.iterdir())) == []
+
+
+def test_test_pictures_may_come_to_a_plain_folder_after_training(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    cv2.imwrite(str(tmp_path / "data/held.png"), np.full_like(bright_spot(), 20))
+    trained_on = {"folder": str(tmp_path / "data"), "training": [], "held_out": ["held.png", "gone.png"]}
+    made = replace(tiny_artifact(name="top", real="lite"), trained_on=trained_on)
+    model = save(made, tmp_path / "models")
+    assert linewatch(["evaluate", str(model), "--data", str(tmp_path / "data"), "--device", "cpu"]) == 0
+    assert "1 test pictures, such as 0.png, were trained on" in capsys.readouterr().err
+    assert "<b>held.png</b>" in (model / "report.html").read_text()
+
+
+def test_a_teacher_file_for_another_size_in_the_config_does_not_stop_evaluation(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(
+        "version: 1\nsite: plant-a\nline: line-1\nmodels: {teacher_file: resnet18.pth}\n"
+        "cameras: {top: {source: {type: pattern}}}\n"
+    )
+    words = ["evaluate", str(model), "--data", str(data), "--config", str(tmp_path / "cameras.yaml")]
+    assert linewatch([*words, "--device", "cpu"]) == 0
 
 
 def test_a_mask_of_another_size_is_one_sentence_and_exit_2(

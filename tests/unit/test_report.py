@@ -1,5 +1,6 @@
 """The report: one file that loads nothing, says what the choice costs, and never paints a good part red."""
 
+import os
 import re
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_a_report_is_written_whole(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == render(report)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_file_name_that_is_not_utf_8_does_not_spoil_the_report(report: Report, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    write_report(Report("top@7", report.calibration, warnings=[f"Skipped: {name}"]), tmp_path / "report.html")
+    assert "Skipped: caf\\udce9.png" in (tmp_path / "report.html").read_text()
 
 
 def _is_red(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -223,8 +223,21 @@ def test_weights_of_another_program_are_not_gone_on_from_and_change_nothing(
 
 def test_other_pictures_under_the_same_names_are_another_wish() -> None:
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
-    assert checkpoint.fingerprint(pixels, seed=1) == checkpoint.fingerprint(pixels.copy(), seed=1)
-    assert checkpoint.fingerprint(pixels, seed=1) != checkpoint.fingerprint(pixels + 1, seed=1)
+    assert checkpoint.fingerprint([pixels], seed=1) == checkpoint.fingerprint([pixels.copy()], seed=1)
+    assert checkpoint.fingerprint([pixels], seed=1) != checkpoint.fingerprint([pixels + 1], seed=1)
+    texture = pixels[0]
+    assert checkpoint.fingerprint([pixels, texture]) != checkpoint.fingerprint([pixels, texture + 1])
+
+
+def test_a_folder_where_the_kept_file_should_be_costs_no_more_than_the_keeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    (tmp_path / "file").write_text("", encoding="ascii")
+    network = build_network("lite")
+    optimiser = torch.optim.Adam(network.head.parameters())
+    checkpoint.Checkpoint(tmp_path / "file" / "keep", "wish").keep(1, 3, network, optimiser)
+    assert (tmp_path / "file").read_text(encoding="ascii") == ""
 
 
 def test_bad_input_is_one_sentence_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

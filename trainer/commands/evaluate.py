@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
     folder = _folder(args)
     model = load(folder)
     pictures = load_test(args.data, model.input_px, model.tiles)
-    predict = model_of(model, choose_device(args.device), teacher_file(args))
+    predict = model_of(model, choose_device(args.device), teacher_file(args, model.teacher))
     found = evaluate(
         predict,
         model.calibration,

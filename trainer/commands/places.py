@@ -31,10 +31,16 @@ def models_folder(args: argparse.Namespace) -> Path:
     return load(args.config).models.dir
 
 
-def teacher_file(args: argparse.Namespace) -> Path | None:
-    """--teacher-weights, else the config's `models.teacher_file`, else None: the installed package's."""
+def teacher_file(args: argparse.Namespace, teacher: str) -> Path | None:
+    """--teacher-weights, else the config's `models.teacher_file` if `teacher` comes in no package, else None:
+    the installed package's. Raises ConfigError.
+    """
     if args.teacher_weights is not None:
         return Path(args.teacher_weights)
+    from engine.model.teacher import WITHOUT_PACKAGE
+
+    if teacher not in WITHOUT_PACKAGE:
+        return None
     from config.load import find, load
 
     if args.config is None and not find().is_file():

@@ -4,11 +4,12 @@ import argparse
 import json
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .places import add_models, camera_named, models_folder
+from .places import add_models, camera_named, models_folder, teacher_file
 
 if TYPE_CHECKING:
     from engine.artifact import Artifact
@@ -33,14 +34,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
     )
     parser.add_argument("--steps", type=int, help="training steps (900 on a CPU, 6000 on a GPU)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same model (0)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed and threads, same model (0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     parser.add_argument("--input-px", type=int, help="side of the network's picture (the camera's, else 256)")
     parser.add_argument(
         "--tiles", metavar="ROWSxCOLUMNS", help="look at large pictures in tiles (the camera's, else 1x1)"
     )
     parser.add_argument("--textures", type=Path, metavar="DIR", help="further texture pictures, such as DTD")
-    parser.add_argument("--foreground", choices=("auto", "on", "off"), default="auto", help="find the part")
+    parser.add_argument(
+        "--foreground", choices=("auto", "on", "otsu", "off"), default="auto", help="find the part"
+    )
     parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument(
@@ -59,11 +62,16 @@ def main(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     artifact.check_name(args.name)
     models = models_folder(args)
+    _check_writable((models / args.name).resolve())
     keep = models / args.name / ".training.safetensors"
-    with _Bar() as bar:
-        on_progress = _Lines().on_progress if args.progress else bar.on_progress
-        made = make_model(_wish(args), on_progress, _note, keep)
-    folder = artifact.save(made, models, promote=not args.no_promote)
+    try:
+        with _Bar() as bar:
+            on_progress = _Lines().on_progress if args.progress else bar.on_progress
+            made = make_model(_wish(args), on_progress, _note, keep)
+        folder = artifact.save(made, models, promote=not args.no_promote)
+    except KeyboardInterrupt:
+        _note(_what_is_left(keep))
+        raise
     keep.unlink(missing_ok=True)
     saved = artifact.load(folder)
     _present(saved, folder, args)
@@ -79,16 +87,42 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_writable(home: Path) -> None:
+    """Raises DataError if nothing can be written to `home`, or to where it would be made: better before
+    training than after.
+    """
+    from ..errors import DataError
+
+    try:
+        there = next(folder for folder in (home, *home.parents) if folder.exists())
+        with tempfile.NamedTemporaryFile(prefix=".probe-", dir=there):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"The model's folder {home} can't be written to: {error.strerror}. Mend that, or name another "
+            "folder with --models; nothing was trained."
+        ) from error
+
+
+def _what_is_left(keep: Path) -> str:
+    if keep.is_file():
+        return "Earlier versions are untouched, and the same command goes on from where it was saved last."
+    return "Earlier versions are untouched; of this training nothing was saved yet."
+
+
 def _wish(args: argparse.Namespace) -> "Wish":
+    from engine.model.dmdd import SIZES
+
     from ..recipe import Wish
 
     size, input_px, tiles = _meant_for(args)
+    teacher = SIZES[size].teacher if size in SIZES else ""  # make_model refuses an unknown size
     return Wish(
         name=args.name,
         data=args.data,
         size=size,
         teacher=args.teacher,
-        teacher_weights=args.teacher_weights,
+        teacher_weights=teacher_file(args, teacher),
         steps=args.steps,
         seed=args.seed,
         device=args.device,
@@ -129,7 +163,7 @@ def _present(saved: "Artifact", folder: Path, args: argparse.Namespace) -> None:
     from ..present import REPORT, keep_report, present, stray
     from ..recipe import choose_device
 
-    predict = model_of(saved, choose_device(args.device), args.teacher_weights)
+    predict = model_of(saved, choose_device(args.device), teacher_file(args, saved.teacher))
     warnings = stray(saved, predict)
     for sentence in (*warnings, *keep_report(present(saved, predict, warnings=warnings), folder / REPORT)):
         _note(sentence)
