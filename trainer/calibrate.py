@@ -32,38 +32,36 @@ class Scores:
     image: float
 
 
-def region_score(raw: Map, min_area_px: int = MIN_AREA_PX, zone: NDArray[np.bool_] | None = None) -> float:
+def region_score(raw: Map, min_area_px: int = MIN_AREA_PX) -> float:
     """The highest level at which an 8-connected region of at least `min_area_px` pixels exists (ours).
 
-    `raw` (h, w) float32; only pixels where `zone` (h, w) is True count. The picture alarms at a threshold T
-    exactly when its region score is above T. -inf if the zone has no room for such a region. Exact: the
-    level is one of the map's values, and regions only grow as the level falls, so the values are bisected.
+    `raw` (h, w) float32. The picture alarms at a threshold T exactly when its region score is above T. -inf
+    if the map has no room for such a region. Exact: the level is one of the map's values, and regions only
+    grow as the level falls, so the values are bisected.
     """
-    inside = raw if zone is None else np.where(zone, raw, -np.inf).astype(np.float32)
     # Fewer than min_area_px pixels lie above the min_area_px-th highest value: no region can.
-    levels = np.sort(inside, axis=None)[::-1]
+    levels = np.sort(raw, axis=None)[::-1]
     levels = levels[min_area_px - 1 :]
-    levels = levels[: np.count_nonzero(np.isfinite(levels))]
     low, high = 0, len(levels)
     while low < high:
         middle = (low + high) // 2
-        if _has_region(inside >= levels[middle], min_area_px):
+        if _has_region(raw >= levels[middle], min_area_px):
             high = middle
         else:
             low = middle + 1
     return float(levels[low]) if low < len(levels) else -np.inf
 
 
-def image_score(raw: Map, zone: NDArray[np.bool_] | None = None) -> float:
+def image_score(raw: Map) -> float:
     """The mean of the 100 highest pixels (after DeSTSeg): for ranking pictures, not for deciding."""
-    values = raw.ravel() if zone is None else raw[zone]
+    values = raw.ravel()
     k = min(TOP_PIXELS, values.size)
     return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
 
 
-def scores_of(raw: Map, min_area_px: int = MIN_AREA_PX, zone: NDArray[np.bool_] | None = None) -> Scores:
+def scores_of(raw: Map, min_area_px: int = MIN_AREA_PX) -> Scores:
     """Both scores of one raw map."""
-    return Scores(region_score(raw, min_area_px, zone), image_score(raw, zone))
+    return Scores(region_score(raw, min_area_px), image_score(raw))
 
 
 def maps_of(predict: Predict, pictures: Sequence[Picture], batch: int = BATCH) -> Iterator[Map]:
@@ -87,14 +85,13 @@ def calibrate(
     *,
     input_px: int = 256,
     min_area_px: int = MIN_AREA_PX,
-    zone: NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Fit the alarm level's distribution on good pictures that training never saw.
 
-    `held_out`: (h, w, 3) uint8 RGB; `zone` (h, w); `input_px` is the network's. Raises CalibrationError if
-    they can't carry it.
+    `held_out`: (h, w, 3) uint8 RGB; `input_px` is the network's. Raises CalibrationError if they can't carry
+    it.
     """
-    found = [scores_of(raw, min_area_px, zone) for raw in maps_of(predict, held_out)]
+    found = [scores_of(raw, min_area_px) for raw in maps_of(predict, held_out)]
     return Calibration.fit(
         [s.region for s in found],
         [s.image for s in found],

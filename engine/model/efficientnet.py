@@ -71,23 +71,13 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Images (N, 3, H, W), already normalised, to three feature tensors at strides 4, 8 and 16.
+    """Images (N, 3, H, W), already normalised, to three feature tensors at strides 4, 8 and 16."""
 
-    With `classify=True` it is the whole network and gives 1000 ImageNet logits: that is how the weights and
-    the padding are checked against pictures of known content.
-    """
-
-    def __init__(self, *, classify: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._conv_stem: nn.Module = SameConv2d(3, 32, 3, 2, bias=False)
         self._bn0: nn.Module = nn.BatchNorm2d(32, eps=_BN_EPS)
-        blocks = _blocks()
-        self._blocks = nn.ModuleList(blocks if classify else blocks[: LEVEL_ENDS[-1] + 1])
-        self.classify = classify
-        if classify:
-            self._conv_head = SameConv2d(320, 1280, 1, bias=False)
-            self._bn1 = nn.BatchNorm2d(1280, eps=_BN_EPS)
-            self._fc = nn.Linear(1280, 1000)
+        self._blocks = nn.ModuleList(_blocks()[: LEVEL_ENDS[-1] + 1])
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = functional.relu6(self._bn0(self._conv_stem(images)))
@@ -96,10 +86,7 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
             if index in LEVEL_ENDS:
                 levels.append(x)
-        if not self.classify:
-            return tuple(levels)
-        x = functional.relu6(self._bn1(self._conv_head(x)))
-        return (self._fc(x.mean((2, 3))),)
+        return tuple(levels)
 
     def load_trunk(self, state: Mapping[str, Tensor]) -> None:
         """Take what this network has from the full file; a missing tensor is an error, an extra one isn't."""
