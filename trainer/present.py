@@ -2,7 +2,6 @@
 warnings.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from .calibrate import BATCH, Picture, Predict, maps_of, region_score
 from .dataset import read_picture
 from .errors import DataError
 from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation
+from .origin import digest_of, good_of, made_from
 from .report import Good, Report, write_report
 
 REPORT = "report.html"
@@ -52,10 +52,8 @@ def stray(model: Artifact, predict: Predict) -> list[str]:
 
 def copies(model: Artifact, tested: Sequence[Path]) -> list[str]:
     """A warning naming test pictures that are, byte for byte, among those the model was made from."""
-    folder = _good_in(Path(str(model.trained_on.get("folder", ""))))
-    names = (*model.trained_on.get("training", ()), *model.trained_on.get("held_out", ()))
-    known = {digest for name in names if (digest := _digest(folder / name))}
-    twice = [path.name for path in tested if known and _digest(path) in known]
+    known = made_from(model)
+    twice = [path.name for path in tested if digest_of(path) in known]
     if not twice:
         return []
     return [f"{len(twice)} test pictures, such as {twice[0]}, were trained on: the numbers are too good."]
@@ -80,25 +78,8 @@ def keep_report(report: Report, path: Path) -> list[str]:
     return []
 
 
-def _good_in(data: Path) -> Path:
-    """Where good pictures lie in a folder that was trained on; test pictures may have come to it since."""
-    inside = data / "train" / "good"
-    try:
-        return inside if inside.is_dir() else data
-    except OSError:  # then none of the pictures can be read, and all are left out
-        return data
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
 def _seen(model: Artifact, predict: Predict, names: Sequence[str]) -> list[Good]:
-    pictures = _pictures(Path(str(model.trained_on.get("folder", ""))), names, model.tiling)
+    pictures = _pictures(good_of(model), names, model.tiling)
     maps = maps_of(predict, [pixels for _, pixels in pictures])
     least = model.calibration.min_area_px
     return [
@@ -107,8 +88,8 @@ def _seen(model: Artifact, predict: Predict, names: Sequence[str]) -> list[Good]
     ]
 
 
-def _pictures(data: Path, names: Sequence[str], tiling: Tiling) -> list[tuple[str, Picture]]:
-    found, folder = [], _good_in(data)
+def _pictures(folder: Path, names: Sequence[str], tiling: Tiling) -> list[tuple[str, Picture]]:
+    found = []
     for name in names:
         try:
             found.append((name, tiling.fit(read_picture(folder / name)[0])))
@@ -121,7 +102,7 @@ def _facts(model: Artifact) -> dict[str, object]:
     on = model.trained_on
     return {
         "trained": model.created_at,
-        "good pictures": f"{on.get('good_pictures')}, of them {model.calibration.pictures} held out",
+        "good pictures": f"{on.get('good_pictures')}; the alarm level rests on {model.calibration.pictures}",
         "size": f"{model.size}, {model.input_px} px in {model.tiles} tiles, teacher {model.teacher}",
         "training": f"{model.config.get('steps')} steps in {on.get('seconds')} s on {on.get('device')}",
         "alarm level": model.calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES),
