@@ -25,7 +25,7 @@ from . import versions as shelf
 from .calibration import Calibration
 from .core import ModelInfo
 from .errors import ArtifactError
-from .model.dmdd import ARCHITECTURE
+from .model.dmdd import ARCHITECTURE, SIZES
 from .tiles import ONE, Tiling
 from .versions import MANIFEST
 from .versions import check_name as check_name
@@ -35,6 +35,8 @@ SCHEMA = "linewatch-model/1"
 WEIGHTS = "weights.safetensors"
 # What manifests mean that say nothing: the number came after the first models.
 _FIRST_ARCHITECTURE = 1
+# Of the network's input: what five halvings leave whole, and as large as training allows.
+_STEP_PX, _LARGEST_PX = 32, 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,8 +114,9 @@ def load(folder: Path) -> Artifact:
         artifact = _from_manifest(manifest, load_tensors(raw))
     except SafetensorError as error:
         raise ArtifactError(f"{folder / WEIGHTS} is not a safetensors file: {error}.") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ArtifactError(f"{folder / MANIFEST} lacks or garbles {error}; train again.") from error
+    _check_form(artifact, folder / MANIFEST)
     _check_finite(artifact.state, f"{folder} can't be used")
     return artifact
 
@@ -204,6 +207,21 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _check_form(artifact: Artifact, manifest: Path) -> None:
+    """What would fail deep inside the network. Whether there is such a size, whoever builds it says."""
+    if artifact.input_px % _STEP_PX or not _STEP_PX <= artifact.input_px <= _LARGEST_PX:
+        raise ArtifactError(
+            f"{manifest} says input_px {artifact.input_px}, which is no multiple of {_STEP_PX} up to "
+            f"{_LARGEST_PX}; train again."
+        )
+    spec = SIZES.get(artifact.size)
+    if spec is not None and artifact.teacher != spec.teacher:
+        raise ArtifactError(
+            f"{manifest} names the teacher {artifact.teacher} and the size {artifact.size}, whose teacher is "
+            f"{spec.teacher}; train again."
+        )
 
 
 def _check_finite(state: Mapping[str, Tensor], what: str) -> None:

@@ -116,20 +116,25 @@ class Batcher:
         return max(1, min(self.max_batch, int(0.5 * self.deadline_s / frame_cost_s)))
 
     def _drop_late(self, now: float, frame_cost_s: float) -> list[Dropped]:
-        # Never more than half the deadline: on a device that is slower than the deadline a fresh frame must
-        # still get its try, or no measurement could ever show that the device has recovered.
-        margin = min(frame_cost_s, 0.5 * self.deadline_s)
-        late = [
-            Dropped(turn.line[0], "late")
+        heads = [
+            turn.line[0]
             for camera, turn in self._turns.items()
             if self._modes.get(camera, "latest") == "latest"
-            and now + margin > turn.line[0].tick + self.deadline_s
         ]
-        for dropped in late:
-            turn = self._turns[dropped.frame.camera]
+        late: list[Dropped] = []
+        for frame in sorted(heads, key=lambda head: head.tick):
+            # A frame is done when its batch is. The oldest goes first: without it the batch is shorter, and
+            # the others may make it.
+            together = min(self._room(frame_cost_s), len(self))
+            # Never more than half the deadline: on a device that is slower than the deadline a fresh frame
+            # must still get its try, or no measurement could ever show that the device has recovered.
+            if now + min(frame_cost_s * together, 0.5 * self.deadline_s) <= frame.tick + self.deadline_s:
+                break
+            late.append(Dropped(frame, "late"))
+            turn = self._turns[frame.camera]
             turn.line.popleft()
             if not turn.line:
-                del self._turns[dropped.frame.camera]
+                del self._turns[frame.camera]
         return late
 
     def _collect(self, room: int, now: float) -> list[Frame]:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from .batcher import Batcher, Dropped, Mode
@@ -19,6 +20,9 @@ _COST_MEMORY = 0.8
 _LOST_AFTER = 3
 # Single frames of one camera that fail one after the other before its model counts as broken.
 _BROKEN_AFTER = 10
+# Batches that go well before batches that a device error made small may be twice as large again: what passed
+# costs a minute or so of smaller batches, and what stays costs no more than one batch a minute that fails.
+_GROWS_AFTER = 500
 
 
 class RunsBatches(Protocol):
@@ -36,9 +40,11 @@ class Engine:
 
     `on_inspections(list)` and `on_error(EngineError)` are called on the device thread; `on_dropped(frame,
     reason)` on the thread in which the frame was dropped. They must return at once and not raise: hand over
-    to your own loop. The same error is said once a minute. A camera whose model keeps failing is removed from
-    the library, and said so, until a model is put for it again. A bug, ours or a callback's, ends the device
-    thread: `failed` then holds it, `on_error` says so, and `offer` refuses; the process should stop.
+    to your own loop. The same error is said once a minute. Batches that a device error made smaller than
+    `max_batch` grow again, step by step. A camera whose model keeps failing is removed from the library, and
+    said so, until a model is put for it again. A bug, ours or a callback's, ends the device thread: `failed`
+    then holds it, `on_error` says so, and `offer` refuses; the process should stop. Every frame that was
+    taken comes out inspected or dropped, also then.
     """
 
     def __init__(
@@ -66,13 +72,16 @@ class Engine:
             deadline_s=deadline_ms / 1000.0,
             line_frames=line_frames,
         )
+        self._wished_batch = max_batch
         self._changed = threading.Condition()
         self._stopping = False
         self._busy_since: float | None = None
         self._frame_cost_s = 0.0
         self._fallback = fallback
-        self._device_errors_in_a_row = 0
+        self._device_errors_in_a_row = self._good_in_a_row = 0
         self._failures_in_a_row: Counter[str] = Counter()
+        # Taken out of their places and neither inspected nor dropped yet; the device thread's own.
+        self._in_hand: dict[Frame, None] = {}
         self._complaints = Complaints()
         # A daemon, so that a device that hangs for ever can't keep the process alive after `stop` gave up on
         # it.
@@ -146,13 +155,17 @@ class Engine:
             self._end(bug, error)
 
     def _end(self, failed: BaseException, error: EngineError) -> None:
-        """The device thread's last words: who waits is told, and nothing is taken any more."""
+        """The device thread's last words: who is in hand or waits is told, and nothing is taken any more."""
         with self._changed:
             self.failed = failed
-            left = [Dropped(dropped.frame, "failed") for dropped in self._batcher.clear()]
+            left = [*self._in_hand, *(dropped.frame for dropped in self._batcher.clear())]
+        self._in_hand.clear()
         self._busy_since = None
         self.meter.error("ended")
-        self._drop(left)
+        for frame in left:
+            # It may be this callback that ended the thread: it is told all the same, and the error is said.
+            with suppress(Exception):
+                self._drop_one(frame, "failed")
         self._on_error(error)
 
     def _next(self) -> Batch | None:
@@ -167,7 +180,9 @@ class Engine:
                     due = self._batcher.due_at()
                     self._changed.wait(None if due is None else max(due - now, 0.0))
                     continue
-            self._drop(late)
+            self._in_hand = dict.fromkeys([*(d.frame for d in late), *(batch.frames if batch else ())])
+            for dropped in late:
+                self._let_go(dropped.frame, dropped.reason)
             if batch is not None:
                 return batch
 
@@ -175,7 +190,7 @@ class Engine:
         entries = self._library.snapshot()
         for frame in batch.frames:
             if frame.camera not in entries:
-                self._drop_one(frame, "removed")
+                self._let_go(frame, "removed")
         frames = tuple(frame for frame in batch.frames if frame.camera in entries)
         if not frames:
             return
@@ -194,10 +209,12 @@ class Engine:
         kept = _COST_MEMORY if self._frame_cost_s else 0.0
         self._frame_cost_s = kept * self._frame_cost_s + (1.0 - kept) * cost
         self._device_errors_in_a_row = 0
+        self._grow()
         self.meter.batch(len(inspections))
         self.meter.stages({k: v for k, v in inspections[0].timings_s.items() if k != "queue"})
         for inspection in inspections:
             self._failures_in_a_row.pop(inspection.frame.camera, None)
+            self._in_hand.pop(inspection.frame, None)
             self.meter.frame(inspection.frame.camera, "inspected")
             self.meter.stages({"queue": inspection.timings_s["queue"]})
         self._on_inspections(inspections)
@@ -209,15 +226,24 @@ class Engine:
             self._on_error(said)
         count = len(batch.frames)
         if count == 1:
-            self._drop_one(batch.frames[0], "failed")
+            self._let_go(batch.frames[0], "failed")
             self._count_failure(entries[batch.frames[0].camera], error)
             self._count_device_error(error)
             return
         if isinstance(error, DeviceError):
+            self._good_in_a_row = 0
             with self._changed:
                 self._batcher.max_batch = min(self._batcher.max_batch, max(1, count // 2))
         for half in (batch.frames[: count // 2], batch.frames[count // 2 :]):
             self._inspect(Batch(half))
+
+    def _grow(self) -> None:
+        """After so many batches that went well: the error passed, or the device has room again."""
+        self._good_in_a_row += 1
+        if self._good_in_a_row >= _GROWS_AFTER:
+            self._good_in_a_row = 0
+            with self._changed:
+                self._batcher.max_batch = min(2 * self._batcher.max_batch, self._wished_batch)
 
     def _count_failure(self, entry: Entry, error: EngineError) -> None:
         """A camera that keeps failing goes out of the batches: each time it fails all of them go twice."""
@@ -246,6 +272,9 @@ class Engine:
         fallback, self._fallback = self._fallback, None
         self._runner = fallback()
         self._device_errors_in_a_row, self._frame_cost_s = 0, 0.0
+        # The lost device's trouble says nothing of this one.
+        with self._changed:
+            self._batcher.max_batch = self._wished_batch
         self._failures_in_a_row.clear()
         self.meter.error("failover")
         self._on_error(
@@ -257,6 +286,11 @@ class Engine:
     def _drop(self, dropped: list[Dropped]) -> None:
         for one in dropped:
             self._drop_one(one.frame, one.reason)
+
+    def _let_go(self, frame: Frame, reason: str) -> None:
+        """Drop a frame in hand. First out of the hand: if `on_dropped` raises, it isn't told twice."""
+        self._in_hand.pop(frame, None)
+        self._drop_one(frame, reason)
 
     def _drop_one(self, frame: Frame, reason: str) -> None:
         self.meter.frame(frame.camera, reason)

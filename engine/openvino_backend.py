@@ -39,7 +39,8 @@ from .torch_backend import BuildNetwork, BuildTeacher, TorchBackend
 
 _HINTS = {"bf16": "bf16", "float32": "f32"}
 _TORCH = "torch"
-# Networks that run side by side, at most; on fewer cores as many as there are.
+# Networks run side by side in so many lanes, or in a few more where that gives every thread work: 7 threads
+# are 7 lanes of one, 15 are 5 of three. With fewer threads each is a lane.
 _SIDE_BY_SIDE = 4
 # A teacher looks at so many pictures at once: as fast as sixteen, and 80 MB less.
 _TEACHER_PICTURES = 4
@@ -240,11 +241,11 @@ class OpenVinoBackend:
         return {"precision": _TORCH, "note": f"torch cpu float32: {why}"}
 
     def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
-        """Raw maps of the probe pictures, by requests that the device thread doesn't use meanwhile."""
+        """Raw maps of the probe pictures, by requests of its own: the device thread waits for none."""
         images = np.stack(probe_pictures(artifact.input_px))
         looked = self._teacher(artifact, precision)(images)
         maps = np.empty(images.shape[:3], dtype=np.float32)
-        chain = self._chains(artifact, network, precision, self._threads)[self._threads]
+        chain = self._chains(artifact, network, precision, self._threads, own=True)[self._threads]
         chain.write_raw_maps(looked, maps)
         return torch.from_numpy(maps)
 
@@ -263,20 +264,21 @@ class OpenVinoBackend:
         return Prepared(teacher, self._chains(artifact, network, precision, *threads), note)
 
     def _chains(
-        self, artifact: Artifact, network: nn.Module, precision: str, *threads: int
+        self, artifact: Artifact, network: nn.Module, precision: str, *threads: int, own: bool = False
     ) -> dict[int, _Chain]:
-        """One chain for each number of threads. Raises GraphError."""
+        """One chain for each number of threads; `own`: that borrows nothing. Raises GraphError."""
         if not isinstance(network, CameraNetwork):
             raise GraphError(f"A network of size {artifact.size} can't be cut in pieces.")
         rounded = _is_rounded(precision)
         graphs = self._graphs(artifact, ("student", "head"), rounded)
         for name, piece in weighty_pieces(network, rounded=rounded).items():
             fill(graphs[name], piece.state_dict())
+        evidence = partial(self._evidence_requests, count=1) if own else self._evidence_of
         return {
             number: _Chain(
                 student=self._request(graphs["student"], precision, number),
                 strength=network.strength.numpy(),
-                evidence=self._evidence_of(artifact, number),
+                evidence=evidence(artifact, number),
                 head=self._request(graphs["head"], precision, number),
                 join=Join(network),
             )
@@ -287,13 +289,16 @@ class OpenVinoBackend:
         """What cameras of one size borrow: as many as there are lanes of so many threads."""
         key = (artifact.size, artifact.input_px, threads)
         if key not in self._evidence:
-            [graph] = self._graphs(artifact, ("evidence",), rounded=False).values()
-            requests: SimpleQueue[Any] = SimpleQueue()
-            for _ in range(max(1, self._threads // threads)):
-                # Small differences of large numbers: never in bfloat16.
-                requests.put(self._request(graph, "float32", threads))
-            self._evidence[key] = requests
+            self._evidence[key] = self._evidence_requests(artifact, threads, self._threads // threads)
         return self._evidence[key]
+
+    def _evidence_requests(self, artifact: Artifact, threads: int, count: int) -> "SimpleQueue[Any]":
+        [graph] = self._graphs(artifact, ("evidence",), rounded=False).values()
+        requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(count):
+            # Small differences of large numbers: never in bfloat16.
+            requests.put(self._request(graph, "float32", threads))
+        return requests
 
     def _request(self, graph: ov.Model, precision: str, threads: int) -> Any:
         wishes = {

@@ -38,7 +38,8 @@ def find(
     `maps`: (N, h, w) float32 of `library`, calibrated, and at or below 0 where nothing may be found (outside
     the region of interest). A cell above 1.0 belongs to a region; a region smaller than its view's
     `min_area_px` (frame pixels) is left out; of the rest the `max_regions` with the highest peaks are kept,
-    so that a broken picture can't flood what follows. One device → host wait for the table.
+    so that a broken picture can't flood what follows. On a device the host waits for three small things: how
+    many regions there are (inside `label`), how many cells they have, and the table.
     """
     above = maps > 1.0
     found: list[list[Defect]] = [[] for _ in views]
@@ -61,10 +62,11 @@ def _measure(maps: XpArray, above: XpArray, labels: XpArray, count: int, library
     """(count, 10) float64: one row a region, columns as named above, coordinates in cells, ends inclusive."""
     xp = library.xp
     _, height, width = maps.shape
-    where = library.foreground(above)
+    # The few cells of regions alone: sent through the scatters below, all the others would queue for one row.
+    where = xp.flatnonzero(above)
     label = labels.reshape(-1)[where]
     value = maps.reshape(-1)[where]
-    position = xp.arange(maps.size, dtype=xp.int32)[where] if library.on_device else where.astype(np.int32)
+    position = where.astype(xp.int32)
     x = position % width
     y = position // width % height
     picture = position // (width * height)

@@ -28,6 +28,10 @@ _PAYS = 0.95
 _TRIES = 3
 # The small map of a picture in tiles is so many times finer, at most.
 _FINER = 3
+# The words by which an error of the device is known that comes as a plain RuntimeError: of cuBLAS and cuDNN,
+# and of a kernel that failed long before the call that says so.
+_CUDA_SIGNS = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS")
+_OPENVINO_SIGN = "Exception from src/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +143,20 @@ class Runner:
         """One inspection for each frame, in the batch's order.
 
         `entries` is the state of the library to use, by default the present one; every camera of the batch
-        must be in it. Raises DeviceError (out of memory, lost device) and ArtifactError (a model gave no
-        numbers); then no frame of the batch has a result. Any other exception is a bug.
+        must be in it. The seconds of a stage are those of the whole batch. Raises DeviceError (out of memory,
+        lost device) and ArtifactError (a model gave no numbers); then no frame of the batch has a result. Any
+        other exception is a bug.
         """
         started = time.monotonic()
         table = self.library.snapshot() if entries is None else entries
+        self._forget_zones(table)
         done: dict[int, Inspection] = {}
         with _device_errors(), torch.inference_mode(), self._arrays.on_stream(self.device):
-            for group in groups(batch.frames, table):
-                done.update(zip(group.places, self._run_group(group, started), strict=True))
+            watch = _Stopwatch(self.device)
+            looked = [(group, self._look(group, watch)) for group in groups(batch.frames, table)]
+            seconds = watch.seconds()
+        for group, found in looked:
+            done.update(zip(group.places, _inspections(group, found, seconds, started), strict=True))
         if len(done) != len(batch.frames):
             raise RuntimeError(f"{len(batch.frames)} frames went in and {len(done)} inspections came out")
         return [done[place] for place in range(len(batch.frames))]
@@ -180,13 +189,13 @@ class Runner:
             networks[0][0], images, self.backend.features(group.teacher, images)
         )
 
-    def _run_group(self, group: Group, started: float) -> list[Inspection]:
-        watch = _Stopwatch(self.device)
+    def _look(self, group: Group, watch: "_Stopwatch") -> list[_Found]:
+        """What the maps of a group say, in its order."""
         raw = self._raw_maps(group, watch)
         found: list[_Found] = []
         for sheet in group.sheets():
             found += self._look_at(sheet.tiling.stitch(raw[sheet.squares]), group, sheet.frames, watch)
-        return _inspections(group, found, watch.seconds(), started)
+        return found
 
     def _raw_maps(self, group: Group, watch: "_Stopwatch") -> torch.Tensor:
         """(n, P, P) of all squares of a group, in its order."""
@@ -207,13 +216,15 @@ class Runner:
         scores = mapping.image_scores(calibrated)
         small = mapping.shrink(calibrated, mapping.SMALL_SIDE * min(entries[0].tiling.longest, _FINER))
         watch.lap("maps")
+        # On their way while the host waits for the regions; there once the stream has come so far.
+        host_scores, host_small = (t.float().to("cpu", non_blocking=True) for t in (scores, small))
         defects = self._defects(calibrated, frames, entries)
-        host_scores, host_small = scores.tolist(), small.float().cpu().numpy()
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
         watch.lap("regions")
         # A copy: a view would keep the maps of the whole batch alive as long as this one inspection.
-        return [
-            _Found(*one) for one in zip(host_scores, (m.copy() for m in host_small), defects, strict=True)
-        ]
+        smalls = (one.copy() for one in host_small.numpy())
+        return [_Found(*one) for one in zip(host_scores.tolist(), smalls, defects, strict=True)]
 
     def _calibrated(self, raw: torch.Tensor, entries: Sequence[Entry]) -> torch.Tensor:
         """Raw maps (N, h, w) → calibrated ones; cells that don't count get the lowest value of their map."""
@@ -234,6 +245,12 @@ class Runner:
             outside = ~entry.zone.to(self.device)
             self._zones[entry.camera] = (entry.zone, outside)
         return outside
+
+    def _forget_zones(self, table: Entries) -> None:
+        """Of cameras that are gone, or have another zone or none by now."""
+        for camera, (zone, _) in list(self._zones.items()):
+            if camera not in table or table[camera].zone is not zone:
+                del self._zones[camera]
 
     def _defects(
         self, calibrated: torch.Tensor, frames: Sequence[Frame], entries: Sequence[Entry]
@@ -281,8 +298,16 @@ def _inspections(
 
 
 def _prepare(backend: Backend, artifact: Artifact) -> Prepared:
-    with _device_errors(f"the model {artifact.name}@{artifact.version}"):
-        return backend.prepare(artifact)
+    model = f"model {artifact.name}@{artifact.version}"
+    try:
+        with _device_errors(f"the {model}", _CUDA_SIGNS):
+            return backend.prepare(artifact)
+    except (RuntimeError, ValueError) as error:
+        # Whatever a folder holds that nobody thought of must not end the line, again at each start.
+        raise ArtifactError(
+            f"The {model} can't run here ({_first_line(error)}); train it again or go back to an earlier "
+            "version."
+        ) from error
 
 
 def _blank(entry: Entry) -> Frame:
@@ -325,8 +350,13 @@ class _Stopwatch:
 
 
 @contextmanager
-def _device_errors(what: str = "this batch") -> Iterator[None]:
-    """Say in our words that memory ran out or the device is gone; anything else passes as the bug it is."""
+def _device_errors(
+    what: str = "this batch", signs: tuple[str, ...] = (*_CUDA_SIGNS, _OPENVINO_SIGN)
+) -> Iterator[None]:
+    """Say in our words that memory ran out or the device is gone; anything else passes as the bug it is.
+
+    `signs` are the words by which a RuntimeError is of the device; CuPy's are, whatever they say.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -336,8 +366,13 @@ def _device_errors(what: str = "this batch") -> Iterator[None]:
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
             raise DeviceError(f"The machine has no memory left for {what} ({_first_line(error)}).") from error
+        if type(error).__module__.startswith("cupy") or any(sign in str(error) for sign in signs):
+            raise DeviceError(f"The device failed ({_first_line(error)}).") from error
         raise
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first that says something: OpenVINO begins with places in its sources."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_OPENVINO_SIGN)]
+    return (telling or lines or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ it is as many as for one. On a CPU grouped convolutions are slower. So it is tri
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,13 @@ _EXACT = "logit"
 _MULTIPLIES = (nn.Conv2d, nn.Linear)
 
 
+def reducible(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers, with their names, whose weights may be in bfloat16 where the rest computes in it."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, _MULTIPLIES) and not name.endswith(_EXACT):
+            yield name, layer
+
+
 class Stack:
     """A copy of the weights of `networks`, in `dtype` where they multiply matrices."""
 
@@ -33,8 +40,7 @@ class Stack:
         self._form = copy.deepcopy(networks[0]).to("meta")
         reduced = {
             f"{name}.{weight}"
-            for name, layer in self._form.named_modules()
-            if isinstance(layer, _MULTIPLIES) and not name.endswith(_EXACT)
+            for name, layer in reducible(self._form)
             for weight, _ in layer.named_parameters(recurse=False)
         }
         self._weights = {k: v.to(dtype) if k in reduced else v for k, v in weights.items()}

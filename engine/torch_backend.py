@@ -1,5 +1,6 @@
 """Teacher and camera networks in torch, on a CPU or a CUDA device."""
 
+import copy
 import math
 import threading
 import time
@@ -19,7 +20,7 @@ from .model.dmdd import build_network
 from .model.precision import cpu_has_bf16
 from .model.teacher import build_teacher
 from .parity import Gap, probe_pictures
-from .stacked import Members, Stack, Stacks
+from .stacked import Members, Stack, Stacks, reducible
 
 TensorFeatures = tuple[torch.Tensor, ...]
 BuildTeacher = Callable[[str, Path | None], nn.Module]
@@ -49,9 +50,16 @@ class TorchBackend:
         self._weights = dict(teacher_weights or {})
         self._make_teacher, self._make_network = make_teacher, make_network
         self._teachers: dict[str, nn.Module] = {}
+        # Copies of them, as a model may still want the same teacher in float32.
+        self._reduced: dict[str, nn.Module] = {}
         self._loading = threading.Lock()
         self._stacks = Stacks()
         self._bf16 = bf16 if bf16 is not None else device.type == "cuda" or cpu_has_bf16()
+        if device.type == "cuda":
+            # cuDNN's convolutions otherwise round what they multiply to 10 bits, and float32, by which every
+            # faster way is judged, would be nearly as coarse as what it judges. Off for the whole process.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
 
     @property
     def name(self) -> str:
@@ -86,16 +94,26 @@ class TorchBackend:
 
     def prepare(self, artifact: Artifact) -> Prepared:
         """A model that disagrees with itself in bfloat16 runs in float32, with a teacher forward of its
-        own.
+        own. Raises ArtifactError for one whose answers are no numbers.
         """
         network = self.network(artifact)
         if not self._bf16:
+            self.reference(artifact, network)
             return Prepared(_key(artifact.teacher, _IN_FLOAT32), network, self.name)
         gap = self._gap(artifact, network)
         precision = _IN_FLOAT32 if gap.is_wide else _IN_BF16
+        if precision == _IN_BF16:
+            network = _reduced(network)
+            self._reduce_teacher(artifact.teacher)
         return Prepared(
             _key(artifact.teacher, precision), network, f"torch {self.device.type} {precision} ({gap})"
         )
+
+    def _reduce_teacher(self, name: str) -> None:
+        teacher = self.teacher(name)
+        with self._loading:
+            if name not in self._reduced:
+                self._reduced[name] = _reduced(copy.deepcopy(teacher))
 
     def upload(self, pictures: Sequence[Picture]) -> torch.Tensor:
         if self.device.type == "cuda":
@@ -104,8 +122,9 @@ class TorchBackend:
 
     def features(self, teacher: str, images: torch.Tensor) -> TensorFeatures:
         name, _, precision = teacher.partition("/")
+        teachers = self._reduced if precision == _IN_BF16 else self._teachers
         with torch.inference_mode(), self._autocast(precision):
-            return tuple(self._teachers[name](images))
+            return tuple(teachers[name](images))
 
     def raw_maps(
         self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
@@ -191,9 +210,15 @@ class TorchBackend:
 
     def reference(self, artifact: Artifact, network: nn.Module) -> torch.Tensor:
         """Float32 raw maps (4, P, P) of the probe pictures, on the host: what every faster way must agree
-        with.
+        with. Raises ArtifactError if they are no numbers, as finite weights don't promise.
         """
-        return self._answer(artifact, network, _IN_FLOAT32)
+        maps = self._answer(artifact, network, _IN_FLOAT32)
+        if not bool(maps.isfinite().all()):
+            raise ArtifactError(
+                f"The model {artifact.name}@{artifact.version} answers with values that are not numbers; "
+                "train it again or go back to an earlier version."
+            )
+        return maps
 
     def _gap(self, artifact: Artifact, network: nn.Module) -> Gap:
         exact = self.reference(artifact, network)
@@ -221,6 +246,15 @@ def _key(teacher: str, precision: str) -> str:
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:
     placed: nn.Module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed
+
+
+def _reduced(module: nn.Module) -> nn.Module:
+    """The same module, the weights that it multiplies with in bfloat16. Autocast gives the same answers with
+    float32 ones, but casts them anew in every forward: it remembers only weights that are being trained.
+    """
+    for _, layer in reducible(module):
+        layer.to(torch.bfloat16)
+    return module
 
 
 def _check_teacher(artifact: Artifact, teacher: nn.Module) -> None:

@@ -27,21 +27,15 @@ class ArrayLibrary:
     ndimage: ModuleType
     on_device: bool
 
-    def foreground(self, above: XpArray) -> XpArray:
-        """Flat positions worth visiting: those that are True on the host; on a device all of them.
-
-        Counting them on a device would cost a wait, and visiting the others there costs nothing.
-        """
-        return slice(None) if self.on_device else np.flatnonzero(above)
-
     def with_any(self, above: XpArray) -> list[int]:
-        """The maps of (N, h, w) that are worth labelling: those with a True on the host; on a device all."""
+        """The maps of (N, h, w) that are worth labelling: those with a True on the host; on a device all, as
+        asking there is a wait."""
         if self.on_device:
             return list(range(len(above)))
         return [int(place) for place in np.flatnonzero(above.reshape(len(above), -1).any(axis=1))]
 
     def to_host(self, array: XpArray) -> NDArray[Any]:
-        """The same array as NumPy; on a device this is the wait."""
+        """The same array as NumPy; on a device this waits for it."""
         host: NDArray[Any] = array.get() if self.on_device else array
         return host
 
@@ -58,8 +52,9 @@ class ArrayLibrary:
         if not self.on_device:
             yield
             return
-        pointer = torch.cuda.current_stream(device).cuda_stream
-        with self.xp.cuda.Device(device.index or 0), self.xp.cuda.ExternalStream(pointer):
+        cuda, stream = self.xp.cuda, torch.cuda.current_stream(device)
+        # In this order: a foreign stream doesn't say which device it is of, and CuPy means the current one.
+        with cuda.Device(device.index or 0), cuda.Stream.from_external(stream):
             yield
 
 

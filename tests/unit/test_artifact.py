@@ -98,6 +98,12 @@ def test_weights_that_are_not_numbers_are_neither_saved_nor_loaded(made: Artifac
         ({"input_px": "wide"}, "lacks or garbles"),
         ({"calibration": {}}, "calibration in the manifest can't be read"),
         ({"teacher": None}, "lacks or garbles"),
+        ({"input_px": float("inf")}, "lacks or garbles"),
+        ({"input_px": 0}, "input_px 0, which is no multiple of 32 up to 1024"),
+        ({"input_px": -32}, "input_px -32, which is no multiple"),
+        ({"input_px": 5}, "input_px 5, which is no multiple"),
+        ({"input_px": 1056}, "input_px 1056, which is no multiple"),
+        ({"teacher": {"name": "resnet18", "sha256": "5" * 64}}, "lite, whose teacher is efficientnet_lite0"),
     ],
 )
 def test_a_garbled_manifest_is_refused(

@@ -101,6 +101,25 @@ def test_a_frame_that_cannot_make_its_deadline_is_dropped_before_work_is_spent_o
     assert batch is not None and [f.camera for f in batch.frames] == ["new"]
 
 
+def test_a_frame_is_too_late_if_the_batch_it_goes_with_takes_too_long() -> None:
+    b = batcher(deadline_s=0.2)
+    b.offer(frame("old", tick=0.0), 0.0)
+    for camera in ("a", "b"):
+        b.offer(frame(camera, tick=0.1), 0.1)
+    batch, late = b.take(0.13, frame_cost_s=0.03)
+    assert [d.frame.camera for d in late] == ["old"]
+    assert batch is not None and [f.camera for f in batch.frames] == ["a", "b"]
+
+
+def test_no_more_frames_are_dropped_than_make_the_batch_too_long() -> None:
+    b = batcher(deadline_s=0.2)
+    for camera, tick in (("a", 0.001), ("b", 0.0), ("c", 0.002)):
+        b.offer(frame(camera, tick=tick), 0.002)
+    batch, late = b.take(0.13, frame_cost_s=0.03)
+    assert [d.frame.camera for d in late] == ["b"]
+    assert batch is not None and [f.camera for f in batch.frames] == ["a", "c"]
+
+
 def test_a_triggered_part_is_never_dropped_for_being_late() -> None:
     b = batcher()
     b.set_mode("parts", "every")

@@ -217,6 +217,98 @@ def test_a_bug_ends_the_engine_loudly(line: Line, runner: FakeRunner) -> None:
     assert not line.engine.offer(frame(seq=2))
 
 
+def offer_together(line: Line, runner: FakeRunner, *frames: Frame) -> None:
+    """A frame of `top` keeps the device busy while these wait for it."""
+    runner.entered.clear()
+    runner.allow.clear()
+    line.engine.offer(frame("top", 1))
+    assert runner.entered.wait(5.0)
+    for one in frames:
+        line.engine.offer(one)
+    runner.allow.set()
+
+
+def test_frames_in_hand_are_told_when_a_bug_ends_the_engine(line: Line, runner: FakeRunner) -> None:
+    good = runner.answer
+    runner.answer = lambda batch: good(batch) if len(batch.frames) == 1 else [1 // 0]  # type: ignore[list-item]
+    offer_together(line, runner, frame("top", 2), frame("side", 3))
+    line.wait_for(lambda: bool(line.errors))
+    assert line.dropped == [(2, "failed"), (3, "failed")]
+    assert line.engine.meter.snapshot().frames["side", "failed"] == 1
+
+
+def test_frames_in_hand_are_told_when_the_device_is_lost() -> None:
+    runner = FakeRunner(tuple("abcd"))
+    runner.library.put("top", tiny_artifact())
+    runner.answer = fails
+    line = Line(runner)
+    line.engine.start()
+    offer_together(line, runner, *(frame(camera, seq) for seq, camera in enumerate("abcd", start=2)))
+    line.wait_for(lambda: line.engine.failed is not None and len(line.dropped) == 5)
+    assert sorted(line.dropped) == [(seq, "failed") for seq in range(1, 6)]
+    assert runner.sizes == [1, 4, 2, 1, 1]
+
+
+def test_a_callback_that_raises_ends_the_engine_loudly_and_is_told_of_each_frame_once(
+    runner: FakeRunner,
+) -> None:
+    told: list[int] = []
+    said: list[EngineError] = []
+    ended = threading.Event()
+
+    def raises(one: Frame, reason: str) -> None:
+        told.append(one.seq)
+        raise ZeroDivisionError(reason)
+
+    def note(error: EngineError) -> None:
+        said.append(error)
+        ended.set()
+
+    engine = Engine(runner, deadline_ms=50.0, on_inspections=lambda _: None, on_dropped=raises, on_error=note)
+    long_ago = time.monotonic() - 1.0
+    engine.offer(Frame("top", 1, 0.0, long_ago, PIXELS))
+    engine.offer(Frame("side", 2, 0.0, long_ago, PIXELS))
+    engine.start()
+    assert ended.wait(5.0)
+    assert "ZeroDivisionError: late" in str(said[0]) and sorted(told) == [1, 2]
+
+
+def test_batches_grow_again_after_a_device_error_that_passed(
+    line: Line, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.engine._GROWS_AFTER", 4)
+    good = runner.answer
+    runner.answer = lambda batch: good(batch) if len(batch.frames) == 1 else fails(batch)
+    for count in (3, 6, 9):
+        offer_together(line, runner, frame("top", 2), frame("side", 3))
+        line.wait_for(lambda count=count: len(line.done) == count)
+        runner.answer = good
+    assert runner.sizes == [1, 2, 1, 1, 1, 1, 1, 1, 2]
+
+
+def test_batches_never_grow_beyond_what_was_wished(
+    line: Line, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.engine._GROWS_AFTER", 1)
+    for seq in range(1, 4):
+        line.engine.offer(frame(seq=seq))
+        line.wait_for(lambda seq=seq: len(line.done) == seq)
+    assert line.engine._batcher.max_batch == 16
+
+
+def test_another_device_begins_with_batches_of_the_wished_size() -> None:
+    lost, spare = FakeRunner(), FakeRunner()
+    lost.answer = fails
+    line = Line(lost, fallback=lambda: spare)
+    line.engine.start()
+    offer_together(line, lost, frame("top", 2), frame("side", 3))
+    line.wait_for(lambda: len(line.dropped) == 3)
+    offer_together(line, spare, frame("top", 5), frame("side", 6))
+    line.wait_for(lambda: len(line.done) == 3)
+    assert (lost.sizes, spare.sizes) == ([1, 2, 1, 1], [1, 2])
+    assert line.engine.stop()
+
+
 def fails(batch: Batch) -> list[Inspection]:
     raise DeviceError("The device failed.")
 

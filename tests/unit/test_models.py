@@ -1,5 +1,6 @@
 """Which model a camera uses while its settings change."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from engine.artifact import save
 from engine.core import ModelInfo
 from engine.errors import EngineError
 from engine.library import Library
+from engine.runner import Runner
 from stream.models import Models
-from tests.models import tiny_artifact
+from tests.models import tiny_artifact, tiny_backend
 
 
 def camera(**more: object) -> CameraSettings:
@@ -92,6 +94,34 @@ async def test_a_model_of_another_name_waits_until_there_is_one(tmp_path: Path) 
     save(tiny_artifact(name="other"), tmp_path)
     await it.models.look()
     assert it.told[-1].name == "other"
+
+
+async def test_a_model_that_can_not_be_loaded_is_said_and_the_old_one_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = Loaded(tmp_path)
+    await it.models.look()
+    manifest = save(tiny_artifact(name="top"), tmp_path) / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"input_px": 0}))
+    await it.models.look()
+    assert "input_px 0" in caplog.text
+    entry = it.library.get("top")
+    assert entry is not None and entry.info.version == 1
+
+
+async def test_a_model_that_fails_deep_inside_the_network_is_said_and_the_line_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    it, backend = Loaded(tmp_path), tiny_backend()
+    Runner(it.library, backend=backend)
+
+    def broken(_: object) -> None:
+        raise RuntimeError("Exception from src/core/graph.cpp:1:\nshapes differ")
+
+    backend.prepare = broken  # type: ignore[method-assign, assignment]
+    await it.models.look()
+    assert "top@1 can't run here (shapes differ)" in it.models.missing()["top"]
+    assert it.models.missing()["top"] in caplog.text
 
 
 async def test_a_camera_that_was_removed_is_not_looked_after(tmp_path: Path) -> None:

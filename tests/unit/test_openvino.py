@@ -1,5 +1,6 @@
 """OpenVINO answers as torch does, or torch answers."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from engine.core import Batch, Frame
+from engine.errors import ArtifactError
 from engine.images import to_device
 from engine.library import CameraTuning, Library
 from engine.model.dmdd import PARTS, CameraNetwork
@@ -169,6 +171,10 @@ def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(
     frames = tuple(Frame(c, 1, 0.0, time.monotonic(), bright_spot(256, 256)) for c in ("top", "side"))
     models = {c: tiny_artifact(real="lite", version=v, input_px=128) for v, c in enumerate(("top", "side"))}
     models["side"] = replace(models["side"], tiles="1x2")
+    # Each its own: the piece that takes it as an input is shared.
+    for camera, strength in (("top", (0.5, 2.0, 3.0)), ("side", (3.0, 0.7, 1.5))):
+        state = {**models[camera].state, "strength": torch.tensor(strength)}
+        models[camera] = replace(models[camera], state=state)
     answers, seconds = [], []
     for backend in (
         TorchBackend(torch.device("cpu"), bf16=False),
@@ -187,6 +193,27 @@ def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(
     side = library.get("side")
     # The first model, and any in tiles, has all threads for itself when it comes alone.
     assert side is not None and set(side.network.network) == {1, 2}
+
+
+def test_a_new_model_is_judged_without_waiting_for_what_the_device_thread_holds() -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32")
+    first = backend.prepare(tiny_artifact(real="lite", input_px=64))
+    held = [chain.evidence.get() for chain in first.network.values()]
+    judging = threading.Thread(
+        target=backend.prepare, args=(tiny_artifact(real="lite", version=2, input_px=64),), daemon=True
+    )
+    judging.start()
+    judging.join(60.0)
+    assert held and not judging.is_alive()
+
+
+def test_a_model_that_answers_no_numbers_is_refused_and_no_verdict_on_it_is_kept(tmp_path: Path) -> None:
+    made = tiny_artifact(real="lite", input_px=64)
+    flat = replace(made, state={**made.state, "part_std": torch.zeros(PARTS)})
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path)
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="not numbers"):
+            backend.prepare(flat)
 
 
 def test_frames_of_several_sizes_and_tilings_are_uploaded_in_their_order() -> None:

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine.core import Defect
 from engine.regions import View, find
-from engine.xp import numpy_library
+from engine.xp import ArrayLibrary, XpArray, numpy_library
 from tests.golden.make_regions import FILE, examples, result
 
 LIBRARY = numpy_library()
@@ -133,3 +135,36 @@ def test_the_highest_peaks_are_kept_when_there_are_too_many_regions() -> None:
 def test_results_equal_the_golden_ones() -> None:
     golden = json.loads(Path(FILE).read_text(encoding="ascii"))
     assert {name: result(name, LIBRARY) for name in examples()} == golden
+
+
+class OnDevice(ArrayLibrary):
+    """NumPy in CuPy's place."""
+
+    def to_host(self, array: XpArray) -> NDArray[np.float64]:
+        return np.asarray(array)
+
+
+class Counting:
+    """A ufunc that notes how many cells were scattered through it."""
+
+    def __init__(self, ufunc: np.ufunc, seen: list[int]) -> None:
+        self._ufunc, self._seen = ufunc, seen
+
+    def at(self, out: XpArray, where: XpArray, values: XpArray) -> None:
+        self._seen.append(len(where))
+        self._ufunc.at(out, where, values)
+
+
+def test_a_device_takes_the_same_way_and_scatters_only_the_cells_of_regions() -> None:
+    seen: list[int] = []
+    xp = ModuleType("xp")
+    xp.__dict__.update(np.__dict__)
+    for name in ("add", "minimum", "maximum"):
+        setattr(xp, name, Counting(getattr(np, name), seen))
+    library = OnDevice(xp, scipy.ndimage, on_device=True)
+    assert all(result(name, library) == result(name, LIBRARY) for name in examples())
+    seen.clear()
+    maps = np.zeros((2, 64, 64), dtype=np.float32)
+    maps[1, 3:5, 3:6] = 2.0
+    assert [len(defects) for defects in find(maps, [View(64, 64)] * 2, library)] == [0, 1]
+    assert set(seen) == {6}

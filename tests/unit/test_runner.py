@@ -127,6 +127,30 @@ def test_timings_name_every_stage() -> None:
     assert list(seen.timings_s) == ["queue", "upload", "teacher", "student", "maps", "regions"]
 
 
+def test_the_seconds_of_a_stage_are_those_of_all_groups_of_the_batch() -> None:
+    used = runner()
+    used.library.put("fine", tiny_artifact(input_px=64), ANY_SIZE)
+    features = used.backend.features
+
+    def slow(teacher: str, images: torch.Tensor) -> object:
+        time.sleep(0.05)
+        return features(teacher, images)
+
+    used.backend.features = slow  # type: ignore[method-assign]
+    first, second = used.run(Batch((frame("fine"), frame("top"))))
+    assert first.timings_s["teacher"] == second.timings_s["teacher"] >= 0.1
+
+
+def test_a_zone_is_forgotten_with_its_camera_and_with_its_successor() -> None:
+    half = CameraTuning(min_area_px=1.0, roi=((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
+    used = runner(gone=half, top=half, free=half)
+    used.run(Batch((frame("gone"), frame("top"), frame("free"))))
+    used.library.remove("gone")
+    used.library.tune("free", ANY_SIZE)
+    used.run(Batch((frame("top"), frame("free"))))
+    assert list(used._zones) == ["top"]
+
+
 def test_a_model_put_while_running_serves_the_next_batch() -> None:
     used = runner()
     before = used.library.snapshot()
@@ -165,11 +189,91 @@ def test_a_zone_that_leaves_nothing_is_refused() -> None:
         runner().library.tune("top", CameraTuning(masks=(whole,)))
 
 
+def break_model(used: Runner, camera: str) -> None:
+    """From now on it answers no numbers, which it did when it was put."""
+    entry = used.library.get(camera)
+    assert entry is not None
+    entry.network.network.gain.fill_(math.nan)
+
+
 def test_a_model_that_answers_no_numbers_is_an_error_not_a_good_part() -> None:
     used = runner()
-    used.library.put("top", tiny_artifact(gain=math.nan), ANY_SIZE)
+    break_model(used, "top")
     with pytest.raises(ArtifactError, match="not numbers"):
         used.run(Batch((frame(),)))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_model_that_answers_no_numbers_from_the_start_does_not_displace_the_old_one(bf16: bool) -> None:
+    used = Runner(Library(), backend=tiny_backend(bf16=bf16))
+    used.library.put("top", tiny_artifact(), ANY_SIZE)
+    with pytest.raises(ArtifactError, match="not numbers"):
+        used.library.put("top", tiny_artifact(gain=math.nan, version=2))
+    assert used.run(Batch((frame(),)))[0].model.version == 1
+
+
+def test_a_size_that_is_not_known_is_said() -> None:
+    used = Runner(Library(), backend=TorchBackend(torch.device("cpu"), bf16=False))
+    with pytest.raises(EngineError, match="no model size 'huge'"):
+        used.library.put("top", replace(tiny_artifact(real="lite", input_px=64), size="huge"))
+
+
+class CupyError(RuntimeError):
+    """As CuPy's are: it has no common class for them, only their modules' names."""
+
+
+CupyError.__module__ = "cupy_backends.cuda.api.runtime"
+OF_OPENVINO = RuntimeError(
+    "Exception from src/inference/src/cpp/infer_request.cpp:224:\n"
+    "Exception from src/plugins/intel_cpu/src/infer_request.cpp:377:\nThe request was lost.\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (CupyError("cudaErrorIllegalAddress: an illegal memory access"), "an illegal memory access"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling x"), "EXECUTION_FAILED"),
+        (RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED"), "NOT_INITIALIZED"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), "INTERNAL_ERROR"),
+        (RuntimeError("CUDA driver error: device not ready"), "not ready"),
+        (OF_OPENVINO, r"failed \(The request was lost"),
+    ],
+)
+def test_an_error_of_the_device_that_comes_as_any_other_is_known_by_its_words(
+    error: Exception, says: str
+) -> None:
+    used = runner()
+
+    def lost(*_: object) -> None:
+        raise error
+
+    used.backend.raw_maps = lost  # type: ignore[method-assign, assignment]
+    with pytest.raises(DeviceError, match=says):
+        used.run(Batch((frame(),)))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (OF_OPENVINO, ArtifactError, r"tiny@2 can't run here \(The request was lost"),
+        (RuntimeError("shapes differ"), ArtifactError, r"shapes differ"),
+        (ValueError("no such size"), ArtifactError, "no such size"),
+        (RuntimeError("CUDA error: an illegal memory access"), DeviceError, "The device failed"),
+    ],
+)
+def test_what_goes_wrong_with_a_new_model_is_said_and_the_old_one_goes_on(
+    error: Exception, kind: type[EngineError], says: str
+) -> None:
+    used = runner()
+
+    def broken(_: object) -> None:
+        raise error
+
+    used.backend.prepare = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(kind, match=says):
+        used.library.put("top", tiny_artifact(version=2))
+    assert used.run(Batch((frame(),)))[0].model.version == 1
 
 
 def test_a_lack_of_memory_is_a_device_error() -> None:
@@ -203,7 +307,8 @@ def test_warming_up_runs_every_model_alone_and_together() -> None:
 
 def test_warming_up_takes_out_only_the_camera_whose_model_gives_no_numbers() -> None:
     used = runner(a=ANY_SIZE, b=ANY_SIZE)
-    used.library.put("bad", tiny_artifact(gain=math.nan, name="bad"), ANY_SIZE)
+    used.library.put("bad", tiny_artifact(name="bad"), ANY_SIZE)
+    break_model(used, "bad")
     [(camera, error)] = used.warm_up(max_batch=4)
     assert camera == "bad" and "not numbers" in str(error)
     assert list(used.library.snapshot()) == ["a", "b"]
