@@ -32,7 +32,9 @@ def recalibrate(model: Artifact, predict: Predict, data: Path) -> Recalibrated:
     folder, good = good_folder(data), load_good(data, model.input_px, model.tiles)
     known = made_from(model)
     digests = [digest_of(folder / name) for name in good.names]
-    new = [index for index, digest in enumerate(digests) if digest not in known]
+    # Copies within the folder count once too.
+    first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
+    new = sorted(index for digest, index in first.items() if digest not in known)
     if not new:
         raise DataError(
             f"The alarm level of {model.name}@{model.version} takes each of the {len(good)} pictures in "
@@ -45,7 +47,9 @@ def recalibrate(model: Artifact, predict: Predict, data: Path) -> Recalibrated:
         highest[int(take)] = max(score, highest.get(int(take), score))
     notes = [*good.notes, *_above(model, [good.names[index] for index in new], scores)]
     if len(new) < len(good):
-        notes.append(f"{len(good) - len(new)} of {len(good)} pictures were taken into account before.")
+        notes.append(
+            f"{len(good) - len(new)} of {len(good)} pictures were taken into account before, or twice."
+        )
     used = [digests[index] for index in new]
     added = {"folder": str(folder.resolve()), "parts": len(highest), "sha256": used}
     trained_on = {**model.trained_on}
@@ -61,7 +65,7 @@ def _above(model: Artifact, names: list[str], scores: list[float]) -> list[str]:
         return []
     shown = ", ".join(above[:_NAMED]) + (" …" if len(above) > _NAMED else "")
     return [
-        f"{len(above)} pictures stand above the alarm level of {model.name}@{model.version}, and the new one "
-        f"stands above them: {shown}. If one shows a defect, remove it and calibrate "
+        f"{len(above)} of {len(names)} pictures stand above the alarm level of {model.name}@{model.version}, "
+        f"and the new one stands above them: {shown}. If one shows a defect, remove it and calibrate "
         f"{model.name}@{model.version} again."
     ]

@@ -46,8 +46,9 @@ def test_new_good_pictures_count_once_and_weights_stay(
 ) -> None:
     before = artifact.load(artifact.resolve(models, "top"))
     write(models.parent / "good", 100, 20)
+    (models.parent / "good" / "copy.png").write_bytes((models.parent / "good" / "105.png").read_bytes())
     told, err = calibrated(models, models.parent / "good", capsys)
-    assert "12 of 32 pictures were taken into account before." in err
+    assert "13 of 33 pictures were taken into account before, or twice." in err
     after = artifact.load(artifact.resolve(models, "top"))
     assert (after.version, after.sha256) == (2, before.sha256)
     assert after.calibration.pictures == before.calibration.pictures + 20 == told["pictures"]
@@ -55,7 +56,7 @@ def test_new_good_pictures_count_once_and_weights_stay(
     assert (models / "top" / "2" / "report.html").is_file()
     words = ["calibrate", "top", "--data", str(models.parent / "good"), "--models", str(models)]
     assert linewatch(words) == 2
-    assert "takes each of the 32 pictures" in capsys.readouterr().err
+    assert "takes each of the 33 pictures" in capsys.readouterr().err
     assert [p.name for p in sorted((models / "top").iterdir()) if p.name.isdecimal()] == ["1", "2"]
 
 
