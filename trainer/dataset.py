@@ -1,10 +1,9 @@
 """Good pictures from a folder. Nothing but good pictures gets in: a test folder is never opened here."""
 
-import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from engine.tiles import ONE, Tiling
 
 from .errors import DataError
 from .takes import takes
-
-log = logging.getLogger(__name__)
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MIN_GOOD = 10
@@ -100,10 +97,10 @@ def good_folder(data: Path) -> Path:
     """
     try:
         folder = _good_folder(data)
-        _refuse_evaluation(folder, "name a folder of good pictures")
+        refuse_evaluation(folder, "name a folder of good pictures")
         return folder
     except OSError as error:
-        raise _unreadable(data, error) from error
+        raise unreadable(data, error) from error
 
 
 def _good_folder(data: Path) -> Path:
@@ -116,7 +113,7 @@ def _good_folder(data: Path) -> Path:
     return data
 
 
-def _refuse_evaluation(folder: Path, instead: str) -> None:
+def refuse_evaluation(folder: Path, instead: str) -> None:
     """Raises DataError if `folder` is, or lies in, `test` or `ground_truth` of an MVTec layout.
 
     The name alone says nothing: another folder of the layout must stand beside it.
@@ -141,7 +138,7 @@ def list_pictures(folder: Path) -> list[Path]:
     try:
         inside = list(folder.iterdir())
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
     found = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     return sorted(
         found, key=lambda p: [(int(t), "") if t.isdecimal() else (-1, t) for t in re.split(r"(\d+)", p.name)]
@@ -203,43 +200,8 @@ def load_good(data: Path, input_px: int, tiles: str = ONE) -> GoodPictures:
     return GoodPictures(np.stack(fitted), tuple(names), tuple(notes))
 
 
-def load_textures(
-    folder: Path, size_px: int, note: Callable[[str], None] = log.warning
-) -> list[NDArray[np.uint8]]:
-    """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB.
-
-    What can't be read is skipped and told to `note`. Raises DataError if nothing is left, or where a test
-    set lies among the subfolders.
-    """
-    try:
-        paths = _texture_paths(folder)
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    if not paths:
-        raise DataError(f"{folder} and its subfolders hold no pictures to take textures from.")
-    found = []
-    for path in paths:
-        try:
-            found.append(to_square(read_picture(path)[0], size_px))
-        except DataError as error:
-            note(f"Skipped: {error}")
-    if not found:
-        raise DataError(
-            f"None of the {len(paths)} texture pictures in {folder} can be read: save them again."
-        )
-    return found
-
-
-def _texture_paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder of texture pictures.")
-    folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
-    for inner in folders:
-        _refuse_evaluation(inner, "name a folder of textures that has none of it")
-    return [path for inner in folders for path in list_pictures(inner)]
-
-
-def _unreadable(folder: Path, error: OSError) -> DataError:
+def unreadable(folder: Path, error: OSError) -> DataError:
+    """What to raise for a folder that the system won't read."""
     return DataError(f"The folder {folder} can't be read: {error.strerror}.")
 
 

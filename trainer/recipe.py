@@ -25,13 +25,14 @@ from .advice import advise, stand_alone
 from .bank import build_bank
 from .calibrate import calibrate
 from .checkpoint import Checkpoint, fingerprint
-from .dataset import HELD_OUT_RULE, GoodPictures, load_good, load_textures
+from .dataset import HELD_OUT_RULE, GoodPictures, load_good
 from .errors import DataError
 from .foreground import find_foregrounds
 from .join import Joined, fit_join
 from .odd import odd_pictures
 from .pace import settle_threads
 from .squares import squares_of
+from .textures import load_textures
 from .train import Material, Schedule, student_loss, train_head, train_student
 
 STEPS_ON_CPU, STEPS_ON_GPU = 900, 6000
@@ -89,7 +90,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     torch.manual_seed(wish.seed)
     network = build_network(wish.size).to(device)
     schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
-    textures = [] if wish.textures is None else load_textures(wish.textures, wish.input_px, note)
+    textures = load_textures(wish.textures, wish.input_px, note)
     material, unseen = _material(wish, training, textures, schedule, teacher, device)
     network.strength.copy_(material.bank.strength())
     note(f"Foreground: {material.foregrounds.why}.")
@@ -177,18 +178,14 @@ def _material(
     device: torch.device,
 ) -> tuple[Material, synth.Synthesis]:
     """What training draws from, and the synthesis of what it never draws."""
-    seen, unseen = synth.TRAINING, synth.UNSEEN
-    if textures:
-        cut = max(1, round(len(textures) * (1 - _UNSEEN_TEXTURE_SHARE)))
-        seen = (*seen, synth.FromFolder(tuple(textures[:cut])))
-        unseen = (*unseen, synth.FromFolder(tuple(textures[cut:] or textures[:1])))
+    # The shipped textures are too few to keep one back.
+    drawn, unseen = synth.syntheses(textures, 0.0 if wish.textures is None else _UNSEEN_TEXTURE_SHARE)
     whole = find_foregrounds(training.pixels, wish.foreground)
     squares = squares_of(training.pixels, whole, wish.tiling, _TRAINED_SQUARES, wish.seed)
     drawn_each = schedule.student_steps * schedule.batch / len(squares.pixels)
     copies = min(_MOST_COPIES, max(_LEAST_COPIES, round(drawn_each / _DRAWS_A_COPY)), math.ceil(drawn_each))
     bank = build_bank(squares.pixels, teacher, device, copies=copies, rng=np.random.default_rng(wish.seed))
-    material = Material(bank, squares.foregrounds, synth.Synthesis(seen), teacher, device, wish.seed)
-    return material, synth.Synthesis(unseen)
+    return Material(bank, squares.foregrounds, drawn, teacher, device, wish.seed), unseen
 
 
 def _settle_threads(network: CameraNetwork, material: Material, schedule: Schedule, note: Note) -> None:
@@ -246,7 +243,7 @@ def _made_of(
         "seed": wish.seed,
         "steps": schedule.student_steps + schedule.head_steps,
         "bank_copies": int((material.bank.source == 0).sum()),
-        "textures": None if wish.textures is None else str(wish.textures),
+        "textures": str(wish.textures or "scikit-image"),
         "mix": asdict(joined.mix),
         "teacher_normalisation": {
             "mean": TEACHERS[SIZES[wish.size].teacher].mean,

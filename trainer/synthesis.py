@@ -5,7 +5,7 @@ noise masks after Perlin (1985) as DRAEM uses them. The small and thin masks, th
 sources that need no data set are ours: real defects are small, thin and of low contrast.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -173,14 +173,18 @@ def woven(picture: Pixels, rng: Rng) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class FromFolder:
-    """Textures out of a folder's pictures, (P', P', 3) uint8 each; resized to the picture."""
+class Textures:
+    """Textures out of pictures, (P', P', 3) uint8 each: turned, mirrored, with shifted colours; of one
+    larger than the part's picture (P, P, 3) a random piece of at least P."""
 
     pictures: tuple[Pixels, ...]
 
     def __call__(self, picture: Pixels, rng: Rng) -> Floats:
-        chosen = self.pictures[int(rng.integers(len(self.pictures)))]
-        return np.asarray(_fit(chosen, picture.shape[0]), dtype=np.float32)
+        chosen, size = self.pictures[int(rng.integers(len(self.pictures)))], picture.shape[0]
+        side = int(rng.integers(min(size, len(chosen)), len(chosen) + 1))
+        top, left = rng.integers(len(chosen) - side + 1, size=2)
+        piece = _fit(np.rot90(chosen[top : top + side, left : left + side], int(rng.integers(4))), size)
+        return _recolour(piece[:, ::-1] if rng.random() < 0.5 else piece, rng)
 
 
 TRAINING: tuple[Texture, ...] = (shuffled, moved, noise, stain, flat)
@@ -226,6 +230,15 @@ class Synthesis:
             if mask.sum() >= _MIN_AREA_PX:
                 return mask
         return np.zeros_like(foreground)
+
+
+def syntheses(textures: Sequence[Pixels], kept_share: float) -> tuple[Synthesis, Synthesis]:
+    """(what training draws, what it never draws): the last `kept_share` of the texture pictures, and the
+    sources that are held out, show up in the second only."""
+    kept = int(len(textures) * kept_share)
+    seen, unseen = textures[: len(textures) - kept], textures[len(textures) - kept :]
+    more = [Textures(tuple(unseen))] if unseen else []
+    return Synthesis((*TRAINING, Textures(tuple(seen)))), Synthesis((*UNSEEN, *more))
 
 
 def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:

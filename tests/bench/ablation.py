@@ -23,12 +23,13 @@ from engine.model.teacher import Teacher, build_teacher
 from trainer import synthesis as synth
 from trainer.bank import build_bank
 from trainer.calibrate import scores_of
-from trainer.dataset import load_good, load_textures
+from trainer.dataset import load_good
 from trainer.foreground import find_foregrounds
 from trainer.join import MIX, Mix, fit_join, parts_of
 from trainer.metrics import Pixels, average_precision, image_auroc, pixel_auroc, pro
 from trainer.recipe import choose_device
 from trainer.testset import TestPicture, load_test
+from trainer.textures import load_textures
 from trainer.train import Material, Schedule, train_head, train_student
 
 
@@ -45,7 +46,7 @@ class Variant:
     abnormality: float = 1.0
     mimic: Literal["changed", "unchanged"] = "changed"
     soft_mask: bool = True
-    textures: bool = False
+    textures: bool = True
 
 
 VARIANTS = (
@@ -58,7 +59,7 @@ VARIANTS = (
     Variant("no AIM", abnormality=0.0),
     Variant("AIM variant B", mimic="unchanged"),
     Variant("binary mask", soft_mask=False),
-    Variant("textures", textures=True),
+    Variant("no real textures", textures=False),
 )
 JOINS = {
     "N": Mix(1, 0, 0),
@@ -97,7 +98,7 @@ def _trained(
     foregrounds = find_foregrounds(training.pixels, variant.foreground)
     textures = synth.TRAINING
     if variant.textures:
-        textures = (*textures, synth.FromFolder(tuple(load_textures(args.textures, args.input_px))))
+        textures = (*textures, synth.Textures(tuple(load_textures(args.textures, args.input_px))))
     drawn = synth.Synthesis(textures, thin_share=variant.thin, small_share=variant.small)
     material = Material(bank, foregrounds, drawn, teacher, device, args.seed)
     schedule = replace(
@@ -135,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ablations of the method, as a Markdown table.")
     parser.add_argument("--data", type=Path, required=True, help="folder of categories in MVTec layout")
     parser.add_argument("--categories", nargs="+", default=["toothbrush", "cookie"])
-    parser.add_argument("--textures", type=Path, help="the folder of the variant textures")
+    parser.add_argument("--textures", type=Path, help="instead of scikit-image's")
     parser.add_argument("--variants", nargs="+", default=["default"], choices=[v.name for v in VARIANTS])
     parser.add_argument("--size", default="lite", choices=list(SIZES))
     parser.add_argument("--teacher-weights", type=Path)

@@ -1,6 +1,5 @@
 """Only good pictures get in, whatever can be converted is, and what can't is said in a sentence."""
 
-import logging
 import struct
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.dataset import GoodPictures, good_folder, list_pictures, load_good, load_textures, read_picture
+from trainer.dataset import GoodPictures, good_folder, list_pictures, load_good, read_picture
 from trainer.errors import DataError
 
 
@@ -203,29 +202,3 @@ def test_mixed_sizes_and_conversions_are_remarked(tmp_path: Path) -> None:
     notes = " ".join(load_good(tmp_path, 64).notes)
     assert "2 different sizes" in notes
     assert "1 pictures were converted from grey" in notes
-
-
-def test_textures_come_from_subfolders_too(tmp_path: Path) -> None:
-    fill(tmp_path / "banded", 2)
-    fill(tmp_path / "dotted", 3)
-    assert len(load_textures(tmp_path, 64)) == 5
-    with pytest.raises(DataError, match="hold no pictures"):
-        (tmp_path / "none").mkdir()
-        load_textures(tmp_path / "none", 64)
-
-
-def test_an_unreadable_texture_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fill(tmp_path, 2)
-    (tmp_path / "100%.png").write_bytes(b"no picture")
-    told: list[str] = []
-    assert len(load_textures(tmp_path, 64, told.append)) == 2
-    assert len(told) == 1 and told[0].startswith("Skipped: ") and "100%.png is not a readable" in told[0]
-    with caplog.at_level(logging.WARNING):
-        load_textures(tmp_path, 64)
-    assert caplog.messages == told
-
-
-def test_textures_of_which_none_can_be_read_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "0.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="None of the 1 texture pictures"):
-        load_textures(tmp_path, 64)

@@ -22,6 +22,7 @@ ALLOWED = {
     "LicenseRef-NVIDIA",
     "MIT",
     "MIT-0",
+    "MIT-CMU",
     "MPL-2.0",
     "PSF-2.0",
     "Zlib",

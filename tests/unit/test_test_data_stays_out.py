@@ -11,9 +11,10 @@ import grimp
 import numpy as np
 import pytest
 
-from trainer.dataset import load_good, load_textures
+from trainer.dataset import load_good
 from trainer.errors import DataError
 from trainer.recipe import Wish, make_model
+from trainer.textures import load_textures
 
 _EVALUATION = {"trainer.testset", "trainer.evaluate", "trainer.report", "trainer.predict"}
 _opened: list[str] | None = None

@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tiles", metavar="ROWSxCOLUMNS", help="look at large pictures in tiles (the camera's, else 1x1)"
     )
-    parser.add_argument("--textures", type=Path, metavar="DIR", help="further texture pictures, such as DTD")
+    parser.add_argument(
+        "--textures", type=Path, metavar="DIR", help="texture pictures, such as DTD (scikit-image's three)"
+    )
     parser.add_argument(
         "--foreground", choices=("auto", "on", "otsu", "off"), default="auto", help="find the part"
     )
