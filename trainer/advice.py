@@ -15,6 +15,8 @@ from engine.calibration import Calibration
 from .takes import takes
 
 ENOUGH = 50
+# The demo's pictures are learnt in 300 steps; with far fewer good parts look as odd as defects.
+ENOUGH_STEPS = 200
 _BLURRED_SHARE = 0.25
 _SAME_GREY_LEVELS = 0.75
 _SAME_SIDE_PX = 32
@@ -46,6 +48,13 @@ def few(count: int) -> list[str]:
     if count >= ENOUGH:
         return []
     return [f"There are only {count} good pictures: {ENOUGH} or more would give fewer false alarms."]
+
+
+def short(steps: int) -> list[str]:
+    """A sentence for a training that ends before its student knows the good parts."""
+    if steps >= ENOUGH_STEPS:
+        return []
+    return [f"Only {steps} steps: good for a trial, too few to trust the alarms. Leave --steps out."]
 
 
 def blurred(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[str]:

@@ -21,7 +21,7 @@ from engine.model.teacher import TEACHERS, Teacher, build_teacher
 from engine.tiles import ONE, Tiling
 
 from . import synthesis as synth
-from .advice import advise, stand_alone
+from .advice import advise, short, stand_alone
 from .bank import build_bank
 from .calibrate import calibrate
 from .checkpoint import Checkpoint, fingerprint
@@ -83,19 +83,20 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
     odd = odd_pictures(good.squeezed(wish.input_px), teacher, device)
     odd_names = [name for name, is_odd in zip(good.names, odd, strict=True) if is_odd]
-    good = replace(good, notes=(*good.notes, *stand_alone(odd_names), *advise(good.names, good.pixels)))
+    schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
+    said = (*stand_alone(odd_names), *short(schedule.steps), *advise(good.names, good.pixels))
+    good = replace(good, notes=(*good.notes, *said))
     for sentence in good.notes:
         note(sentence)
     training, held_out = good.split(odd)
     torch.manual_seed(wish.seed)
     network = build_network(wish.size).to(device)
-    schedule = Schedule.of(wish.steps or (STEPS_ON_GPU if device.type == "cuda" else STEPS_ON_CPU))
     textures = load_textures(wish.textures, wish.input_px, note)
     material, unseen = _material(wish, training, textures, schedule, teacher, device)
     network.strength.copy_(material.bank.strength())
     note(f"Foreground: {material.foregrounds.why}.")
-    said = {"wish": wish, "names": good.names, "schedule": schedule, "teacher": teacher.sha256}
-    checkpoint = Checkpoint(keep, fingerprint([good.pixels, *textures], **said))
+    words = {"wish": wish, "names": good.names, "schedule": schedule, "teacher": teacher.sha256}
+    checkpoint = Checkpoint(keep, fingerprint([good.pixels, *textures], **words))
     if resumed := checkpoint.resume(network):
         note(resumed)
     if device.type == "cpu":
@@ -205,7 +206,7 @@ def _train(
     on_progress: OnProgress,
     checkpoint: Checkpoint,
 ) -> None:
-    first, total = schedule.student_steps, schedule.student_steps + schedule.head_steps
+    first, total = schedule.student_steps, schedule.steps
 
     def on_student(step: int, loss: float) -> None:
         on_progress("student", step + 1, total, loss)
@@ -241,7 +242,7 @@ def _made_of(
     config = {
         **asdict(schedule),
         "seed": wish.seed,
-        "steps": schedule.student_steps + schedule.head_steps,
+        "steps": schedule.steps,
         "bank_copies": int((material.bank.source == 0).sum()),
         "textures": str(wish.textures or "scikit-image"),
         "mix": asdict(joined.mix),

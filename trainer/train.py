@@ -51,6 +51,11 @@ class Schedule:
     mimic: Literal["changed", "unchanged"] = "changed"
     soft_mask: bool = True
 
+    @property
+    def steps(self) -> int:
+        """Of both stages."""
+        return self.student_steps + self.head_steps
+
     @classmethod
     def of(cls, steps: int) -> "Schedule":
         """Two thirds for the student, one third for the head."""

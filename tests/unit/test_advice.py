@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer.advice import advise, blurred, near_copies, suspects, suspicion
+from trainer.advice import advise, blurred, near_copies, short, suspects, suspicion
 
 
 def _parts(n: int, seed: int = 0) -> list[NDArray[np.uint8]]:
@@ -25,6 +25,11 @@ def test_few_pictures_are_said_to_be_few() -> None:
     assert advise(_names(12), _parts(12)) == [
         "There are only 12 good pictures: 50 or more would give fewer false alarms."
     ]
+
+
+def test_a_trial_of_a_training_is_called_one() -> None:
+    assert short(900) == short(200) == []
+    assert short(20) == ["Only 20 steps: good for a trial, too few to trust the alarms. Leave --steps out."]
 
 
 def test_a_blurred_picture_is_named() -> None:
