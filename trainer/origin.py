@@ -1,4 +1,4 @@
-"""Which picture files a model was made from, as far as they still lie where they lay."""
+"""Which picture files a model was made from."""
 
 import hashlib
 from pathlib import Path
@@ -18,10 +18,13 @@ def good_of(model: Artifact) -> Path:
 
 def made_from(model: Artifact) -> set[str]:
     """`digest_of` all pictures that it learnt from, that were held out, or that it was calibrated on."""
-    folder = good_of(model)
-    names = (*model.trained_on.get("training", ()), *model.trained_on.get("held_out", ()))
-    since = (digest for added in model.trained_on.get("calibrated_on", ()) for digest in added["sha256"])
-    return ({digest_of(folder / name) for name in names} | set(since)) - {""}
+    on = model.trained_on
+    since = {digest for added in on.get("calibrated_on", ()) for digest in added["sha256"]}
+    if "sha256" in on:
+        return (since | set(on["sha256"])) - {""}
+    # Older manifests name their pictures only: as far as these still lie where they lay.
+    names = (*on.get("training", ()), *on.get("held_out", ()))
+    return (since | {digest_of(good_of(model) / name) for name in names}) - {""}
 
 
 def digest_of(path: Path) -> str:

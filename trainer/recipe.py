@@ -25,11 +25,12 @@ from .advice import advise, short, stand_alone
 from .bank import build_bank
 from .calibrate import calibrate
 from .checkpoint import Checkpoint, fingerprint
-from .dataset import HELD_OUT_RULE, GoodPictures, load_good
+from .dataset import HELD_OUT_RULE, GoodPictures, good_folder, load_good
 from .errors import DataError
 from .foreground import find_foregrounds
 from .join import Joined, fit_join
 from .odd import odd_pictures
+from .origin import digest_of
 from .pace import settle_threads
 from .squares import squares_of
 from .textures import load_textures
@@ -80,6 +81,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     begin = time.monotonic()
     device = choose_device(wish.device)
     good = load_good(wish.data, wish.input_px, wish.tiles)
+    digests = sorted({digest_of(good_folder(wish.data) / name) for name in good.names})
     teacher = build_teacher(SIZES[wish.size].teacher, wish.teacher_weights).to(device)
     odd = odd_pictures(good.squeezed(wish.input_px), teacher, device)
     odd_names = [name for name, is_odd in zip(good.names, odd, strict=True) if is_odd]
@@ -112,7 +114,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     predict = predictor(network, teacher, device, wish.tiling)
     calibration = calibrate(predict, list(held_out.pixels), input_px=wish.input_px)
     made = _made_of(wish, training, held_out, material, schedule, joined, device, time.monotonic() - begin)
-    made["trained_on"]["odd"] = odd_names
+    made["trained_on"] |= {"odd": odd_names, "sha256": digests}
     return _artifact(wish, network, teacher, calibration, made)
 
 

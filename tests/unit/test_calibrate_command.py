@@ -11,6 +11,7 @@ import pytest
 from config.cli import main as linewatch
 from engine import artifact
 from tests.models import tiny_artifact
+from trainer.origin import digest_of
 
 SIDE = 64
 
@@ -58,6 +59,20 @@ def test_new_good_pictures_count_once_and_weights_stay(
     assert linewatch(words) == 2
     assert "takes each of the 33 pictures" in capsys.readouterr().err
     assert [p.name for p in sorted((models / "top").iterdir()) if p.name.isdecimal()] == ["1", "2"]
+
+
+def test_pictures_that_a_model_learnt_from_are_known_wherever_they_lie_now(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = artifact.load(artifact.resolve(models, "top"))
+    good = models.parent / "good"
+    trained_on = made.trained_on | {"sha256": [digest_of(path) for path in good.iterdir()]}
+    artifact.save(replace(made, trained_on=trained_on), models)
+    good.rename(models.parent / "elsewhere")
+    assert linewatch(
+        ["calibrate", "top", "--data", str(models.parent / "elsewhere"), "--models", str(models)]
+    )
+    assert "takes each of the 12 pictures" in capsys.readouterr().err
 
 
 def test_takes_of_one_part_count_once(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

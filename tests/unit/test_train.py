@@ -72,6 +72,7 @@ def test_training_and_held_out_pictures_are_named_in_the_manifest(made: Made) ->
     assert len(training) + len(held_out) == made[0].trained_on["good_pictures"] == 14
     assert not set(training) & set(held_out)
     assert made[0].calibration.pictures == len(held_out)
+    assert len(set(made[0].trained_on["sha256"])) == 14
 
 
 def test_progress_is_told_step_by_step(made: Made) -> None:
