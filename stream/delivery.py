@@ -48,6 +48,7 @@ class Delivery:
         events = settings.events
         self.keys = Keys(events.stream_key(settings.site, settings.line))
         self.outbox = Outbox(events.outbox.path, keep=events.maxlen, max_bytes=events.outbox.max_mb << 20)
+        self.outbox.belong_to(self.keys.base)
         self.endpoint: Endpoint | None = None
         self._settings = settings
         self._on_delivered = on_delivered

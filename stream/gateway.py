@@ -133,4 +133,4 @@ class Gateway:
         if enabled:
             self._recorder.watch(camera, policy_of(self._cameras[camera]))
         else:
-            self._recorder.forget(camera, "camera disabled")
+            self._recorder.pause(camera, "camera disabled")

@@ -16,6 +16,7 @@ from .events import Clock, Phase, Severity, Verdict
 from .tracking import Motion, Track, assign, overlaps
 
 SEVERITIES: tuple[Severity, ...] = ("minor", "major", "critical")
+SILENT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class IncidentPolicy:
     off_frames: int = 8
     update_every_s: float = 1.0
     cooldown_s: float = 0.0
-    silent_s: float = 30.0
+    silent_s: float = SILENT_S
     major_from_ratio: float = 1.5
     critical_from_ratio: float = 2.5
     major_from_area_px: int | None = None
@@ -135,10 +136,17 @@ class Incidents:
         return ended
 
     def tick(self, now: float) -> list[Decision]:
-        """Closes what nothing was inspected about for `silent_s`; call it about once a second."""
+        """Closes what nothing was inspected about for `silent_s`; call it about once a second.
+
+        What becomes of a surface is unknown then; what stood on a part was decided with the part.
+        """
         silent = [i for i in self._all if now - i.seen_at > self.policy.silent_s]
         self._all = [i for i in self._all if i not in silent]
-        return [self._close(i, "no inspections", "unknown", None) for i in silent if i.id is not None]
+        return [
+            self._close(i, "no inspections", "unknown" if i.inspection.frame.part_id is None else "ng", None)
+            for i in silent
+            if i.id is not None
+        ]
 
     def severity_of(self, inspection: Inspection | None) -> Severity:
         """Of one picture by itself, whatever stood before; the least if no defect is on it."""

@@ -19,6 +19,7 @@ Every call may raise it, and nothing else; what needs no disk (`pending`, `strea
 """
 
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ from typing import Any
 
 from .events import Event
 from .outbox_file import OutboxError, lock, open_database
+
+log = logging.getLogger(__name__)
 
 EntryId = tuple[int, int]
 
@@ -75,6 +78,23 @@ class Outbox:
         self._waiting: dict[tuple[str, str], int] = {}
         self._kept: dict[str, int] = {}
         self._count()
+
+    def belong_to(self, base: str) -> None:
+        """What is kept for a replay was acknowledged under this stream's name; under another one it is let
+        go, or a line that was renamed would send all of it anew. What waits stays.
+        """
+        with self._transaction():
+            before = self._db.execute("SELECT base FROM belongs").fetchone()
+            if before == (base,):
+                return
+            self._db.execute("DELETE FROM belongs")
+            self._db.execute("INSERT INTO belongs VALUES (?)", (base,))
+            if before is not None:
+                self._db.execute("DELETE FROM event WHERE acked = 1")
+                self._kept.clear()
+                log.warning(
+                    "events go to %s now, no more to %s: what was sent is not sent again", base, *before
+                )
 
     def close(self) -> None:
         """Writes everything into the one file and lets it go."""
@@ -158,19 +178,24 @@ class Outbox:
             (stream, *top, limit),
         )
 
-    def unassign(self, stream: str, first: EntryId) -> None:
-        """Takes the entry ids from `first` on away from what waits: they are used by somebody else."""
+    def unassign(self, stream: str, first: EntryId, most: int) -> int:
+        """Takes the entry ids from `first` on away from what waits: they are used by somebody else.
+
+        The highest `most` of them; how many there were. So a large window never holds up the event loop, and
+        whatever ends it half-way leaves the order as it is.
+        """
         with self._transaction():
-            self._db.execute(
-                "UPDATE event SET ms = NULL, sub = NULL "
-                "WHERE stream = ? AND acked = 0 AND ms IS NOT NULL AND (ms, sub) >= (?, ?)",
-                (stream, *first),
-            )
+            return self._db.execute(
+                "UPDATE event SET ms = NULL, sub = NULL WHERE n IN (SELECT n FROM event "
+                "WHERE stream = ? AND acked = 0 AND ms IS NOT NULL AND (ms, sub) >= (?, ?) "
+                "ORDER BY ms DESC, sub DESC LIMIT ?)",
+                (stream, *first, most),
+            ).rowcount
 
     def acknowledge(self, rows: Sequence[Row]) -> None:
         """The broker holds them. Drops the oldest of the window beyond `keep`."""
         with self._transaction():
-            done = self._set_acked(rows, 1)
+            done = self._set_acked(rows)
         for row in done:
             self._wait(row.stream, row.camera, -1)
             self._kept[row.stream] = self._kept.get(row.stream, 0) + 1
@@ -179,13 +204,22 @@ class Outbox:
             if self._kept[stream] > self.keep + max(64, self.keep // 100):
                 self._trim(stream, self._kept[stream] - self.keep)
 
-    def recall(self, rows: Sequence[Row]) -> None:
-        """The broker lost them: they wait again, under their entry ids (see `unassign`)."""
+    def recall(self, stream: str, first: EntryId, most: int) -> int:
+        """The broker lost its entries from `first` on: they wait again, under their entry ids.
+
+        The highest `most` of them, as `unassign`; how many there were.
+        """
         with self._transaction():
-            back = self._set_acked(rows, 0)
-        for row in back:
-            self._wait(row.stream, row.camera, 1)
-            self._kept[row.stream] -= 1
+            back = self._db.execute(
+                "UPDATE event SET acked = 0 WHERE n IN (SELECT n FROM event "
+                "WHERE stream = ? AND acked = 1 AND (ms, sub) >= (?, ?) ORDER BY ms DESC, sub DESC LIMIT ?) "
+                "RETURNING camera",
+                (stream, *first, most),
+            ).fetchall()
+        for (camera,) in back:
+            self._wait(stream, camera, 1)
+        self._kept[stream] = self._kept.get(stream, 0) - len(back)
+        return len(back)
 
     def kept(self, stream: str, skip: int, limit: int) -> list[Row]:
         """Acknowledged entries, newest entry id first."""
@@ -232,8 +266,10 @@ class Outbox:
 
     def oldest_s(self, now_s: float) -> float:
         """Age of the oldest entry that waits; 0 when none does."""
-        (row,) = self._ask("SELECT MIN(put_at) FROM event WHERE acked = 0")
-        return 0.0 if row[0] is None else max(0.0, now_s - float(row[0]))
+        # The first of each camera's by the index: the least of all would be looked for among all that wait.
+        first = "SELECT put_at FROM event WHERE stream = ? AND camera = ? AND acked = 0 ORDER BY n LIMIT 1"
+        put_at = [float(row[0]) for key in self._waiting for row in self._ask(first, key)]
+        return max(0.0, now_s - min(put_at, default=now_s))
 
     @property
     def size_bytes(self) -> int:
@@ -323,15 +359,10 @@ class Outbox:
         with self._told():
             return self._db.execute(query, values).fetchall()
 
-    def _set_acked(self, rows: Sequence[Row], value: int) -> list[Row]:
+    def _set_acked(self, rows: Sequence[Row]) -> list[Row]:
         """Those that changed; one that was dropped or acknowledged meanwhile changes nothing."""
-        return [
-            row
-            for row in rows
-            if self._db.execute(
-                "UPDATE event SET acked = ? WHERE n = ? AND acked <> ?", (value, row.n, value)
-            ).rowcount
-        ]
+        query = "UPDATE event SET acked = 1 WHERE n = ? AND acked = 0"
+        return [row for row in rows if self._db.execute(query, (row.n,)).rowcount]
 
     def _rows(self, where: str, values: tuple[object, ...]) -> list[Row]:
         found = self._ask(f"SELECT {_COLUMNS} FROM event WHERE {where}", values)

@@ -10,6 +10,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seq (camera TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS incident (defect_id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dropped (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS belongs (base TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS event (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     stream TEXT NOT NULL,
@@ -26,6 +27,7 @@ CREATE INDEX IF NOT EXISTS assigned ON event (stream, ms, sub) WHERE acked = 0 A
 CREATE INDEX IF NOT EXISTS kept ON event (stream, ms, sub) WHERE acked = 1;
 """
 _VERSION = 1
+_MOST_LOG_BYTES = 32 << 20
 
 
 class OutboxError(Exception):
@@ -60,6 +62,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=NORMAL")
         # Checkpoints wait for the disk, so they are made by `checkpoint`, in a thread, and not inside a put.
         db.execute("PRAGMA wal_autocheckpoint=0")
+        # What a burst made of the log is given back when it begins anew.
+        db.execute(f"PRAGMA journal_size_limit={_MOST_LOG_BYTES}")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise _other_version(path, version)

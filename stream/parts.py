@@ -42,6 +42,8 @@ _FRAMES, _DROPPED = 16, 256
 # The last part's picture stays on the page so long before the live picture comes back.
 _RESULT_SHOWN_S = 2.0
 _LOOK_S = 1.0
+# Over a weekend and some days; later a restart may mean that nobody triggers any more.
+_STAYS_TRIGGERED_S = 7 * 86_400.0
 _LONGEST_ID = 128
 _MAX_PICTURE_BYTES = 32 << 20
 _UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
@@ -122,14 +124,22 @@ class Parts:
             del self._stations[name]
 
     def recall(self, verdicts: list[Event]) -> None:
-        """What an earlier run has answered: it is not answered again, whatever comes again."""
+        """What an earlier run has answered: it is not answered again, whatever comes again. A camera that was
+        triggered within the last week is triggered: an empty belt before the first part is no part.
+        """
         now, utc = time.monotonic(), time.time()
         for event in verdicts:
             if entry := event.detail.get("trigger"):
                 self._done.add(str(entry))
-            answered_at = datetime.fromisoformat(event.detected_at).timestamp()
-            if (station := self._stations.get(event.camera)) and utc - answered_at < 60.0:
-                station.triggers.remember(event.part_id, now - max(0.0, utc - answered_at))
+            if (station := self._stations.get(event.camera)) is None:
+                continue
+            age_s = max(0.0, utc - datetime.fromisoformat(event.detected_at).timestamp())
+            if age_s < 60.0:
+                station.triggers.remember(event.part_id, now - age_s)
+            if station.takes_triggers and event.reason != "not triggered" and age_s < _STAYS_TRIGGERED_S:
+                station.is_triggered = True
+        for name in (name for name, station in self._stations.items() if station.is_triggered):
+            log.info("camera %s was triggered lately: pictures are inspected on triggers", name)
 
     # -- cameras' threads, the device thread ---------------------------------------------------------
 

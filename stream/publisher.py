@@ -37,12 +37,14 @@ from .keys import Keys
 from .links import Links
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
-from .replay import Kept, StreamInfo, entry_id_text, holds, lost_rows, stream_info, text
+from .replay import Kept, StreamInfo, entry_id_text, first_lost, holds, stream_info, text
 
 log = logging.getLogger(__name__)
 
 BATCH = 128
 MOST_UNDONE = 3
+# Rows that one transaction of the outbox changes: some 10 ms.
+SLICE = 1000
 LEAD_MS = 1000
 IDLE_CHECK_S = 1.0
 CHECKPOINT_EVERY_S = 1.0
@@ -241,21 +243,22 @@ class Publisher:
         if taken := [row for row in doubtful if row not in there]:
             await _not_going_back(pipe, key, top)
             log.info("%d entry ids of %s were taken by another writer or a clock set back", len(taken), key)
-            self._outbox.unassign(stream, _id_of(taken[0]))
+            first = _id_of(taken[0])
+            await _in_slices(lambda most: self._outbox.unassign(stream, first, most))
         return bool(doubtful)
 
     async def _replay(self, pipe: Pipeline, stream: str, key: str, info: StreamInfo) -> bool:
         """Takes back what the broker lost of what it had acknowledged; True when it lost something."""
         before = self._seen.get(stream)
-        lost = await lost_rows(pipe, key, stream, self._outbox, info, before, self._keeps())
-        if not lost:
+        lost = await first_lost(pipe, key, stream, self._outbox, info, before, self._keeps())
+        if lost is None:
             return False
         await _not_going_back(pipe, key, info.top)
-        log.warning("the broker lost %d acknowledged entries of %s; they are sent again", len(lost), key)
-        self._outbox.recall(lost)
-        if _id_of(lost[0]) <= info.top:
-            self._outbox.unassign(stream, _id_of(lost[0]))
-        self.state = replace(self.state, replayed=self.state.replayed + len(lost))
+        count = await _in_slices(lambda most: self._outbox.recall(stream, lost, most))
+        log.warning("the broker lost %d acknowledged entries of %s; they are sent again", count, key)
+        if lost <= info.top:
+            await _in_slices(lambda most: self._outbox.unassign(stream, lost, most))
+        self.state = replace(self.state, replayed=self.state.replayed + count)
         return True
 
     def _assign(self, rows: Sequence[Row], top: EntryId, crowded: bool, outrun: bool) -> list[Row]:
@@ -361,6 +364,18 @@ async def _not_going_back(pipe: Pipeline, key: str, top: EntryId) -> None:
     """Raises WatchError when the stream shrank while it was read: that was of two different moments."""
     if (await stream_info(pipe, key)).top < top:
         raise WatchError("the stream went back")
+
+
+async def _in_slices(change: Callable[[int], int]) -> int:
+    """Calls `change(SLICE)` until it changed fewer, with the event loop's other work in between; how many in
+    all.
+    """
+    total = changed = change(SLICE)
+    while changed == SLICE:
+        await asyncio.sleep(0)
+        changed = change(SLICE)
+        total += changed
+    return total
 
 
 def _id_of(row: Row) -> EntryId:

@@ -15,7 +15,7 @@ from engine.core import Inspection
 
 from .drafts import Drafts, Part
 from .events import NO_CAMERA, Event, Severity, Verdict
-from .incidents import Decision, IncidentPolicy, Incidents
+from .incidents import SILENT_S, Decision, IncidentPolicy, Incidents
 from .outbox import Outbox
 from .outbox_file import OutboxError
 
@@ -101,6 +101,12 @@ class Recorder:
             self._incidents[camera].policy = policy
         else:
             self._incidents[camera] = Incidents(camera, policy, self.drafts.new_id)
+
+    def pause(self, camera: str, reason: str) -> list[Event]:
+        """Nothing of this camera is inspected until it is watched again; its troubles go on."""
+        events = self._ended(camera, reason)
+        self._incidents.pop(camera, None)
+        return self._record(events)
 
     def forget(self, camera: str, reason: str = "camera removed") -> list[Event]:
         """A camera is gone for good."""
@@ -270,6 +276,8 @@ def policy_of(camera: CameraSettings) -> IncidentPolicy:
         off_frames=detect.off_frames,
         update_every_s=detect.update_every_s,
         cooldown_s=detect.cool_down_s,
+        # A slow camera isn't silent between two pictures.
+        silent_s=max(SILENT_S, 3.0 / camera.fps),
         major_from_ratio=severity.major_from_ratio,
         critical_from_ratio=severity.critical_from_ratio,
         major_from_area_px=severity.major_from_area_px,

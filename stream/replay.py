@@ -72,7 +72,7 @@ async def stream_info(pipe: Pipeline, key: str) -> StreamInfo:
     )
 
 
-async def lost_rows(
+async def first_lost(
     pipe: Pipeline,
     key: str,
     stream: str,
@@ -80,19 +80,20 @@ async def lost_rows(
     info: StreamInfo,
     before: StreamInfo | None,
     keeps: Kept,
-) -> list[Row]:
-    """The acknowledged entries that the broker has no more, oldest first; about log2(window) read-backs.
+) -> EntryId | None:
+    """The oldest acknowledged entry that the broker has no more: nor has it what was acknowledged after that.
+    None: nothing is lost. About log2(window) read-backs.
 
     `before` is what the stream was like at our last look.
     """
     kept, missing = outbox.kept_count(stream), 0
     if kept == 0 or await _is_safe(pipe, key, outbox.kept(stream, 0, 1)[0], info, keeps):
-        return []
+        return None
     if before is not None and await _only_grew(pipe, key, before, info):
-        return []
+        return None
     had = await _certainly_had(pipe, key, stream, outbox, info)
     if _is_up_to(outbox.kept(stream, 0, 1)[0], had):
-        return []
+        return None
     # Entry number `missing` from the newest on is gone, number `kept` is not (or there is none).
     while kept - missing > 1:
         middle = (kept + missing) // 2
@@ -101,7 +102,7 @@ async def lost_rows(
             kept = middle
         else:
             missing = middle
-    return outbox.kept(stream, 0, missing + 1)[::-1]
+    return outbox.kept(stream, missing, 1)[0].entry_id
 
 
 async def holds(pipe: Pipeline, key: str, row: Row) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 # hide.
 _LEAK = 0.001
 _JUMP_S = 5.0
+# Sender reports are exact to some milliseconds.
+_AHEAD_S = 0.05
 
 
 @dataclass
@@ -13,8 +15,9 @@ class PtsClock:
     """UTC seconds for the pictures of one connection.
 
     `clock` "camera": the camera's own time from RTCP sender reports, believed while it is within
-    `max_offset_s` of ours. "host": the arrival, corrected by the presentation time: a picture that waited on
-    its way is dated back to where the least delayed ones of late say that it belongs.
+    `max_offset_s` of ours and no picture was taken after it arrived. "host": the arrival, corrected by the
+    presentation time: a picture that waited on its way is dated back to where the least delayed ones of late
+    say that it belongs.
     """
 
     max_offset_s: float = 5.0
@@ -23,15 +26,31 @@ class PtsClock:
     _base: float | None = None
     _camera_base: float | None = None
     _last_pts_s: float = 0.0
+    _is_ahead: bool = False
 
-    def taken_at(self, pts_s: float | None, arrived_at: float, by_camera: float | None) -> tuple[float, str]:
-        """(UTC seconds, clock) of a picture; `arrived_at` and `by_camera` are UTC seconds."""
-        by_host = self._by_host(pts_s, arrived_at)
+    def taken_at(
+        self,
+        pts_s: float | None,
+        arrived_at: float,
+        by_camera: float | None,
+        steady_at: float | None = None,
+    ) -> tuple[float, str]:
+        """(UTC seconds, clock) of a picture; `arrived_at` and `by_camera` are UTC seconds.
+
+        `steady_at` is the arrival by a clock that nobody sets (`time.monotonic`): a host whose clock is set
+        while the camera sends dates its pictures by the new time at once. None: as if it were never set.
+        """
+        steady_at = arrived_at if steady_at is None else steady_at
+        by_host = arrived_at - steady_at + self._by_host(pts_s, steady_at)
         by_camera = self._by_camera(pts_s, by_camera)
         if by_camera is None:
             return by_host, "host"
         self.offset_s = by_camera - by_host
-        if abs(self.offset_s) > self.max_offset_s:
+        if by_camera > arrived_at + _AHEAD_S:
+            self._is_ahead = True
+        elif self.offset_s <= 0.0:
+            self._is_ahead = False
+        if self._is_ahead or abs(self.offset_s) > self.max_offset_s:
             return by_host, "host"
         return by_camera, "camera"
 
@@ -46,6 +65,7 @@ class PtsClock:
         return None if self._camera_base is None else self._camera_base + pts_s
 
     def _by_host(self, pts_s: float | None, arrived_at: float) -> float:
+        """As `taken_at`, all by the clock that nobody sets."""
         if pts_s is None:
             return arrived_at
         step_s = pts_s - self._last_pts_s

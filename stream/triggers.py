@@ -52,6 +52,8 @@ _DROPPED: dict[str, Why] = {
     "removed": "no model",
     "stopped": "stopped",
 }
+# Pictures of one camera come in order; one that is dated so much back was dated by a clock that was set.
+_CLOCK_SET_S = 1.0
 # Answered part ids of one camera that are remembered, at most.
 _REMEMBERED = 10_000
 
@@ -163,6 +165,11 @@ class Triggers:
         """The camera's next frame: it belongs to every trigger that waits for one, or to none."""
         kept = _Kept(frame, gap=frame.seq != self._last_seq + 1)
         self._last_seq = frame.seq
+        newest = self._ring[-1].frame.taken_at if self._ring else self._let_go
+        if frame.taken_at < newest - _CLOCK_SET_S:
+            # Times of before say nothing any more: by them every new trigger would come too late.
+            self.let_go()
+            self._let_go = frame.taken_at
         self._keep(kept, now)
         outcomes = []
         for waiting in [w for w in self._waiting.values() if w.seq is None]:

@@ -50,3 +50,33 @@ def test_after_a_jump_of_the_presentation_time_the_camera_s_old_word_counts_no_m
     clock = PtsClock()
     clock.taken_at(5000.0, 1000.2, 1000.0)
     assert clock.taken_at(0.0, 1000.4, None)[1] == "host"
+
+
+@pytest.mark.parametrize("step_s", [30.0, -30.0, 86_400.0])
+def test_after_the_host_s_clock_was_set_pictures_have_the_new_time_at_once(step_s: float) -> None:
+    clock, delays = PtsClock(), [0.0, 0.08, 0.01]
+    for n, delay in enumerate(delays):
+        clock.taken_at(n * 0.1, 1000 + n * 0.1 + delay, None, 50 + n * 0.1 + delay)
+    times = [
+        clock.taken_at(0.3 + n * 0.1, 1000.3 + step_s + n * 0.1 + delay, None, 50.3 + n * 0.1 + delay)[0]
+        for n, delay in enumerate(delays)
+    ]
+    assert times == pytest.approx([1000.3 + step_s + n * 0.1 for n in range(3)], abs=0.002)
+
+
+def test_a_right_camera_is_believed_again_as_soon_as_the_host_s_clock_is_right() -> None:
+    clock = PtsClock()
+    assert clock.taken_at(0.0, 1000.0, 9000.0, 50.0)[1] == "host"
+    assert clock.taken_at(0.1, 9000.15, 9000.1, 50.15) == (9000.1, "camera")
+    assert clock.offset_s == pytest.approx(0.0, abs=0.2)
+
+
+def test_a_camera_s_clock_that_is_ahead_of_ours_is_not_believed() -> None:
+    """By such times a trigger would be answered with the picture of an earlier part."""
+    clock = PtsClock()
+    # Ahead by 0.3 s and 0.1 s on the way, one of them 0.4 s; then it is set right.
+    told = [
+        clock.taken_at(n * 0.1, 1000 + n * 0.1 + way, 1000 + n * 0.1 + ahead)[1]
+        for n, (way, ahead) in enumerate([(0.1, 0.3), (0.4, 0.3), (0.1, 0.3), (0.1, 0.0), (0.1, 0.12)])
+    ]
+    assert told == ["host", "host", "host", "camera", "camera"]

@@ -135,6 +135,12 @@ def test_an_incident_that_nothing_is_seen_of_any_more_ends() -> None:
     assert line.incidents.open_ids == ()
 
 
+def test_what_stood_on_a_part_stays_a_defect_when_no_further_part_comes() -> None:
+    line = Line(on_frames=1, silent_s=30.0)
+    line.see(defect(100, 100), part_id="p1")
+    assert [(d.verdict, d.reason) for d in line.incidents.tick(31.0)] == [("ng", "no inspections")]
+
+
 def test_the_cool_down_keeps_the_same_place_quiet_and_counts() -> None:
     line = Line(on_frames=1, off_frames=1, cooldown_s=1.0)
     line.see(defect(100, 100)), line.see(), line.see(defect(100, 100)), line.see(defect(500, 300))

@@ -113,9 +113,38 @@ def test_acknowledged_entries_stay_for_a_window(outbox: Outbox) -> None:
 def test_recalled_entries_wait_again(outbox: Outbox) -> None:
     outbox.put(facts(5))
     rows = send(outbox)
-    outbox.recall(rows[3:])
+    lost = rows[3].entry_id
+    assert lost is not None and [outbox.recall("events", lost, 1) for _ in range(3)] == [1, 1, 0]
     assert [r.entry_id for r in outbox.take("events", 10)] == [rows[3].entry_id, rows[4].entry_id]
     assert (outbox.pending, outbox.kept_count("events")) == (2, 3)
+
+
+def test_entry_ids_are_taken_away_from_the_highest_down(outbox: Outbox) -> None:
+    outbox.put(facts(5))
+    outbox.assign([(row.n, (1, row.n)) for row in outbox.take("events", 10)])
+    assert outbox.unassign("events", (1, 2), 3) == 3
+    assert [r.entry_id for r in outbox.take("events", 10)] == [(1, 1), (1, 2)]
+    assert [outbox.unassign("events", (1, 2), 3) for _ in range(2)] == [1, 0]
+    assert [r.entry_id for r in outbox.take("events", 1)] == [(1, 1)]
+
+
+def test_a_line_of_another_name_does_not_send_again_what_the_old_one_sent(outbox: Outbox) -> None:
+    outbox.belong_to("linewatch:plant:trial")
+    outbox.put(facts(3))
+    send(outbox)
+    (waits,) = outbox.put(facts(1))
+    outbox.belong_to("linewatch:plant:trial")
+    assert outbox.kept_count("events") == 3
+    outbox.belong_to("linewatch:plant:line-1")
+    assert outbox.kept_count("events") == 0 and outbox.kept("events", 0, 9) == []
+    assert [r.event_id for r in outbox.take("events", 9)] == [waits.id]
+
+
+def test_a_window_of_before_names_were_kept_belongs_to_the_name_of_now(outbox: Outbox) -> None:
+    outbox.put(facts(3))
+    send(outbox)
+    outbox.belong_to("linewatch:plant:line-1")
+    assert outbox.kept_count("events") == 3
 
 
 def test_one_transaction_puts_a_verdict_into_both_streams(outbox: Outbox) -> None:

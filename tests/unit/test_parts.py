@@ -167,6 +167,22 @@ async def test_what_an_earlier_run_answered_is_settled_without_a_word(line_outbo
     assert line.said() == [("p3", "unknown", "stopped")]
 
 
+async def test_a_camera_that_was_triggered_lately_does_not_run_free_after_a_restart(
+    line_outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Line(line_outbox)
+    assert not await before.picture()
+    await before.trigger("1-0"), await before.picture()
+    before.parts.inspected(inspection(before.offered[0]))
+    line = Line(line_outbox)
+    line.parts.recall(line_outbox.newest("verdicts", 10))
+    assert await line.picture() and line.offered == []
+    monkeypatch.setattr("stream.parts._STAYS_TRIGGERED_S", -1.0)
+    long_after = Line(line_outbox)
+    long_after.parts.recall(line_outbox.newest("verdicts", 10))
+    assert not await long_after.picture()
+
+
 async def test_a_camera_nobody_knows_is_malformed(line_outbox: Outbox) -> None:
     with pytest.raises(Malformed, match="there is no camera 'left' on this line"):
         await Line(line_outbox).trigger("1-0", "left")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import CameraSettings
 from stream.drafts import Part
 from stream.events import Event
 from stream.incidents import IncidentPolicy
 from stream.outbox import Outbox
-from stream.recorder import Recorder
+from stream.recorder import Recorder, policy_of
 from tests.unit.test_incidents import defect, inspection
 from tests.unit.test_outbox import refuse
 
@@ -54,6 +55,27 @@ def test_a_defect_opens_and_closes_with_its_numbers(outbox: Outbox) -> None:
 def test_a_frame_without_news_puts_nothing(outbox: Outbox) -> None:
     assert make(outbox).observe(inspection(1)) == []
     assert outbox.pending == 0
+
+
+def test_a_paused_camera_that_is_down_stays_down_until_it_is_back(outbox: Outbox) -> None:
+    told: list[Event] = []
+    recorder = make(outbox, told)
+    recorder.observe(inspection(1, defect(64, 48)))
+    recorder.camera_down("top", "gone")
+    assert recorder.pause("top", "camera disabled") == []
+    recorder.watch("top", IncidentPolicy(on_frames=1))
+    assert types(recorder.camera_up("top")) == ["camera.up"]
+    recorder.observe(inspection(2, defect(64, 48)))
+    (closed,) = recorder.pause("top", "camera disabled")
+    assert (closed.type, closed.verdict, closed.reason) == ("defect.close", "unknown", "camera disabled")
+    assert recorder.observe(inspection(3, defect(64, 48))) == []
+
+
+def test_a_slow_camera_is_not_silent_between_two_pictures() -> None:
+    def silent_s(fps: float) -> float:
+        return policy_of(CameraSettings.model_validate({"source": {"type": "pattern"}, "fps": fps})).silent_s
+
+    assert (silent_s(10.0), silent_s(0.025)) == (30.0, 120.0)
 
 
 def test_a_camera_that_goes_down_closes_its_defects_first(outbox: Outbox) -> None:

@@ -267,3 +267,24 @@ def _play(line: Station, step: tuple[str, float], accepted: dict[str, float], ta
             line.camera(value)  # type: ignore[arg-type]
         case "wait":
             line.wait(value)
+
+
+def test_after_the_clock_was_set_back_triggers_are_served_at_once() -> None:
+    station = Station()
+    for _ in range(30):
+        station.wait(0.1), station.picture()
+    station.now -= 60.0
+    station.seq += 1
+    ticks = 100.0
+    frame = Frame("top", station.seq, UTC + station.now, ticks, PIXELS)
+    station.took(station.triggers.frame(frame, ticks))
+    trigger = Trigger(Part("after"), UTC + station.now + 0.05, UTC + station.now + 0.05)
+    assert station.triggers.add(trigger, ticks + 0.05).answers == ()
+    station.seq += 1
+    frame = Frame("top", station.seq, UTC + station.now + 0.1, ticks + 0.1, PIXELS)
+    (asked,) = station.triggers.frame(frame, ticks + 0.1).inspect
+    assert (asked.seq, asked.part_id) == (station.seq, "after")
+    # Which picture of before was nearer nobody can say.
+    early = Trigger(Part("early"), UTC + station.now - 0.05, UTC + station.now + 0.1)
+    (answer,) = station.triggers.add(early, ticks + 0.1).answers
+    assert (answer.verdict, answer.why) == ("unknown", "late")
