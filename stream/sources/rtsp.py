@@ -195,7 +195,7 @@ class RtspSource:
 
     def _taken_at(self, frame: av.VideoFrame, now: float) -> tuple[float, str]:
         by_camera = self._camera_times.pop(frame.pts, None) if frame.pts is not None else None
-        return self._clock.taken_at(frame.time, now, by_camera)
+        return self._clock.taken_at(frame.time, now, by_camera, time.monotonic())
 
 
 def build(camera: str, settings: RtspSettings) -> RtspSource:

@@ -114,7 +114,7 @@ class _Peer:
         return frame if isinstance(frame, VideoFrame) else None
 
     def _deliver(self, frame: VideoFrame, sink: Sink) -> None:
-        taken_at, clock = self._clock.taken_at(frame.time, time.time(), None)
+        taken_at, clock = self._clock.taken_at(frame.time, time.time(), None, time.monotonic())
         if sink.due(taken_at):
             sink.put(rgb(frame), taken_at, clock)
 
