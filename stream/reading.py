@@ -3,14 +3,16 @@ doctor` say it in the same words.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from config.document import Path as Key
+from config.load import ConfigError, placed
 from config.settings import Settings
 from engine import versions
 from engine.errors import EngineError
 
 from .web.errors import WebError
-from .web.server import check_listen
+from .web.server import check_listen, check_tls
 
 
 def headline(settings: Settings) -> str:
@@ -26,6 +28,11 @@ def wrong_page(settings: Settings) -> Iterator[tuple[Key, str]]:
         check_listen(web.listen, web.users_file, web.insecure)
     except WebError as error:
         yield ("web", "listen"), str(error).removeprefix("web.listen ")
+    if web.tls is not None:
+        try:
+            check_tls(web.tls.cert_file, web.tls.key_file)
+        except WebError as error:
+            yield ("web", "tls"), str(error).removeprefix("web.tls: ")
     if web.users_file is not None:
         from .web.users import Users  # with the hashing of passwords, which most files don't need
 
@@ -33,6 +40,15 @@ def wrong_page(settings: Settings) -> Iterator[tuple[Key, str]]:
             Users(web.users_file)
         except WebError as error:
             yield ("web", "users_file"), str(error)
+
+
+def refuse_wrong_page(settings: Settings) -> None:
+    """Raises ConfigError for a page that would not start: a mistake in the file, and no failure of a line
+    that another start would mend.
+    """
+    file = Path(settings.file or "")
+    if wrong := [placed(file, key, text) for key, text in wrong_page(settings)]:
+        raise ConfigError(wrong)
 
 
 def without_model(settings: Settings) -> Iterator[tuple[str, str]]:

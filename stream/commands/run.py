@@ -29,9 +29,11 @@ def main(args: argparse.Namespace) -> int:
     from config.settings import secrets_of
 
     from ..heap import use_few_arenas
+    from ..reading import refuse_wrong_page
 
     use_few_arenas()
     settings = load(args.named or args.config)
+    refuse_wrong_page(settings)
     logs.configure(settings.logs.level, settings.logs.as_json, secrets=secrets_of(settings))
     asyncio.run(_run(settings, args.json))
     return 0

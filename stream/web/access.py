@@ -7,12 +7,12 @@ listens on loopback only, or its owner said `insecure`.
 import asyncio
 import logging
 import time
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +26,11 @@ _OPEN = ("/live", "/ready", "/startup", "/", "/api/v1/login", "/api/v1/logout", 
 _ADMIN = ("/api/v1/models", "/api/v1/config")
 _ADMIN_ENDS = ("/threshold", "/zones")
 _CHECKS_AT_ONCE = 2
+# How soon what is open ends for somebody who may look no more.
+_LOOK_EVERY_S = 10.0
+# Guesses at one user from all addresses together: far above what one address may, so that nobody can keep
+# a user out from elsewhere.
+_BY_NAME_BURST, _BY_NAME_EVERY_S = 100, 2.0
 
 
 def needed(method: str, path: str) -> Role | None:
@@ -48,7 +53,8 @@ class Access:
     def __init__(self, users: Users | None, *, session_hours: float = 12.0, secure: bool = False) -> None:
         self.users = users
         self.sessions = Sessions(session_hours * 3600)
-        self.limit = LoginLimit()
+        self.by_address = LoginLimit()
+        self.by_name = LoginLimit(_BY_NAME_BURST, _BY_NAME_EVERY_S)
         self.secure = secure
         self.checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
 
@@ -59,18 +65,14 @@ class Access:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self.users.token_role(token.strip())
-        user = self.sessions.user(cookie_of(headers), time.monotonic())
-        role = self.users.role_now(user) if user else None
-        return (user, role) if user and role else None
+        opened = self.sessions.user(cookie_of(headers), time.monotonic())
+        role = self.users.role_now(*opened) if opened else None
+        return (opened[0], role) if opened and role else None
 
 
 def cookie_of(headers: Headers) -> str:
-    """The session cookie's value, or nothing."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """The session cookie's value, or nothing. Other programs on this host set cookies of any form."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
 
 
 class Gate:
@@ -83,10 +85,9 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        method, path = scope["method"], scope["path"]
         who, role = self.access.who(Headers(scope=scope)) or (None, None)
-        wanted = needed(method, path)
-        if wanted is not None and (role is None or ROLES.index(role) < ROLES.index(wanted)):
+        wanted = needed(scope["method"], scope["path"])
+        if not _reaches(role, wanted):
             said = f"This needs the role {wanted}." if who else "Log in first."
             self._note(scope, who, 403 if who else 401)
             return await JSONResponse({"detail": said}, 403 if who else 401)(scope, receive, send)
@@ -96,7 +97,10 @@ class Gate:
                 self._note(scope, who, message["status"])
             await send(message)
 
-        scope.setdefault("state", {})["who"] = (who, role)
+        def is_allowed() -> bool:
+            return _reaches((self.access.who(Headers(scope=scope)) or (None, None))[1], wanted)
+
+        scope.setdefault("state", {}).update(who=(who, role), is_allowed=is_allowed)
         await self.app(scope, receive, noted)
 
     def _note(self, scope: Scope, who: str | None, status: int) -> None:
@@ -107,6 +111,18 @@ class Gate:
         audit.info(
             "%s %r by %s from %s: %d", scope["method"], scope["path"], who or "nobody", client[0], status
         )
+
+
+def _reaches(role: Role | None, wanted: Role | None) -> bool:
+    return wanted is None or (role is not None and ROLES.index(role) >= ROLES.index(wanted))
+
+
+async def until_forbidden(scope: Scope) -> None:
+    """Returns when the sender of a request may make it no more: the session is over, the password was
+    changed, the user removed. For answers that never end.
+    """
+    while scope["state"]["is_allowed"]():  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 class LoginIn(BaseModel):
@@ -133,21 +149,24 @@ def build(access: Access) -> APIRouter:
         """Opens a session, kept in a cookie that scripts can't read."""
         if access.users is None:
             return JSONResponse({"detail": "There are no users here; nobody has to log in."}, 409)
-        keys = (f"from {request.client.host if request.client else '?'}", f"user {said.user}")
-        wait_s = access.limit.wait_s(keys, time.monotonic())
-        if wait_s > 0:
+        address, now = request.client.host if request.client else "?", time.monotonic()
+        limits = ((access.by_address, (address,)), (access.by_name, (said.user,)))
+        if (wait_s := max(limit.wait_s(keys, now) for limit, keys in limits)) > 0:
             detail = f"Too many wrong passwords; try again in {wait_s:.0f} s."
             return JSONResponse({"detail": detail}, 429, {"retry-after": str(int(wait_s) + 1)})
         # Counted before the check, so that guesses that come at once don't pass together.
-        access.limit.failed(keys, time.monotonic())
+        for limit, keys in limits:
+            limit.failed(keys, now)
         async with access.checks:
+            mark = access.users.mark_of(said.user)
             role = await asyncio.to_thread(access.users.password_role, said.user, said.password)
         if role is None:
-            audit.warning("a login as %r from %s failed", said.user, keys[0].removeprefix("from "))
+            audit.warning("a login as %r from %s failed", said.user, address)
             return JSONResponse({"detail": "User or password is wrong."}, 401)
-        access.limit.forgive(keys)
+        for limit, keys in limits:
+            limit.forgive(keys)
         answer = JSONResponse(MeOut(user=said.user, role=role, login=True).model_dump())
-        value = access.sessions.open(said.user, time.monotonic())
+        value = access.sessions.open(said.user, mark, time.monotonic())
         answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=access.secure, path="/")
         return answer
 

@@ -1,6 +1,6 @@
 """Endless answers: pictures as multipart MJPEG, the line's state as server-sent events.
 
-Both read a viewer's places and end when the viewer is closed or the reader has gone.
+Both read a viewer's places and end when the viewer is closed, the reader has gone or may look no more.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .access import until_forbidden
 from .scene import Picture
 from .viewers import Viewer
 
@@ -68,7 +69,7 @@ class LiveResponse(Response, Generic[T]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.viewer:
-            await _first_of(self._stream(send), _gone(receive))
+            await _first_of(self._stream(send), _gone(receive), until_forbidden(scope))
 
     async def _stream(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import secrets
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -35,6 +36,7 @@ from .viewers import Viewer
 
 _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 1.0
+_LOOK_EVERY_S = 10.0
 _OVER = ("failed", "closed")
 
 
@@ -55,6 +57,7 @@ class _Session:
     viewer: Viewer[Picture]
     ending: asyncio.Task[None] | None = None
     timeout: asyncio.TimerHandle | None = field(default=None)
+    look: asyncio.TimerHandle | None = field(default=None)
 
 
 class Whep:
@@ -66,8 +69,13 @@ class Whep:
         self._ports = _Ports(options.udp_ports)
         self._sessions: dict[str, _Session] = {}
 
-    async def open(self, camera: str, offer: str, overlay: bool) -> tuple[str, str]:
-        """SDP offer → (session id, SDP answer). Raises Refused (nothing we can send) and Full."""
+    async def open(
+        self, camera: str, offer: str, overlay: bool, is_allowed: Callable[[], bool] = lambda: True
+    ) -> tuple[str, str]:
+        """SDP offer → (session id, SDP answer). Raises Refused (nothing we can send) and Full.
+
+        The session ends when `is_allowed` says no, which is asked every some seconds.
+        """
         look = VIDEO if overlay else VIDEO_PLAIN
         servers = [RTCIceServer(urls=url) for url in self._options.ice_servers]
         viewer = self._hub.watch([camera], look)
@@ -76,6 +84,7 @@ class Whep:
         self._sessions[key] = session
         session.peer.on("connectionstatechange", partial(self._changed, key))
         session.timeout = asyncio.get_running_loop().call_later(_CONNECT_WITHIN_S, self._too_late, key)
+        self._look(key, is_allowed)
         try:
             answer = await self._answer(session, camera, look, offer)
         except BaseException:
@@ -124,6 +133,14 @@ class Whep:
         elif session.peer.connectionState in _OVER:
             self._too_late(key)
 
+    def _look(self, key: str, is_allowed: Callable[[], bool]) -> None:
+        if (session := self._sessions.get(key)) is None:
+            return
+        if not is_allowed():
+            return self._too_late(key)
+        later = asyncio.get_running_loop().call_later
+        session.look = later(_LOOK_EVERY_S, self._look, key, is_allowed)
+
     def _too_late(self, key: str) -> None:
         session = self._sessions.get(key)
         if session is not None and session.ending is None:
@@ -132,8 +149,9 @@ class Whep:
             )
 
     async def _close(self, key: str, session: _Session) -> None:
-        if session.timeout is not None:
-            session.timeout.cancel()
+        for timer in (session.timeout, session.look):
+            if timer is not None:
+                timer.cancel()
         with session.viewer:
             session.viewer.close()
             with contextlib.suppress(TimeoutError):

@@ -6,8 +6,11 @@ Streams never end by themselves, so `stop` ends them first, gives slow readers a
 import asyncio
 import contextlib
 import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,6 +24,10 @@ _SEND_BUFFER_BYTES = 128 * 1024
 _LINGER_S = 0.3
 # Beyond these a request is answered with 503 at once; viewers have seats of their own, far fewer.
 _MAX_CONNECTIONS = 512
+# Whoever connects and says nothing, or begins a request and doesn't end it, takes a place for so long at
+# most.
+_SILENT_S, _SWEEP_S = 20.0, 5.0
+_KEEP_ALIVE_S = 30
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -45,6 +52,16 @@ def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -
             f"web.listen {listen} can be reached by others, and there are no users: name a web.users_file, "
             "or listen on 127.0.0.1."
         )
+
+
+def check_tls(cert_file: Path, key_file: Path) -> None:
+    """Raises ListenError for files that are no certificate and its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ListenError(
+            f"web.tls: {cert_file} and {key_file} are no certificate and key: {error}."
+        ) from error
 
 
 class _Quiet(uvicorn.Server):
@@ -86,23 +103,19 @@ class WebServer:
             lifespan="off",
             ws="none",
             server_header=False,
-            timeout_keep_alive=30,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16 * 1024,
             ssl_certfile=None if tls is None else tls[0],
             ssl_keyfile=None if tls is None else tls[1],
         )
-        self._load(config)
+        if tls is not None:
+            check_tls(*tls)
+        config.load()
         self._server = _Quiet(config)
         self._serving: asyncio.Task[None] | None = None
-
-    def _load(self, config: uvicorn.Config) -> None:
-        try:
-            config.load()
-        except OSError as error:  # ssl.SSLError is one
-            files = f"{config.ssl_certfile} and {config.ssl_keyfile}"
-            raise ListenError(f"web.tls: {files} are no certificate and key: {error}.") from error
+        self._sweeping: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -129,11 +142,14 @@ class WebServer:
             failed, self._serving = self._serving.exception(), None
             listener.close()
             raise ListenError(f"The page can't start on {self._host}:{self._port}: {failed}.") from failed
+        self._sweeping = asyncio.create_task(self._sweep(), name="web sweeps")
 
     async def stop(self) -> None:
         """Answers in flight end, streams at once; returns when every connection is closed."""
         if self._serving is None:
             return
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self._close_streams()
         self._server.should_exit = True
         await asyncio.wait([self._serving], timeout=_LINGER_S)
@@ -143,6 +159,23 @@ class WebServer:
                 transport.abort()
         await self._serving
         self._serving = None
+
+    async def _sweep(self) -> None:
+        """Closes connections that wait for their client too long, which uvicorn does after an answer only."""
+        waiting: dict[Any, tuple[object, float]] = {}
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            before, waiting, now = waiting, {}, time.monotonic()
+            for connection in list(self._server.server_state.connections):
+                cycle = getattr(connection, "cycle", None)
+                if cycle is not None and not (cycle.response_complete or cycle.more_body):
+                    continue
+                of, since = before.get(connection, (None, now))
+                since = since if of is cycle else now
+                waiting[connection] = (cycle, since)
+                kept_s = _KEEP_ALIVE_S if cycle is not None and cycle.response_complete else 0.0
+                if now - since > kept_s + _SILENT_S:
+                    connection.transport.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,23 +15,25 @@ class Sessions:
 
     def __init__(self, lifetime_s: float) -> None:
         self._lifetime_s = lifetime_s
-        self._by_hash: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._by_hash: OrderedDict[bytes, tuple[str, str, float]] = OrderedDict()
 
-    def open(self, user: str, now: float) -> str:
-        """A new session's cookie value."""
+    def open(self, user: str, mark: str, now: float) -> str:
+        """A new session's cookie value; `mark` is what the user's password looked like."""
         value = secrets.token_urlsafe(32)
-        self._by_hash[_hash(value)] = (user, now + self._lifetime_s)
+        self._by_hash[_hash(value)] = (user, mark, now + self._lifetime_s)
         if len(self._by_hash) > MAX_SESSIONS:
             self._by_hash.popitem(last=False)
         return value
 
-    def user(self, value: str, now: float) -> str | None:
-        """Who has this cookie, if the session still lasts."""
-        user, ends_at = self._by_hash.get(_hash(value), (None, 0.0))
-        if user is not None and now >= ends_at:
+    def user(self, value: str, now: float) -> tuple[str, str] | None:
+        """Who has this cookie, and with which mark, if the session still lasts."""
+        if (found := self._by_hash.get(_hash(value))) is None:
+            return None
+        user, mark, ends_at = found
+        if now >= ends_at:
             del self._by_hash[_hash(value)]
             return None
-        return user
+        return user, mark
 
     def close(self, value: str) -> None:
         """Log out; nothing happens to who isn't logged in."""
@@ -39,7 +41,7 @@ class Sessions:
 
 
 class LoginLimit:
-    """How often somebody may guess: `burst` times at once, then once in `every_s`; per key (address, user).
+    """How often somebody may guess: `burst` times at once, then once in `every_s`; per key.
 
     At most 1,000 keys are remembered; the one that was quiet longest is forgotten.
     """

@@ -39,6 +39,8 @@ _Name = Annotated[str, Field(pattern=NAME)]
 class UsersError(WebError):
     """The users file can't be used."""
 
+    exit_code = 2
+
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,10 +84,15 @@ class Users:
             return None
         return user.role if user else None
 
-    def role_now(self, name: str) -> Role | None:
-        """The role of a user who has logged in before; None once removed."""
+    def mark_of(self, name: str) -> str:
+        """What tells a user's password from the next one; "" for nobody."""
         user = self._now().users.get(name)
-        return user.role if user else None
+        return user.password if user else ""
+
+    def role_now(self, name: str, mark: str) -> Role | None:
+        """The role of a user who has logged in before; None once removed, or with another password."""
+        user = self._now().users.get(name)
+        return user.role if user and user.password == mark else None
 
     def token_role(self, token: str) -> tuple[str, Role] | None:
         """Name and role of a machine's bearer token, or None."""

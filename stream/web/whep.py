@@ -29,7 +29,7 @@ def build(whep: Whep, known: Callable[[str], None]) -> APIRouter:
         if request.headers.get("content-type", "").partition(";")[0].strip() != _SDP:
             raise HTTPException(415, f"An offer is {_SDP}.")
         text = (await request.body()).decode("utf-8", "replace")
-        key, answer = await whep.open(camera, text, overlay)
+        key, answer = await whep.open(camera, text, overlay, request.state.is_allowed)
         return Response(answer, 201, {"location": f"/whep/{camera}/{key}"}, _SDP)
 
     @router.delete("/{camera}/{key}", responses={404: {"model": ErrorOut}})

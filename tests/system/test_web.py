@@ -251,6 +251,37 @@ async def test_an_unknown_camera_is_404_and_names_those_that_are(http: httpx.Asy
         assert "top, side" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /re",
+        b"POST /api/v1/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
+    ],
+)
+async def test_who_connects_and_does_not_end_a_request_is_sent_away(
+    said: bytes, line: FakeLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.web.server._SWEEP_S", 0.05)
+    monkeypatch.setattr("stream.web.server._SILENT_S", 0.2)
+    monkeypatch.setattr("stream.web.server._KEEP_ALIVE_S", 0.2)
+    page = LivePage(line.view(), listen="127.0.0.1:0")
+    await page.start()
+    async with (
+        asyncio.timeout(10),
+        httpx.AsyncClient(base_url=page.url) as http,
+        http.stream("GET", f"{API}/live") as live,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(page))
+        writer.write(said)
+        while await reader.read(4096):  # an answer to what was whole, then the end
+            pass
+        writer.close()
+        assert await anext(live.aiter_bytes())  # what is being answered goes on
+    await page.stop()
+
+
 async def test_ready_is_503_with_reasons_until_all_is_well(line: FakeLine, http: httpx.AsyncClient) -> None:
     line.reasons = ["The model of top is not warm yet."]
     line.started = False

@@ -1,6 +1,7 @@
 """Logins, roles and TLS over a real server."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import ssl
@@ -130,6 +131,51 @@ async def test_a_user_who_is_removed_is_out_at_once(http: httpx.AsyncClient, use
     assert (await http.get(f"{API}/cameras")).status_code == 200
     users.write(users_file, users.without(users.read(users_file), "operator"))
     assert (await http.get(f"{API}/cameras")).status_code == 401
+
+
+async def test_another_password_ends_the_sessions_of_the_old_one(
+    http: httpx.AsyncClient, users_file: Path
+) -> None:
+    await login(http, "operator")
+    users.write(
+        users_file, users.with_user(users.read(users_file), "operator", "operator", "another password")
+    )
+    assert (await http.get(f"{API}/cameras")).status_code == 401
+    assert (await login(http, "operator", "another password")).status_code == 200
+    assert (await http.get(f"{API}/cameras")).status_code == 200
+
+
+async def test_what_is_open_ends_with_the_right_to_look(
+    http: httpx.AsyncClient, users_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.web.access._LOOK_EVERY_S", 0.05)
+    await login(http, "viewer")
+    async with (
+        http.stream("GET", f"{API}/live") as live,
+        http.stream("GET", f"{API}/cameras/top/mjpeg") as pictures,
+    ):
+        assert live.status_code == pictures.status_code == 200
+        users.write(users_file, users.without(users.read(users_file), "viewer"))
+        for stream in (live, pictures):
+            with contextlib.suppress(httpx.RemoteProtocolError):  # cut short, as nothing says it is complete
+                async for _ in stream.aiter_bytes():
+                    pass
+
+
+async def test_wrong_guesses_from_elsewhere_keep_nobody_out(users_file: Path) -> None:
+    page = LivePage(FakeLine.of("top").view(), listen="0.0.0.0:0", users_file=users_file)
+    await page.start()
+
+    def client(address: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=page.url, transport=httpx.AsyncHTTPTransport(local_address=address), timeout=10
+        )
+
+    async with client("127.0.0.2") as stranger, client("127.0.0.3") as admin:
+        said = [(await login(stranger, "admin", f"guess number {i}")).status_code for i in range(8)]
+        assert said == [401] * 5 + [429] * 3
+        assert (await login(admin, "admin")).status_code == 200
+    await page.stop()
 
 
 async def test_every_change_and_every_failed_login_leaves_a_line_without_the_password(

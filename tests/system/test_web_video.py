@@ -98,6 +98,20 @@ async def test_the_overlay_is_in_the_video_within_a_second(watchers: list[Watche
     assert red > green + 60 and red > blue + 60
 
 
+async def test_the_video_ends_for_a_viewer_who_may_look_no_more(
+    page: LivePage, watchers: list[Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.web.rtc._LOOK_EVERY_S", 0.05)
+    allowed = True
+    monkeypatch.setattr("stream.web.access._reaches", lambda role, wanted: allowed)
+    track = await watchers[0].watch()
+    await picture(track)
+    allowed = False
+    async with asyncio.timeout(5):
+        while page.stats().viewers:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def test_viewers_share_one_encoding_and_a_late_one_starts_at_once(
     page: LivePage, watchers: list[Watcher]
 ) -> None:

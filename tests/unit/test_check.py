@@ -54,7 +54,18 @@ PAGES = {
         "or listen on 127.0.0.1."
     ),
     "users_file: nobody.yaml": "web.users_file: ",
+    "tls: {cert_file: no.pem, key_file: no.pem}": "web.tls: ",
 }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_line_whose_page_is_a_mistake_of_the_file_is_not_started_again_and_again(
+    page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The systemd unit restarts on any exit code but 2."""
+    assert main(["run", str(config(tmp_path, f"web: {{{page}}}\n"))]) == 2
+    assert f"cameras.yaml:5: {PAGES[page]}" in capsys.readouterr().err
+    assert not (tmp_path / "var").exists()
 
 
 @pytest.mark.parametrize("page", PAGES)

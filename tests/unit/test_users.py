@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from stream.commands import users as command
 from stream.web import users
-from stream.web.access import needed
+from stream.web.access import cookie_of, needed
 from stream.web.sessions import MAX_SESSIONS, LoginLimit, Sessions
 from stream.web.users import ROLES, Users, UsersError, UsersFile
 
@@ -48,11 +49,14 @@ def test_the_file_holds_no_password_and_is_its_owners(path: Path) -> None:
 def test_a_changed_file_counts_and_a_broken_one_changes_nothing(path: Path) -> None:
     known = Users(path)
     users.write(path, users.with_user(users.read(path), "bert", "admin", PASSWORD))
-    assert known.role_now("bert") == "admin"
+    mark = known.mark_of("bert")
+    assert known.role_now("bert", mark) == "admin"
     path.write_text("users: [")
-    assert known.role_now("bert") == "admin"
+    assert known.role_now("bert", mark) == "admin"
+    users.write(path, users.with_user(UsersFile(), "bert", "admin", "another password"))
+    assert known.role_now("bert", mark) is None and known.mark_of("bert") not in ("", mark)
     users.write(path, users.with_user(UsersFile(), "carl", "viewer", PASSWORD))
-    assert known.role_now("bert") is None
+    assert known.role_now("bert", mark) is None and known.mark_of("bert") == ""
 
 
 def test_a_machine_is_known_by_its_token_only(path: Path) -> None:
@@ -138,8 +142,8 @@ def test_no_change_is_ever_open_to_everybody(method: str, rest: str) -> None:
 
 def test_a_session_lasts_as_long_as_it_should() -> None:
     sessions = Sessions(lifetime_s=10)
-    value = sessions.open("anna", now=0)
-    assert sessions.user(value, now=9.9) == "anna"
+    value = sessions.open("anna", "mark", now=0)
+    assert sessions.user(value, now=9.9) == ("anna", "mark")
     assert sessions.user(value, now=10) is None
     assert sessions.user(value, now=5) is None
     assert sessions.user("", now=0) is None
@@ -147,12 +151,12 @@ def test_a_session_lasts_as_long_as_it_should() -> None:
 
 def test_logging_out_ends_it_and_sessions_are_bounded() -> None:
     sessions = Sessions(lifetime_s=10)
-    first = sessions.open("anna", now=0)
-    values = [sessions.open("bert", now=0) for _ in range(MAX_SESSIONS)]
+    first = sessions.open("anna", "", now=0)
+    values = [sessions.open("bert", "", now=0) for _ in range(MAX_SESSIONS)]
     assert sessions.user(first, now=1) is None
     sessions.close(values[0])
     assert sessions.user(values[0], now=1) is None
-    assert sessions.user(values[1], now=1) == "bert"
+    assert sessions.user(values[1], now=1) == ("bert", "")
 
 
 @AGAIN
@@ -175,6 +179,25 @@ def test_waiting_as_long_as_was_said_is_enough_and_others_do_not_wait() -> None:
     assert wait_s > 0
     assert limit.wait_s(("anna",), wait_s) == 0
     assert limit.wait_s(("bert",), 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        'grafana={"a":1}',
+        "x=a b",
+        "plain",
+        "foo[bar]=1",
+        "path=/x",
+        "version=1",
+        "=;=",
+        "n=\u00fcnic",
+    ],
+)
+def test_cookies_of_other_programs_on_the_host_do_not_hide_ours(beside: str) -> None:
+    headers = Headers(raw=[(b"cookie", f"{beside}; linewatch=TOKEN".encode("latin-1"))])
+    assert cookie_of(headers) == "TOKEN"
+    assert cookie_of(Headers(raw=[(b"cookie", beside.encode("latin-1"))])) == ""
 
 
 def test_what_is_remembered_of_guesses_is_bounded() -> None:
@@ -203,8 +226,9 @@ def test_the_command_adds_lists_and_removes(
     assert Users(path).token_role(token) == ("mes", "viewer")
     run("remove", "mes")
     assert run("list") == "anna  admin\n"
-    with pytest.raises(UsersError, match="no user or machine 'mes'"):
+    with pytest.raises(UsersError, match="no user or machine 'mes'") as told:
         run("remove", "mes")
+    assert told.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
