@@ -80,11 +80,25 @@ def _context(info: ValidationInfo) -> ReadContext | None:
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
     context = _context(info)
-    return path if context is None else context.folder / path.expanduser()
+    return path if context is None else _placed(path, context)
+
+
+def _placed(path: Path, context: ReadContext) -> Path:
+    """As it counts from the config file's folder, and with `~` and `~USER` as the home that they mean."""
+    if "\0" in str(path):
+        raise PydanticCustomError("path", "holds a NUL character, which no path has")
+    try:
+        return context.folder / path.expanduser()
+    except RuntimeError:  # nobody of that name has a home here; pydantic would let it through
+        raise PydanticCustomError(
+            "path",
+            "{home} is nobody's home on this machine; write the path in full",
+            {"home": path.parts[0]},
+        ) from None
 
 
 def _read_secret_file(name: str, context: ReadContext) -> SecretStr:
-    path = context.folder / Path(name).expanduser()
+    path = _placed(Path(name), context)
     context.files.add(path)
     try:
         with path.open("rb") as file:
@@ -185,6 +199,16 @@ def _checked_name(text: str) -> str:
     return text
 
 
+def _checked_ice_server(text: str) -> str:
+    if not re.fullmatch(_ICE_SERVER, text):
+        raise PydanticCustomError(
+            "ice_server", "is no address of a STUN or TURN server, expected stun:HOST:PORT or turn:HOST:PORT"
+        )
+    return text
+
+
+_PLACE = r"[^\s/?:@]+(:[0-9]{1,5})?"
+_ICE_SERVER = rf"(stuns?:{_PLACE}|turns?:{_PLACE}(\?transport=(udp|tcp))?)"
 _SECRET_SCHEMA = {
     "anyOf": [
         {"type": "string", "format": "password"},
@@ -212,6 +236,13 @@ Secret = Annotated[SecretStr, BeforeValidator(read_secret), WithJsonSchema(_SECR
 
 LocalPath = Annotated[Path, AfterValidator(_from_folder)]
 """A file or folder on this machine; relative ones count from the config file's folder."""
+
+IceServer = Annotated[
+    str,
+    AfterValidator(_checked_ice_server),
+    WithJsonSchema({"type": "string", "pattern": f"^{_ICE_SERVER}$"}),
+]
+"""stun:HOST:PORT or turn:HOST:PORT."""
 
 Polygon = Annotated[tuple[Point, ...], AfterValidator(_simple_polygon)]
 """Corners [x, y] in order around the area, as shares 0 to 1 of the picture's width and height."""

@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .broker_url import PATTERN, WISH, BrokerUrl
-from .fields import LocalPath, Secret, Section, take_credentials
+from .fields import IceServer, LocalPath, Secret, Section, take_credentials
 
 
 class EngineSettings(Section):
@@ -184,7 +184,7 @@ class WebrtcOutSettings(Section):
     """UDP ports for live video, FIRST-LAST; null: any."""
     advertise: str | None = None
     """Address that browsers shall send to, behind NAT or in a container; null: this machine's own."""
-    ice_servers: tuple[str, ...] = ()
+    ice_servers: tuple[IceServer, ...] = ()
     """stun: or turn: addresses; none by default, nothing outside is ever asked."""
 
     @field_validator("udp_ports")

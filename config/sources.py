@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .fields import SECRET_KEY, LocalPath, Secret, Section, read_secret, take_credentials
+from .fields import SECRET_KEY, IceServer, LocalPath, Secret, Section, read_secret, take_credentials
 from .url import CameraUrl
 
 
@@ -64,7 +64,7 @@ class WebrtcSource(Section):
     """The media server's WHEP address; for whep only."""
     token: Secret | None = None
     """Bearer token: whip wants it from the camera, whep shows it to the server."""
-    ice_servers: tuple[str, ...] = ()
+    ice_servers: tuple[IceServer, ...] = ()
     """stun: or turn: addresses; none by default, nothing outside is ever asked."""
     connect_timeout_s: float = Field(default=10.0, gt=0, le=120)
     """How long a connection may take to come about."""

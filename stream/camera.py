@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from config.settings import CameraSettings
 from engine.core import Frame
 
+from .arrivals import Arrivals
 from .backoff import Backoff
-from .condition import CameraState, Condition
+from .condition import CameraState, Condition, Patience
 from .health import Finding, Freshness, Health, HealthLimits, Rates, View, small_grey
 from .outages import HealthChange, HealthChanges, Outage, OutagePolicy, Outages
 from .reader import Reader, made
-from .sources.base import Ended, Source, SourceError
+from .sources.base import Ended, Resuming, Source, SourceError
 from .thinning import Thinning
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,11 @@ class CameraPolicy:
             limits=HealthLimits(**health.model_dump(exclude={"frozen_after_s", "max_flaps_per_hour"})),
             outages=OutagePolicy(flaps=health.max_flaps_per_hour, flap_window_s=3600.0),
         )
+
+    @property
+    def patience(self) -> Patience:
+        """How long the camera may show nothing, or nothing new."""
+        return Patience(self.down_after_s, self.frozen_after_s, 1.0 / self.fps if self.fps else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ class Camera:
         self._counts: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._reconnects: Counter[str] = Counter()
-        self._arrivals: deque[float] = deque(maxlen=64)
+        self._arrivals = Arrivals()
         self._seq = 0
         self._steady = True
         self._new_at: float | None = None
@@ -125,6 +131,7 @@ class Camera:
         self._clock_offset_s: float | None = None
         self._size: tuple[int, int] | None = None
         self._abandoned: list[Reader] = []
+        self._before: Source | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -162,7 +169,7 @@ class Camera:
             if policy.fps != self._policy.fps:
                 self._thinning = Thinning(policy.fps)
             self._policy = policy
-            self._condition.retune(down_after_s=policy.down_after_s, frozen_after_s=policy.frozen_after_s)
+            self._condition.retune(policy.patience)
             self._health.retune(policy.limits)
         self._outages.retune(policy.outages)
         self._changes.retune(policy.outages)
@@ -195,7 +202,7 @@ class Camera:
                 reconnects=dict(self._reconnects),
                 abandoned=len(self._abandoned),
                 age_s=None if self._new_at is None else now - self._new_at,
-                fps=self._fps(now),
+                fps=self._arrivals.fps(now),
                 size=self._size,
                 clock_offset_s=self._clock_offset_s,
                 findings=self._findings,
@@ -208,10 +215,12 @@ class Camera:
 
     def on_received(self, taken_at: float) -> bool:
         self._counts["received"] += 1
-        self._arrivals.append(time.monotonic())
+        now = time.monotonic()
+        self._arrivals.note(now)
         if self._thinning.due(taken_at):
             return True
         self._counts["decimated"] += 1
+        self._condition.left_out(now)
         return False
 
     def on_picture(self, pixels: NDArray[np.uint8], taken_at: float, clock: str) -> None:
@@ -240,14 +249,8 @@ class Camera:
         if now - self._health_at >= _HEALTH_EVERY_S:
             self._health_at = now
             wanted_fps = self._policy.fps if self._steady else None
-            rates = Rates(wanted_fps, self._fps(now), self._clock_offset_s)
+            rates = Rates(wanted_fps, self._arrivals.fps(now), self._clock_offset_s)
             self._findings = self._health.update(small_grey(pixels), rates, now)
-
-    def _fps(self, now: float) -> float:
-        recent = [at for at in self._arrivals if now - at < 5.0]
-        if len(recent) < 2 or recent[-1] == recent[0]:
-            return 0.0
-        return (len(recent) - 1) / (recent[-1] - recent[0])
 
     # The supervision: event loop.
 
@@ -283,12 +286,13 @@ class Camera:
 
     async def _attempt(self) -> SourceError | None:
         """One connection, from making the source until it ended; None if it was us who ended it."""
-        source = await asyncio.to_thread(made, self._make_source)
+        source = await asyncio.to_thread(made, self._next_source)
         if isinstance(source, SourceError):
             return source if self._is_wanted() else None
         reader = Reader(source, self, self._lock, self._wake, f"camera-{self.name}")
         with self._lock:
             self._pictured_at = None
+            self._thinning = Thinning(self._policy.fps)  # a connection's first picture is always due
             self._steady = source.steady
             self._condition.attempt(steady=source.steady)
         reader.start()
@@ -298,6 +302,15 @@ class Camera:
         finally:
             reader.ask_to_stop()  # also when a bug ends the supervision
         return error if self._is_wanted() else None
+
+    def _next_source(self) -> Source:
+        """Made, and told where the one before ended. In a worker thread."""
+        source = self._make_source()
+        if isinstance(source, Resuming):
+            if self._before is not None:
+                source.resume(self._before)
+            self._before = source
+        return source
 
     async def _watch(self, reader: Reader) -> SourceError | None:
         while self._is_wanted():
@@ -383,5 +396,4 @@ class Camera:
                 self._loop.call_soon_threadsafe(self._look.set)
 
     def _new_condition(self) -> Condition:
-        policy, now = self._policy, time.monotonic()
-        return Condition(down_after_s=policy.down_after_s, frozen_after_s=policy.frozen_after_s, now=now)
+        return Condition(self._policy.patience, now=time.monotonic())

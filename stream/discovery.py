@@ -13,10 +13,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-from .onvif import BadAnswer, parse_xml, texts
+from .onvif import BadAnswer, parse_xml, split_url, texts
 
 GROUP, PORT = "239.255.255.250", 3702
 _PROBE = (
@@ -85,16 +85,14 @@ def _service(listed: list[str], address: str) -> str | None:
     """A service address on the host that answered: what is sent there may hold a proof of our password, so it
     goes to nobody else. Devices behind NAT list addresses that nobody reaches; their path is right.
     """
-    candidates = [urlsplit(url) for text in listed for url in text.split()]
-    usable = [url for url in candidates if url.scheme in ("http", "https") and url.hostname]
+    candidates = [split_url(url) for text in listed for url in text.split()]
+    usable = [url for url in candidates if url and url.scheme in ("http", "https") and url.hostname]
     if not usable:
         return None
     own = [url for url in usable if url.hostname == address]
     url = (own or usable)[0]
-    with contextlib.suppress(ValueError):
-        port = f":{url.port}" if url.port else ""
-        return f"{url.scheme}://{address}{port}{url.path or '/onvif/device_service'}"
-    return None
+    port = f":{url.port}" if url.port else ""
+    return f"{url.scheme}://{address}{port}{url.path or '/onvif/device_service'}"
 
 
 def _scope(scopes: list[str], what: str) -> str:

@@ -12,6 +12,7 @@ was started with: see config/changes.py.
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,14 @@ class Changeable(Protocol):
 
     async def change(self, changes: Changes) -> None:
         """Carry it out."""
+
+
+class _Unreadable(ConfigError):
+    """Reading the file met a bug of ours. `where` it happened: without its words, they may hold a secret."""
+
+    def __init__(self, file: Path, error: Exception) -> None:
+        super().__init__([f"{file}: can't be read because of a fault in Linewatch ({type(error).__name__})"])
+        self.where = "".join(traceback.format_tb(error.__traceback__))
 
 
 class LiveConfig:
@@ -134,11 +143,11 @@ class LiveConfig:
         self._loaded = self._seen = await asyncio.to_thread(_signature, self._loaded)
         self._looks_since_broken = 0
         try:
-            read = await asyncio.to_thread(load, self.in_force.file)
+            read = await asyncio.to_thread(_loaded, self.in_force.file)
             changes = compare(self.in_force, read)
             await self._check(changes)
         except ConfigError as error:
-            return self._refuse(error.lines)
+            return self._refuse(error)
         signed = await asyncio.to_thread(_signature, read.files)
         self._loaded = self._seen = {file: self._loaded.get(file, sign) for file, sign in signed.items()}
         await self._carry_out(changes, read)
@@ -158,12 +167,15 @@ class LiveConfig:
             lines = [await asyncio.to_thread(placed, file, key, text) for key, text in wrong.items()]
             raise ConfigError(lines)
 
-    def _refuse(self, mistakes: tuple[str, ...]) -> None:
+    def _refuse(self, error: ConfigError) -> None:
+        mistakes = error.lines
         if mistakes == self._view.mistakes:
             return  # said already; it is looked at again and again
         self._view = replace(self._view, mistakes=mistakes, added=(), removed=(), changed=())
         for mistake in mistakes:
             log.error("the edited config changes nothing: %s", mistake)
+        if isinstance(error, _Unreadable):
+            log.error("where that happened:\n%s", error.where)
         more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
         reason = f"the edited config changes nothing: {mistakes[0]}{more}"
         self._recorder.system("config", reason, {"answer": "refused", "mistakes": len(mistakes)}, "major")
@@ -212,6 +224,16 @@ def summary(changes: Changes) -> str:
 def waits(keys: tuple[str, ...]) -> str:
     """The sentence about keys that the running line can't change."""
     return f"{', '.join(keys)}: can't be changed while the line runs; takes effect at the next start"
+
+
+def _loaded(file: Path | None) -> Settings:
+    """As `load`, for a thread; a bug there is no reason to stop a line that runs well. Raises ConfigError."""
+    try:
+        return load(file)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a worker thread's outermost line
+        raise _Unreadable(file or Path(), error) from None
 
 
 def _parsed(text: str, file: Path) -> Settings:

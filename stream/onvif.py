@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
@@ -109,6 +109,16 @@ def parse_xml(data: bytes) -> Element:
         raise BadAnswer("what it answers is no SOAP message") from None
 
 
+def split_url(url: str) -> SplitResult | None:
+    """None where urllib refuses the brackets or the port, which devices and people get wrong."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for what is no port
+    except ValueError:
+        return None
+    return parts
+
+
 def texts(root: Element, name: str) -> list[str]:
     """The texts of all elements of this local name."""
     return [(element.text or "").strip() for element in _all(root, name)]
@@ -161,6 +171,8 @@ class _Client:
                 return parse_xml(reply.read(_MAX_BYTES))
         except urllib.error.HTTPError as error:
             raise self._refusal(error, where) from None
+        except UnicodeError:  # a label that is empty or longer than 63 letters
+            raise NoAnswer(f"{where}: there can be no host of that name") from None
         except ValueError:  # urllib's word for a login that is neither of ours
             raise BadAnswer(f"{where} asks for a login of a kind that is not offered here") from None
         except (OSError, http.client.HTTPException) as error:
@@ -210,7 +222,9 @@ def _media_service(client: _Client, service: str) -> str:
         service, f'<GetCapabilities xmlns="{_DEVICE}"><Category>Media</Category></GetCapabilities>'
     )
     media = _all(answer, "Media")
-    named = urlsplit(_text(media[0], "XAddr") if media else "")
+    named = split_url(_text(media[0], "XAddr") if media else "")
+    if named is None:
+        raise BadAnswer(f"{urlsplit(service).netloc} names an address of its media service that is none")
     return urlsplit(service)._replace(path=named.path or "/onvif/media_service", query=named.query).geturl()
 
 

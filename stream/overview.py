@@ -94,6 +94,11 @@ class Overview:
         """Every camera now; `age_s` says how old its last new picture is."""
         return [self._view(name, seen, age_s(name)) for name, seen in self._cameras.items()]
 
+    def idle_s(self, camera: str) -> float | None:
+        """Seconds since one of its pictures was inspected; None: none ever was."""
+        times = self._cameras[camera].times
+        return self._tick_s() - times[-1][0] if times else None
+
     def incidents(self, limit: int) -> list[IncidentView]:
         """Newest first."""
         return list(self._incidents.values())[: -limit - 1 : -1]

@@ -14,6 +14,9 @@ from .snapshot import LineFault, not_ready, plc_status
 from .status import Fields
 from .web.view import CameraView
 
+_BLIND_AFTER_S = 5.0
+_BLIND_INTERVALS = 3.0  # a camera that is asked for a picture a minute rests in between
+
 
 class Vitals:
     """Event loop only. `engine` and `started` are set when they are there, `checksum` when the settings
@@ -75,5 +78,9 @@ class Vitals:
     def _is_blind(self, camera: CameraView) -> bool:
         """Live for a while, and none of its pictures was inspected lately; triggered cameras may rest."""
         settings = self._cameras[camera.name]
-        long_enough = time.time() - camera.since > settings.down_after_s
-        return camera.state == "live" and long_enough and settings.frames == "latest" and not camera.fps
+        if camera.state != "live" or settings.frames != "latest":
+            return False
+        idle_s = self._overview.idle_s(camera.name)
+        if idle_s is not None and idle_s <= max(_BLIND_AFTER_S, _BLIND_INTERVALS / settings.fps):
+            return False
+        return time.time() - camera.since > settings.down_after_s

@@ -179,8 +179,9 @@ def _door(args: argparse.Namespace) -> "Door":
         raise InputError("--user and --password-file go together")
     try:
         password = args.password_file.read_text("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise InputError(f"--password-file {args.password_file}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputError(f"--password-file {args.password_file}: {why}") from None
     return Door(Credentials(args.user, password), schemes)
 
 

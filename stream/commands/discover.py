@@ -65,24 +65,16 @@ def _probed(seconds: float) -> "list[Found]":
 
 
 def _named(hosts: list[str]) -> "list[Found]":
-    from urllib.parse import urlsplit
-
     from ..discovery import Found
+    from ..onvif import split_url
 
     found = []
     for host in hosts:
-        url = urlsplit(f"http://{host}/onvif/device_service")
-        if not url.hostname or "@" in host or "/" in host or not _has_port(url):
+        url = split_url(f"http://{host}/onvif/device_service")
+        if url is None or not url.hostname or url.port == 0 or set(host) & set("@/?#\\ "):
             raise InputError("expected HOST or HOST:PORT, without user and password")
         found.append(Found(url.hostname, url.geturl()))
     return found
-
-
-def _has_port(url: Any) -> bool:
-    try:
-        return url.port is None or url.port > 0
-    except ValueError:
-        return False
 
 
 def _ask(camera: "Found", login: "Login | None") -> "Device | OnvifError":

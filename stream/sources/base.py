@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,16 @@ class Source(Protocol):
 
         It looks at `stop` at least every 0.2 s and closes what it opened in this same thread. OSError and
         FFmpeg's errors never get out: they become a SourceError.
+        """
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """What a source may offer besides: to go on where another one ended."""
+
+    def resume(self, before: Source) -> None:
+        """Called before `run`, with this camera's last source that offered it; which may be of another kind
+        or place, and may still hang in a thread. Returns at once.
         """
 
 

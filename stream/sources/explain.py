@@ -5,6 +5,7 @@ The errors' own texts are never used: they can contain the URL with its password
 
 import errno
 import os
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import av.error
@@ -58,6 +59,13 @@ def reading(error: Exception, where: str) -> SourceError:
     if isinstance(error, av.error.InvalidDataError):
         return Broken(f"{where} sent data that cannot be decoded")
     return Unreachable(f"{where}: {_system(error, where)}")
+
+
+def local(error: OSError, path: Path) -> SourceError:
+    """Why a file or folder of this machine, or of a share, can't be looked at."""
+    if isinstance(error, PermissionError):
+        return Refused(f"{path}: no right to read it; let the user that Linewatch runs as read it")
+    return Unreachable(f"{path} can't be read: {error.strerror or type(error).__name__}")
 
 
 def _system(error: Exception, where: str) -> str:

@@ -3,6 +3,8 @@
 import os
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 
 from config.sources import FolderSource as FolderSettings
 
-from .base import Broken, Deadlines, Ended, Refused, Sink
+from . import explain
+from .base import Broken, Deadlines, Ended, Refused, Sink, Source, Unreachable
+from .pace import wait_until
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
@@ -21,75 +25,165 @@ _SETTLED_S = 0.3  # a file that was not written to for so long is complete
 _MAX_BYTES = 512 * 1024 * 1024
 
 
+Stamp = tuple[int, int]
+"""When a file was written (ns since 1970), and its size in bytes: written anew it is another picture."""
+
+
+@dataclass
+class _Past:
+    """What one attempt leaves to the next: a share that comes back shall not be inspected again.
+
+    `shown` by path; `trying` is the file that was being read, where an attempt may have ended.
+    """
+
+    shown: dict[str, Stamp] = field(default_factory=dict)
+    count: int = 0
+    trying: str | None = None
+    was_there: bool = False
+
+
 class FolderSource:
-    """Pictures in order of name. See `base.Source`. Unreadable ones are skipped and counted."""
+    """Pictures in order of name. See `base.Source` and `base.Resuming`. Unreadable ones are skipped and
+    counted.
+    """
 
     def __init__(self, camera: str, settings: FolderSettings) -> None:
         self.deadlines = Deadlines(connect_s=30.0, read_s=30.0)  # a large picture on a slow share
         self.steady = False  # pictures come when they come
         self._camera = camera
         self._settings = settings
-        self._seen: set[tuple[str, int, int]] = set()
-        self._shown = 0
+        self._past = _Past()
         self._looked_s = 0.0
 
+    def resume(self, before: Source) -> None:
+        """See `base.Resuming`. A copy: the one before may still be at work inside a hanging call."""
+        if isinstance(before, FolderSource) and before._settings.path == self._settings.path:
+            self._past = replace(before._past, shown=before._past.shown.copy())
+
     def run(self, sink: Sink, stop: threading.Event) -> None:
-        """See `base.Source`. Raises Refused (no folder), Broken (nothing readable), or Ended with `final`."""
+        """See `base.Source`. Raises Refused (no folder, no right), Unreachable (it went away, or can't be
+        read), Broken (nothing readable), or Ended with `final`.
+        """
         folder = self._settings.path
-        if not folder.is_dir():
-            raise Refused(f"{folder}: there is no such folder")
+        self._check()
         # First: what comes after we said that we watch is new.
-        if not self._settings.existing:
-            self._seen.update(_identity(path) for path in pictures(folder))
+        if not (self._settings.existing or self._past.was_there):
+            self._past.shown = {path: stamp for path, stamp in self._look(sink).items() if stamp}
+        self._past.was_there = True
         sink.connected(f"pictures from {folder.name or folder}")
         self._show_all(sink, stop)
         while not stop.is_set():
             self._again_or_over()
-            stop.wait(max(_LOOK_S, _LOOK_SHARE * self._looked_s))
-            sink.alive()
+            wait_until(time.monotonic() + max(_LOOK_S, _LOOK_SHARE * self._looked_s), sink, stop)
             self._show_all(sink, stop)
+
+    def _check(self) -> None:
+        folder = self._settings.path
+        try:
+            is_there = folder.is_dir()
+        except OSError as error:
+            raise explain.local(error, folder) from None
+        if not is_there and self._past.was_there:
+            raise Unreachable(f"{folder} is gone; is the share still mounted?")
+        if not is_there:
+            raise Refused(f"{folder}: there is no such folder")
 
     def _again_or_over(self) -> None:
         """After all pictures were shown: begin again, or go on and wait, or end."""
         folder = self._settings.path
         if self._settings.loop:
-            if not self._shown:
+            if not self._past.count:
                 raise Broken(f"{folder} holds no readable picture")
-            self._seen.clear()
+            self._past.shown.clear()
         elif not self._settings.watch:
-            raise Ended(f"{folder}: all {self._shown} pictures were shown", final=True)
+            raise Ended(f"{folder}: all {self._past.count} pictures were shown", final=True)
 
     def _show_all(self, sink: Sink, stop: threading.Event) -> None:
         watching = self._settings.watch and not self._settings.loop
-        begun = time.monotonic()
-        there = [(path, _identity(path)) for path in pictures(self._settings.path)]
-        self._looked_s = time.monotonic() - begun
-        self._seen &= {identity for _, identity in there}  # what was deleted is forgotten: no growth for ever
-        for path, identity in there:
-            if identity in self._seen or (watching and _is_being_written(identity)):
+        there = self._look(sink)
+        # What was deleted is forgotten: no growth for ever. A folder without any picture may be the place of
+        # a share that isn't mounted at present.
+        if there:
+            self._past.shown = {path: stamp for path, stamp in self._past.shown.items() if path in there}
+        for path, stamp in there.items():
+            if stamp is None or self._past.shown.get(path) == stamp:
                 continue
-            self._seen.add(identity)
-            self._show(path, sink)
-            if stop.wait(self._settings.interval_s):
+            if watching and _is_being_written(stamp):
+                continue
+            is_done = self._show(path, stamp, sink)
+            if stop.is_set():
+                return  # whether it was taken is not known
+            if is_done:
+                self._past.shown[path] = stamp
+            if not wait_until(time.monotonic() + self._settings.interval_s, sink, stop):
                 return
 
-    def _show(self, path: Path, sink: Sink) -> None:
+    def _look(self, sink: Sink) -> dict[str, Stamp | None]:
+        """What is there now, in order; None: what a file is can't be told at present."""
+        folder, begun = self._settings.path, time.monotonic()
+        try:
+            there = {str(path): _stamp(path, sink) for path in pictures(folder, sink.alive)}
+        except OSError as error:
+            self._check()
+            raise explain.local(error, folder) from None
+        self._check()  # it may have gone away meanwhile
+        self._looked_s = time.monotonic() - begun
+        return there
+
+    def _show(self, path: str, stamp: Stamp, sink: Sink) -> bool:
+        """False if it is gone, and may come back with its share."""
         taken_at = time.time()
         sink.alive()
         if not sink.due(taken_at):
-            return
-        pixels = read(path)
+            return True
+        try:
+            pixels = self._read(path, stamp)
+        except FileNotFoundError:
+            self._check()
+            sink.skipped("unreadable")
+            return False
         if pixels is None:
             sink.skipped("unreadable")
-            return
-        self._shown += 1
-        sink.put(pixels, taken_at)
+        else:
+            self._past.count += 1
+            sink.put(pixels, taken_at)
+        return True
+
+    def _read(self, path: str, stamp: Stamp) -> NDArray[np.uint8] | None:
+        """None if it is no picture. Raises FileNotFoundError; and Unreachable once for a file: if that is
+        the share, its picture is still to be shown; if it is the file alone, the second time passes it by.
+        """
+        is_second = self._past.trying == path
+        if is_second:
+            self._past.shown[path] = stamp  # now: this time it may hang
+        self._past.trying = path
+        try:
+            pixels = load(Path(path))
+        except FileNotFoundError:
+            self._past.trying = None
+            raise
+        except OSError as error:
+            self._check()
+            if not is_second and not isinstance(error, PermissionError):
+                raise explain.local(error, Path(path)) from None
+            pixels = None
+        self._past.trying = None
+        return pixels
 
 
-def pictures(folder: Path) -> list[Path]:
-    """All picture files in `folder` and below, sorted by path; without hidden ones."""
+def pictures(folder: Path, step: Callable[[], object] = lambda: None) -> list[Path]:
+    """All picture files in `folder` and below, sorted by path; without hidden ones, and without subfolders
+    that nobody lets us read (a disk's lost+found). `step` is called for each folder. Raises OSError.
+    """
+
+    def failed(error: OSError) -> None:
+        is_below = error.filename != str(folder)
+        if not (is_below and isinstance(error, PermissionError | FileNotFoundError)):
+            raise error
+
     found = []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=failed):
+        step()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         suffixed = (name for name in names if Path(name).suffix.lower() in SUFFIXES)
         found += [Path(root) / name for name in suffixed if not name.startswith(".")]
@@ -97,11 +191,16 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB, deeper or grey ones converted; None if it is no picture that can be read."""
+    """As `load`; None also if the file can't be read."""
     try:
-        return decode(path.read_bytes()) if path.stat().st_size <= _MAX_BYTES else None
+        return load(path)
     except OSError:
         return None
+
+
+def load(path: Path) -> NDArray[np.uint8] | None:
+    """(H, W, 3) uint8 RGB, deeper or grey ones converted; None if it is no picture. Raises OSError."""
+    return decode(path.read_bytes()) if path.stat().st_size <= _MAX_BYTES else None
 
 
 def decode(encoded: bytes) -> NDArray[np.uint8] | None:
@@ -113,17 +212,17 @@ def decode(encoded: bytes) -> NDArray[np.uint8] | None:
     return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _identity(path: Path) -> tuple[str, int, int]:
-    """A file that is written anew is a new picture."""
+def _stamp(path: Path, sink: Sink) -> Stamp | None:
+    sink.alive()
     try:
         stat = path.stat()
-    except OSError:
-        return str(path), 0, 0
-    return str(path), stat.st_mtime_ns, stat.st_size
+    except (FileNotFoundError, PermissionError):
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
-def _is_being_written(identity: tuple[str, int, int]) -> bool:
-    _, mtime_ns, size = identity
+def _is_being_written(stamp: Stamp) -> bool:
+    mtime_ns, size = stamp
     return not size or abs(time.time() - mtime_ns / 1e9) < _SETTLED_S
 
 

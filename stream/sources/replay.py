@@ -11,6 +11,7 @@ from config.sources import FileSource as FileSettings
 
 from . import explain
 from .base import Broken, Deadlines, Ended, Refused, Sink
+from .pace import wait_until
 from .rtsp import rgb
 
 _NO_TIME_STEP_S = 0.04  # for pictures without a presentation time
@@ -32,9 +33,10 @@ class FileSource:
         self._last_s = 0.0
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
-        """See `base.Source`. Raises Refused (no such file), Broken, or Ended with `final`."""
-        if not self._path.is_file():
-            raise Refused(f"{self._path}: there is no such file")
+        """See `base.Source`. Raises Refused (no such file, no right), Unreachable, Broken, or Ended with
+        `final`.
+        """
+        self._check()
         self._start_at, self._start_tick = time.time(), time.monotonic()
         while not stop.is_set():
             if not self._once(sink, stop):
@@ -43,6 +45,14 @@ class FileSource:
                 raise Ended(f"{self._path}: the recording is over", final=True)
             self._start_at += self._last_s + _NO_TIME_STEP_S
             self._start_tick += self._last_s + _NO_TIME_STEP_S
+
+    def _check(self) -> None:
+        try:
+            is_there = self._path.is_file()
+        except OSError as error:
+            raise explain.local(error, self._path) from None
+        if not is_there:
+            raise Refused(f"{self._path}: there is no such file")
 
     def _once(self, sink: Sink, stop: threading.Event) -> int:
         """Play it to its end; the number of pictures."""
@@ -78,20 +88,11 @@ class FileSource:
             return []
 
     def _show(self, frame: av.VideoFrame, sink: Sink, stop: threading.Event) -> None:
-        if self._own_pace and not _wait_until(self._start_tick + self._last_s, sink, stop):
+        if self._own_pace and not wait_until(self._start_tick + self._last_s, sink, stop):
             return
         taken_at = self._start_at + self._last_s
         if sink.due(taken_at):
             sink.put(rgb(frame), taken_at)
-
-
-def _wait_until(tick: float, sink: Sink, stop: threading.Event) -> bool:
-    """False if `stop` was set first."""
-    while (left_s := tick - time.monotonic()) > 0:
-        if stop.wait(min(left_s, 1.0)):
-            return False
-        sink.alive()
-    return True
 
 
 def build(camera: str, settings: FileSettings) -> FileSource:

@@ -12,13 +12,23 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc import (
+    InvalidStateError,
+    RTCConfiguration,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCSessionDescription,
+)
+from aiortc.exceptions import OperationError
+from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from aiortc.rtp import RtpPacket
 from av.video.frame import VideoFrame
 
 from config.sources import WebrtcSource as WebrtcSettings
@@ -27,8 +37,10 @@ from ..timestamps import PtsClock
 from .base import Broken, Deadlines, Ended, Refused, Sink, SourceError, Unreachable
 from .desk import DESK, Pushed
 from .rtsp import rgb
+from .smear import Smear
 
 _LOOK_S = 0.2
+_UNREADABLE = (ValueError, KeyError, IndexError, AttributeError, AssertionError, InvalidStateError)
 _MAX_SDP_BYTES = 256 * 1024
 
 
@@ -48,12 +60,38 @@ class _Peer:
         servers = [RTCIceServer(urls=url) for url in ice_servers]
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._clock = PtsClock()
+        self._smear = Smear()
+        self._key: JitterFrame | None = None
         self._track: asyncio.Future[MediaStreamTrack] = asyncio.get_running_loop().create_future()
         self.connection.on("track", self._on_track)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
         if track.kind == "video" and not self._track.done():
             self._track.set_result(track)
+            for transceiver in self.connection.getTransceivers():
+                if transceiver.receiver.track is track:
+                    self._hear_losses(transceiver.receiver)
+
+    def _hear_losses(self, receiver: RTCRtpReceiver) -> None:
+        """aiortc hands on whole pictures only, and says of those that it leaves out to nobody but the sender:
+        its jitter buffer's first answer is True then. Gaps in time are no sign: a browser makes them too.
+        Of VP8 the decoder doesn't tell key pictures either; their first bytes do.
+        """
+        buffer = getattr(receiver, "_RTCRtpReceiver__jitter_buffer", None)
+        if buffer is None:
+            return  # another aiortc; tests/system/test_rtsp_webrtc.py notices
+        add: Callable[[RtpPacket], tuple[bool, JitterFrame | None]] = buffer.add
+
+        def added(packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
+            is_lost, picture = add(packet)
+            if is_lost:
+                self._smear.begin(time.monotonic())
+                self._key = None
+            if picture is not None and _is_vp8_key(picture.data):
+                self._key = picture  # itself: its time is set to the decoder's only afterwards
+            return is_lost, picture
+
+        buffer.add = added
 
     async def offer(self) -> str:
         self.connection.addTransceiver("video", direction="recvonly")
@@ -61,10 +99,12 @@ class _Peer:
         return str(self.connection.localDescription.sdp)
 
     async def take(self, sdp: str, kind: Literal["offer", "answer"]) -> None:
-        """The other side's description. Raises Broken."""
+        """The other side's description. Raises Broken or Refused."""
         try:
             await self.connection.setRemoteDescription(RTCSessionDescription(sdp, kind))
-        except (ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
+        except OperationError as error:
+            raise _no_codec(error) from None
+        except _UNREADABLE as error:
             name = type(error).__name__
             raise Broken(f"the other side's description cannot be read ({name})") from None
         if not self._track.done():
@@ -114,6 +154,13 @@ class _Peer:
         return frame if isinstance(frame, VideoFrame) else None
 
     def _deliver(self, frame: VideoFrame, sink: Sink) -> None:
+        now = time.monotonic()
+        if frame.is_corrupt:
+            self._smear.begin(now)
+        is_key = frame.key_frame or (self._key is not None and frame.pts == self._key.timestamp)
+        if self._smear.covers(now, is_key=is_key and not frame.is_corrupt):
+            sink.alive()
+            return sink.skipped("damaged")
         taken_at, clock = self._clock.taken_at(frame.time, time.time(), None, time.monotonic())
         if sink.due(taken_at):
             sink.put(rgb(frame), taken_at, clock)
@@ -210,15 +257,54 @@ class WhipSource:
     ) -> None:
         peer, where = _Peer(self._settings.ice_servers, ended), f"a push to /whip/{self._camera}"
         try:
-            await peer.take(pushed.offer, "offer")
-            pushed.answer(await peer.answer())
-            await peer.show(sink, stop, where, self.deadlines.connect_s)
+            if await _done(_answer(peer, pushed), sink, stop, where, self.deadlines.connect_s):
+                await peer.show(sink, stop, where, self.deadlines.connect_s)
         except SourceError as error:
             pushed.refuse(str(error))
             raise
         finally:
             pushed.refuse("the camera was stopped")  # if nothing was answered before
             await peer.connection.close()
+
+
+async def _answer(peer: _Peer, pushed: Pushed) -> None:
+    await peer.take(pushed.offer, "offer")
+    pushed.answer(await peer.answer())
+
+
+async def _done(
+    work: Coroutine[Any, Any, None], sink: Sink, stop: threading.Event, where: str, within_s: float
+) -> bool:
+    """Do `work`, which may wait for others, and say meanwhile that we are well; False if `stop` was set
+    first. Raises what `work` does, or Unreachable after `within_s`.
+    """
+    task, deadline = asyncio.ensure_future(work), time.monotonic() + within_s
+    try:
+        while not task.done():
+            if stop.is_set():
+                return False
+            if time.monotonic() > deadline:
+                raise Unreachable(
+                    f"{where}: no answer could be made within {within_s:g} s; check ice_servers"
+                )
+            sink.alive()
+            await asyncio.wait([task], timeout=_LOOK_S)
+        await task
+    finally:
+        task.cancel()
+    return True
+
+
+def _no_codec(error: OperationError) -> Refused:
+    kind, ours = ("audio", "Opus, G.711") if "audio" in str(error) else ("video", "H.264, VP8")
+    refused = Refused(f"the other side offers {kind} in no codec that can be decoded here ({ours})")
+    refused.cap_s = 3.0  # a camera that pushes shall not find the door closed for long
+    return refused
+
+
+def _is_vp8_key(data: bytes) -> bool:
+    """RFC 6386, 9.1: the first bit is 0, and a start code follows the frame tag."""
+    return data[3:6] == b"\x9d\x01\x2a" and not data[0] & 1
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

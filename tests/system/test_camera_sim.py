@@ -352,6 +352,13 @@ def test_the_command_refuses_what_it_cannot_serve(
     assert out == "" and said in err and err.count("\n") == 1
 
 
+def test_a_password_that_is_no_text_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pw").write_bytes(b"\xffpw")
+    login = ["--user", "x", "--password-file", str(tmp_path / "pw")]
+    assert main(["camera-sim", "--port", "0", *login]) == 2
+    assert capsys.readouterr().err.endswith(f"--password-file {tmp_path / 'pw'}: is not UTF-8 text\n")
+
+
 def test_a_fault_can_be_planned_on_the_command_line() -> None:
     with start(
         "--size", "320x240", "--look", "label", "--fps", "20", "--fault", "top:refuse=60@0.2"

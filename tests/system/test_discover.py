@@ -82,6 +82,29 @@ def test_whatever_answers_a_probe_is_no_crash(answer: bytes) -> None:
     assert discovery.read_match(answer, "10.0.0.1", "urn:uuid:1") is None
 
 
+def match(addresses: str) -> bytes:
+    message = "<RelatesTo>urn:uuid:1</RelatesTo>"
+    return f"<e>{message}<XAddrs>{addresses}</XAddrs></e>".encode()
+
+
+@pytest.mark.parametrize("wrong", ["http://[fe80::1/onvif", "http://[]/onvif", "http://10.0.0.1:port/onvif"])
+def test_an_address_that_is_none_hides_no_other_one_and_is_no_crash(wrong: str) -> None:
+    assert discovery.read_match(match(wrong), "10.0.0.1", "urn:uuid:1") is None
+    found = discovery.read_match(match(f"{wrong} http://10.0.0.5/right"), "10.0.0.1", "urn:uuid:1")
+    assert found is not None and found.service == "http://10.0.0.1/right"
+
+
+def test_a_media_service_at_no_address_is_a_bad_answer() -> None:
+    said = pytest.raises(BadAnswer, match=r"127\.0\.0\.1:\d+ names an address of its media service")
+    with serving(OnvifCamera(listed="[fe80::1")) as camera, said:
+        describe(camera.service)
+
+
+def test_a_host_name_that_can_be_none_is_said() -> None:
+    with pytest.raises(NoAnswer, match="there can be no host of that name"):
+        describe(f"http://{'x' * 64}.example/onvif/device_service")
+
+
 def test_the_command_prints_a_camera_a_line_and_no_password(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +134,9 @@ def test_the_command_prints_a_camera_a_line_and_no_password(
         (["--user", "x"], "go together"),
         (["rtsp://h/x"], "expected HOST"),
         (["user:pw@h"], "expected HOST"),
+        (["[::1"], "expected HOST"),
+        (["10.0.0.1:70000"], "expected HOST"),
+        (["a b"], "expected HOST"),
         (["--user", "x", "--password-file", "/nowhere"], "/nowhere"),
     ],
 )

@@ -2,13 +2,22 @@
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import aioice.ice
 import av
 import httpx
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
+from aiortc import (
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+    VideoStreamTrack,
+)
+from aiortc.codecs import h264, vpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -191,6 +200,101 @@ async def test_whip_of_nonsense_is_refused_and_the_next_one_awaited(whip_setting
         assert "no video" in str(refused.value)
         await until(lambda: camera.stats().reconnects.get("broken"))
         await until(lambda: "waiting" in camera.state.reason)
+
+
+def lose_a_picture(peer: RTCPeerConnection) -> None:
+    """The next one, for good: it doesn't get through when it is sent again either."""
+    transport = peer.getSenders()[0].transport
+    send, lost = transport._send_rtp, list[bytes]()
+
+    async def lossy(data: bytes) -> None:
+        is_rtcp = 192 <= data[1] <= 223
+        if not is_rtcp and not lost:
+            lost.append(data[4:8])
+        if is_rtcp or data[4:8] != lost[0]:
+            await send(data)
+
+    transport._send_rtp = lossy
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+async def test_pictures_that_a_lost_one_spoils_are_left_out_until_a_key_picture(
+    codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (h264, vpx):
+        monkeypatch.setattr(module, "PACKET_MAX", 150)  # aiortc waits for a lost packet until 512 others came
+    settings = WebrtcSettings(type="webrtc", mode="whip", token=SecretStr(TOKEN), read_timeout_s=30)
+    async with whip(settings) as (camera, frames):
+        peer = new_peer()
+        peer.addTrack(Moving())
+        offered = RTCRtpSender.getCapabilities("video").codecs
+        peer.getTransceivers()[0].setCodecPreferences([c for c in offered if c.mimeType == f"video/{codec}"])
+        await peer.setLocalDescription(await peer.createOffer())
+        _, answer = await post("/whip/top", peer.localDescription.sdp)
+        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await until(lambda: len(frames) > 3, within_s=15)
+        assert camera.stats().skipped == {}
+        lose_a_picture(peer)
+        await until(lambda: camera.stats().skipped.get("damaged"), within_s=20)
+        count, lost_at = len(frames), time.monotonic()
+        await until(lambda: len(frames) > count + 3, within_s=15)
+        assert time.monotonic() - lost_at < 8.0  # by the key picture, not by the limit
+        await peer.close()
+
+
+async def test_a_stun_server_that_does_not_answer_delays_a_push_and_does_not_end_it() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        stun = f"stun:127.0.0.1:{mute.getsockname()[1]}"
+        token = SecretStr(TOKEN)
+        settings = WebrtcSettings(
+            type="webrtc", mode="whip", token=token, ice_servers=(stun,), read_timeout_s=1
+        )
+        async with whip(settings) as (camera, frames):
+            peer = new_peer()
+            peer.addTrack(Moving())
+            await peer.setLocalDescription(await peer.createOffer())
+            _, answer = await post("/whip/top", peer.localDescription.sdp)
+            await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            await until(lambda: frames, within_s=15)
+            assert camera.stats().reconnects == {}
+            await peer.close()
+
+
+async def test_a_push_that_can_never_be_answered_is_given_up() -> None:
+    settings = WebrtcSettings(
+        type="webrtc", mode="whip", ice_servers=("stun:192.0.2.1",), connect_timeout_s=0.5
+    )
+    async with whip(settings) as (camera, _):
+        peer = new_peer()
+        peer.addTrack(Moving())
+        await peer.setLocalDescription(await peer.createOffer())
+        with pytest.raises(PushRefused, match=r"within 0\.5 s; check ice_servers"):
+            await DESK.push("top", None, peer.localDescription.sdp)
+        await until(lambda: camera.stats().reconnects == {"unreachable": 1})
+        await peer.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("video", "video in no codec .* \\(H.264, VP8\\)"), ("audio", "audio in no codec")]
+)
+async def test_a_push_in_a_codec_of_another_kind_is_refused_in_words(
+    whip_settings: WebrtcSettings, kind: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with whip(whip_settings) as (camera, _):
+        peer = new_peer()
+        for each in ("video", "audio"):
+            peer.addTransceiver(each, direction="sendonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        sdp = peer.localDescription.sdp
+        for ours in ("VP8/", "H264/", "rtx/") if kind == "video" else ("opus/", "PCMU/", "PCMA/", "G722/"):
+            sdp = sdp.replace(ours, "other/")
+        with pytest.raises(PushRefused, match=said):
+            await DESK.push("top", f"Bearer {TOKEN}", sdp)
+        await until(lambda: camera.state.state == "refused")
+        assert "Traceback" not in caplog.text and "fails" not in caplog.text
+        await until(lambda: camera.stats().reconnects == {"refused": 1})
+        await peer.close()
 
 
 async def test_a_push_to_a_camera_that_does_not_wait_is_404() -> None:

@@ -13,7 +13,7 @@ from stream.camera import MAX_ABANDONED, Camera, CameraPolicy
 from stream.condition import CameraState
 from stream.health import HealthLimits
 from stream.outages import HealthChange
-from stream.sources.base import Deadlines, Ended, Refused, Sink, Stalled, Unreachable
+from stream.sources.base import Deadlines, Ended, Refused, Sink, Source, Stalled, Unreachable
 from tests.puppets import Puppet, Puppets, picture, until
 
 SOON = Deadlines(connect_s=0.15, read_s=0.15)
@@ -89,7 +89,7 @@ async def test_pictures_above_the_rate_are_left_out_and_counted() -> None:
 
 
 async def test_repeats_of_one_picture_are_frozen_until_a_new_one_comes() -> None:
-    async with running(policy=CameraPolicy(frozen_after_s=0.1)) as top:
+    async with running(policy=CameraPolicy(frozen_after_s=0.5)) as top:
         top.puppets.now.show(picture(1))
         await until(lambda: top.camera.state.state == "frozen")
         for n in (1, 2, 3, 4):
@@ -307,6 +307,46 @@ async def test_another_source_need_not_wait_for_the_back_off_of_the_first() -> N
         top.camera.reconnect(other := Puppets())
         await until(lambda: other.made, within_s=1.0)
         assert top.camera.state.state == "connecting"
+
+
+class Remembering(Puppet):
+    """Is told of the one before."""
+
+    before: Source | None = None
+
+    def resume(self, before: Source) -> None:
+        self.before = before
+
+
+async def test_a_source_that_can_go_on_is_told_where_the_one_before_ended() -> None:
+    async with running(Remembering) as top:
+        top.puppets.now.fail(Unreachable("the share is gone"))
+        await until(lambda: len(top.puppets.made) == 2)
+        top.camera.reconnect(other := Puppets())
+        await until(lambda: other.made)
+        top.camera.reconnect(again := Puppets(Remembering))
+        await until(lambda: again.made)
+        before = [made.before for made in (*top.puppets.made, again.now) if isinstance(made, Remembering)]
+        assert before == [None, *top.puppets.made]
+
+
+async def test_pictures_that_are_left_out_keep_a_camera_live_between_those_that_are_due() -> None:
+    async with running(policy=CameraPolicy(fps=1, down_after_s=0.2)) as top:
+        for n in range(60):
+            top.puppets.now.show(picture(n))
+            await asyncio.sleep(0.02)
+        assert 1 <= len(top.frames) <= 3
+        assert top.names() == ["connecting", "live"]
+        await until(lambda: top.camera.state.state == "down")
+
+
+async def test_the_first_picture_of_a_connection_is_due() -> None:
+    async with running(policy=CameraPolicy(fps=0.05)) as top:
+        for attempt in range(2):
+            await until(lambda attempt=attempt: len(top.puppets.made) == attempt + 1)
+            top.puppets.now.show(picture(attempt))
+            await until(lambda attempt=attempt: len(top.frames) == attempt + 1)
+            top.puppets.now.fail(Ended("the camera closed the stream"))
 
 
 async def test_a_recording_that_is_over_gives_way_to_another_one() -> None:

@@ -1,4 +1,4 @@
-from stream.condition import CameraState, Condition, State
+from stream.condition import CameraState, Condition, Patience, State
 from stream.health import Finding
 from stream.outages import HealthChanges, Outage, OutagePolicy, Outages
 from stream.sources.base import Ended, Refused, Stalled
@@ -6,7 +6,7 @@ from stream.thinning import Thinning
 
 
 def condition(frozen_after_s: float | None = 5.0) -> Condition:
-    made = Condition(down_after_s=10.0, frozen_after_s=frozen_after_s, now=0.0)
+    made = Condition(Patience(10.0, frozen_after_s), now=0.0)
     made.attempt(steady=True)
     return made
 
@@ -81,6 +81,40 @@ def test_a_camera_that_answers_again_says_so_and_what_was_before() -> None:
 
 def test_a_camera_that_never_answered_is_down_too() -> None:
     assert condition().judge(10.0) == ("down", "no picture within 10 s")
+
+
+def test_pictures_that_are_left_out_say_that_a_camera_sends() -> None:
+    camera = Condition(Patience(1.0, 1.0, interval_s=1.0), now=0.0)
+    camera.attempt(steady=True)
+    for n in range(100):
+        if n % 20 == 0:
+            camera.picture(n / 20, new=True)
+        else:
+            camera.left_out(n / 20)
+        assert camera.judge(n / 20)[0] == "live"
+    assert camera.judge(99 / 20 + 0.9)[0] == "live"
+    assert camera.judge(99 / 20 + 1.0) == ("down", "no picture within 1 s")
+
+
+def test_a_slow_camera_is_given_the_time_for_its_next_picture() -> None:
+    camera = Condition(Patience(10.0, 10.0, interval_s=20.0), now=0.0)
+    camera.attempt(steady=True)
+    assert camera.judge(10.0)[0] == "down"  # one that never sent is no slow one
+    for at in (11.0, 31.0, 55.0):
+        camera.picture(at, new=True)
+        assert camera.judge(at + 49.9)[0] == "live"
+    assert camera.judge(105.0) == ("down", "no picture within 50 s")
+    camera.failed(Stalled("no data in time"))
+    assert camera.judge(66.0) == ("down", "no data in time")
+
+
+def test_a_slow_camera_is_frozen_only_when_another_picture_must_have_been_seen() -> None:
+    camera = Condition(Patience(200.0, 10.0, interval_s=20.0), now=0.0)
+    camera.attempt(steady=True)
+    camera.picture(0.0, new=True)
+    camera.picture(40.0, new=False)
+    assert camera.judge(49.9)[0] == "live"
+    assert camera.judge(50.0)[0] == "frozen"
 
 
 def test_refused_is_said_at_once_and_stays_until_a_picture_comes() -> None:

@@ -35,6 +35,7 @@ def test_the_example_fits_the_schema(validator: Draft202012Validator) -> None:
         {"source": {"type": "rtsp", "url": "rtsp://h", "password": {"fil": "x"}}},
         {"source": {"type": "none"}},
         {"model": "Top@newest"},
+        {"source": {"type": "webrtc", "ice_servers": ["foo"]}},
     ],
 )
 def test_what_the_program_refuses_the_schema_refuses(

@@ -11,6 +11,7 @@ import pytest
 from config.changes import Changes
 from config.load import load
 from config.settings import Settings
+from stream import live
 from stream.endings import end
 from stream.events import Event
 from stream.live import LiveConfig, waits
@@ -92,6 +93,25 @@ async def test_a_broken_edit_changes_nothing_and_says_where(
         assert mistake in caplog.text
         assert it.facts() == [("system.config", "refused")]
         assert it.line.done == [] and it.live.view().sha256 == before
+
+
+async def test_an_edit_that_cannot_be_read_for_a_bug_of_ours_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_badly(file: Path) -> Settings:
+        raise RuntimeError("s3" + "cret")
+
+    async with running(tmp_path) as it:
+        with monkeypatch.context() as patched:
+            patched.setattr(live, "load", load_badly)
+            it.write(FILE + "    fps: 3\n")
+            for _ in range(2):
+                (mistake,) = (await it.live.reload()).mistakes
+        assert "can't be read because of a fault in Linewatch (RuntimeError)" in mistake
+        assert caplog.text.count("in load_badly") == 1 and "s3cret" not in caplog.text
+        assert it.facts() == [("system.config", "refused")]
+        await it.live.reload()
+        assert [changes.changed for changes in it.line.done] == [("top",)]
 
 
 async def test_a_broken_edit_is_told_once_and_is_over_when_it_is_mended(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 
 from config.sources import FolderSource as FolderSettings
 from stream.collection import write_png
-from stream.sources.base import Broken, Ended, Refused, Source, SourceError
+from stream.sources import explain
+from stream.sources import folder as folder_module
+from stream.sources.base import Broken, Ended, Refused, Source, SourceError, Unreachable
 from stream.sources.folder import FolderSource, pictures, read
 from stream.sources.replay import FileSource
 from tests.puppets import picture
@@ -28,13 +32,14 @@ class Taken:
         self.times: list[float] = []
         self.skips: list[str] = []
         self.what = ""
+        self.signs = 0
         self._want = want
 
     def connected(self, what: str) -> None:
         self.what = what
 
     def alive(self) -> None:
-        pass
+        self.signs += 1
 
     def due(self, taken_at: float) -> bool:
         return self._want(taken_at)
@@ -158,6 +163,16 @@ def test_a_missing_file_or_folder_needs_a_person(tmp_path: Path) -> None:
     assert isinstance(ended(folder_source(tmp_path / "no"), Taken()), Refused)
 
 
+def test_what_the_system_does_not_let_us_look_at_is_said_with_its_reason(tmp_path: Path) -> None:
+    beyond = tmp_path / ("x" * 300)  # is_dir and is_file raise for it, as for a share that hangs up
+    for source in (FileSource("top", beyond), folder_source(beyond)):
+        error = ended(source, Taken())
+        assert isinstance(error, Unreachable) and str(error).endswith("can't be read: File name too long")
+    refused = explain.local(PermissionError(13, "Permission denied"), tmp_path)
+    assert isinstance(refused, Refused)
+    assert str(refused).startswith(f"{tmp_path}: no right to read it; ")
+
+
 def test_a_folder_is_shown_in_order_of_name_and_then_over(folder: Path) -> None:
     taken = Taken()
     over = ended(folder_source(folder, watch=False, interval_s=0), taken)
@@ -194,6 +209,110 @@ def test_a_looped_folder_begins_again(folder: Path) -> None:
     assert (running.taken.pixels[0] == running.taken.pixels[3]).all()
 
 
+class Leaving(Taken):
+    """`leave` is called when the second picture was taken."""
+
+    def __init__(self, leave: Callable[[], object]) -> None:
+        super().__init__()
+        self._leave = leave
+
+    def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
+        super().put(pixels, taken_at, clock)
+        if len(self.pixels) == 2:
+            self._leave()
+
+
+def test_a_share_that_went_away_is_told_and_goes_on_where_it_was(folder: Path) -> None:
+    away = folder.with_name("away")
+    first, taken = folder_source(folder, interval_s=0), Leaving(lambda: folder.rename(away))
+    gone = ended(first, taken)
+    assert isinstance(gone, Unreachable)
+    assert str(gone) == f"{folder} is gone; is the share still mounted?"
+    second = folder_source(folder, interval_s=0)
+    second.resume(first)
+    assert isinstance(ended(second, Taken()), Unreachable)
+    away.rename(folder)
+    third, again = folder_source(folder, watch=False, interval_s=0), Taken()
+    third.resume(second)
+    assert str(ended(third, again)).endswith("all 3 pictures were shown")
+    assert [(pixels == picture(10)).all() for pixels in again.pixels] == [True]
+
+
+def test_new_pictures_that_came_while_a_folder_was_away_are_shown(folder: Path) -> None:
+    first = folder_source(folder, existing=False, watch=False)
+    ended(first, Taken())
+    write_png(picture(7), folder / "007.png")
+    second, taken = folder_source(folder, existing=False, watch=False), Taken()
+    second.resume(first)
+    ended(second, taken)
+    assert [(pixels == picture(7)).all() for pixels in taken.pixels] == [True]
+
+
+def test_a_source_does_not_go_on_in_another_folder(folder: Path, tmp_path: Path) -> None:
+    first = folder_source(folder, watch=False, interval_s=0)
+    ended(first, Taken())
+    other, taken = folder_source(tmp_path, watch=False, interval_s=0), Taken()
+    other.resume(first)
+    ended(other, taken)
+    assert len(taken.pixels) == 3
+
+
+def test_the_empty_place_of_a_share_makes_nothing_be_shown_again(folder: Path) -> None:
+    with Running(folder_source(folder, interval_s=0)) as running:
+        running.wait(lambda taken: len(taken.pixels) == 3)
+        away = folder.rename(folder.with_name("away"))
+        folder.mkdir()
+        signs = running.taken.signs
+        running.wait(lambda taken: taken.signs > signs + 5)
+        away.rename(folder)
+        write_png(picture(99), folder / "099.png")
+        running.wait(lambda taken: len(taken.pixels) > 3)
+    assert [(pixels == picture(99)).all() for pixels in running.taken.pixels[3:]] == [True]
+
+
+def test_a_file_that_cannot_be_told_for_a_moment_is_not_shown_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, stamp = set[str](), folder_module._stamp
+    monkeypatch.setattr(
+        folder_module, "_stamp", lambda path, sink: None if path.name in hidden else stamp(path, sink)
+    )
+    with Running(folder_source(folder, interval_s=0)) as running:
+        for names in ({"001.png"}, set[str]()):
+            running.wait(lambda taken: len(taken.pixels) == 3)
+            hidden.clear()
+            hidden.update(names)
+            signs = running.taken.signs
+            running.wait(lambda taken, signs=signs: taken.signs > signs + 20)
+    assert len(running.taken.pixels) == 3
+
+
+def test_a_file_that_fails_is_tried_twice_because_it_may_be_the_share(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = folder_module.load
+
+    def failing(path: Path) -> NDArray[np.uint8] | None:
+        if path.name == "002.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return load(path)
+
+    monkeypatch.setattr(folder_module, "load", failing)
+    first = folder_source(folder, watch=False, interval_s=0)
+    assert isinstance(ended(first, Taken()), Unreachable)
+    second, taken = folder_source(folder, watch=False, interval_s=0), Taken()
+    second.resume(first)
+    assert isinstance(ended(second, taken), Ended)
+    assert (len(taken.pixels), taken.skips) == (1, ["unreadable"])
+
+
+def test_a_long_pause_between_pictures_is_no_silence(folder: Path) -> None:
+    with Running(folder_source(folder, interval_s=3600)) as running:
+        running.wait(lambda taken: taken.pixels)
+        signs = running.taken.signs
+        running.wait(lambda taken: taken.signs > signs + 3)
+
+
 def test_unreadable_pictures_are_skipped_and_counted(folder: Path) -> None:
     (folder / "000.png").write_bytes(b"\x89PNG\r\n\x1a\nbut no more")
     (folder / "005.jpg").write_bytes(b"")
@@ -220,6 +339,25 @@ def test_sub_folders_are_read_and_hidden_files_are_not(folder: Path) -> None:
     (folder / ".half.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no picture")
     assert [path.name for path in pictures(folder)] == ["001.png", "002.png", "010.png", "a.png"]
+
+
+def test_a_subfolder_that_nobody_lets_us_read_is_left_out_and_other_trouble_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, refused = os.scandir, {folder / "lost+found": errno.EACCES}
+    (folder / "lost+found").mkdir()
+
+    def guarded(path: str) -> object:
+        if number := refused.get(Path(path)):
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert len(pictures(folder)) == 3
+    for place, number in ((folder / "lost+found", errno.EIO), (folder, errno.EACCES)):
+        refused[place] = number
+        with pytest.raises(OSError):
+            pictures(folder)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

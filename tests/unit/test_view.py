@@ -1,0 +1,26 @@
+"""The trained view, from a folder that may be anything."""
+
+from pathlib import Path
+
+import pytest
+
+from stream.collection import write_png
+from stream.view import trained_view
+from tests.puppets import picture
+
+
+def test_good_pictures_make_a_view_and_none_make_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert trained_view(tmp_path / "good") is None
+    for number in range(3):
+        write_png(picture(number), tmp_path / "good" / f"{number}.png")
+    assert trained_view(tmp_path / "good") is not None
+    assert caplog.text == ""
+
+
+def test_a_folder_that_cannot_be_read_costs_the_view_and_not_the_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert trained_view(tmp_path / ("x" * 300)) is None  # is_dir raises for it, as for a stale share
+    assert "can't be read (File name too long): blurred or moved pictures are not told" in caplog.text
