@@ -17,7 +17,7 @@ import os
 import random
 import socket
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,8 +95,9 @@ class Consumer:
     """An async iterator over the events of one consumer group. One task at a time iterates.
 
     `client` is closed by nobody here. Raises redis' AuthenticationError or NoPermissionError when the broker
-    refuses us at the start; later errors are waited out. With `until_idle` the iteration ends when nothing is
-    left to read, instead of waiting for more.
+    refuses us at the start; later errors are waited out, and `on_waiting` is told the first of each outage.
+    With `until_idle` the iteration ends when nothing is left to read, instead of waiting for more; nor is a
+    broker waited for then: its RedisError or OSError is raised.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Consumer:
         block_ms: int = 1000,
         remember: int = 100_000,
         until_idle: bool = False,
+        on_waiting: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.counts = Counts()
         self.group, self.stream = group, stream
@@ -120,7 +122,7 @@ class Consumer:
         self._dead = Keys(stream).dead
         self._idle_ms, self._max_deliveries = idle_ms, max_deliveries
         self._batch, self._block_ms = batch, block_ms
-        self._until_idle = until_idle
+        self._until_idle, self._on_waiting = until_idle, on_waiting
         self._seen, self._seqs = Seen(remember), SeqCheck()
         self._here: deque[_Entry] = deque()
         self._ready = False
@@ -210,19 +212,24 @@ class Consumer:
                     await self._begin()
                 elif not await self._read() and self._until_idle:
                     return False
-                failures = 0
-            except (AuthenticationError, NoPermissionError):
-                if self.counts.reconnects == 0 and self.counts.read == 0:
+                else:
+                    failures = 0
+            except (AuthenticationError, NoPermissionError) as error:
+                if self._until_idle or (self.counts.reconnects == 0 and self.counts.read == 0):
                     raise
-                failures = await self._wait(failures)
+                failures = await self._wait(failures, error)
             except (RedisError, OSError) as error:
                 # NOGROUP: the broker came back empty; the group is made again, from 0.
+                if self._until_idle and not str(error).startswith("NOGROUP"):
+                    raise
                 self._ready = False
                 log.info("reading %s again: %s", self.stream, type(error).__name__)
-                failures = await self._wait(failures)
+                failures = await self._wait(failures, error)
         return True
 
-    async def _wait(self, failures: int) -> int:
+    async def _wait(self, failures: int, error: Exception) -> int:
+        if failures == 0:
+            self._on_waiting(error)
         self.counts.reconnects += 1
         longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(failures, 16))
         await asyncio.sleep(longest * (0.5 + 0.5 * random.random()))

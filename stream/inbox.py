@@ -5,18 +5,23 @@ consumer, this line, under a name that does not change: what was read but not se
 comes again at the next start. An entry is acknowledged after what it led to was recorded. One that can't be
 read goes to `…:dead` with `dead_reason`, `dead_stream`, `dead_group` and `dead_entry`, and the next one is
 read. A broker that is away is waited for.
+
+What is settled stays a while, for a look back, and is trimmed then. Pictures don't: a few hundred fill a
+broker, and one that is full takes no event either. So an entry that carried one is deleted after its
+acknowledgement, and at the start what an earlier run acknowledged and had no time to delete. Other readers of
+the stream find such an entry only until it is settled.
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from .heed import heed_cancellation
 from .publisher import explain
@@ -32,8 +37,10 @@ KEPT_LETTERS = 10_000
 _BATCH = 64
 # How soon an acknowledgement follows, at the latest: the connection waits for entries so long at a time.
 _BLOCK_MS = 200
-_TRIM_EVERY = 1000
+_TRIM_EVERY, _TRIM_EVERY_S = 1000, 60.0
 _LONGEST_FIELD = 4096
+# A reply may hold so many pictures.
+_LOOKED_AT_ONCE = 32
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
 
 
@@ -74,7 +81,11 @@ class Inbox:
         self._take, self._may_acknowledge = take, may_acknowledge
         self._open: set[str] = set()
         self._settled: set[str] = set()
-        self._since_trim = 0
+        # Those of both that carry a picture.
+        self._heavy: set[str] = set()
+        self._since_trim, self._trim_at_s = 0, float("-inf")
+        self._kept_ms = KEPT_MS
+        self._is_cleared = False
         self._read_ms = 0
         self._failures = 0
 
@@ -119,11 +130,44 @@ class Inbox:
             await self._trim(client)
 
     async def _begin(self, client: Redis) -> None:
+        """A broker that is full refuses to make a group, also one that is there: so we look first."""
+        read_up_to = await self._read_up_to(client)
+        if read_up_to is None:
+            await self._make_group(client)
+        elif not self._is_cleared:
+            self._read_ms = max(self._read_ms, _ms(read_up_to))
+            await self._clear(client, read_up_to)
+        self._is_cleared = True
+
+    async def _make_group(self, client: Redis) -> None:
         try:
             await client.xgroup_create(self._key, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+    async def _read_up_to(self, client: Redis) -> str | None:
+        """The last entry that the group was given; None: there is no group, or an ACL hides it."""
+        groups: list[Any] = []
+        with contextlib.suppress(ResponseError):
+            groups = await client.xinfo_groups(self._key)
+        found = (group["last-delivered-id"].decode() for group in groups if group["name"] == GROUP.encode())
+        return next(found, None)
+
+    async def _clear(self, client: Redis, read_up_to: str) -> None:
+        """Deletes the pictures that an earlier run has acknowledged."""
+        after = "-"
+        while entries := await self._look(client, after, read_up_to):
+            after = f"({entries[-1][0].decode()}"
+            heavy = [entry_id.decode() for entry_id, fields in entries if _is_heavy(fields)]
+            await self._delete(client, [name for name in heavy if not await self._pending(client, name)])
+            if not self._kept_ms:
+                return  # it is refused
+            heed_cancellation()
+
+    async def _look(self, client: Redis, start: str, stop: str) -> list[tuple[bytes, Any]]:
+        told: Any = await client.xrange(self._key, start, stop, _LOOKED_AT_ONCE)
+        return list(told)
 
     async def _take_history(self, client: Redis) -> None:
         """What was delivered to us and not acknowledged: by an earlier run, or in a reply that got lost."""
@@ -153,6 +197,7 @@ class Inbox:
                 self.counts.gone += 1
                 self.settle(name)
                 continue
+            self._weigh(name, fields)
             try:
                 self.counts.taken += 1
                 if await self._take(name, _text(fields)):
@@ -162,17 +207,27 @@ class Inbox:
 
     # -- settling ------------------------------------------------------------------------------------
 
+    def _weigh(self, name: str, fields: Mapping[bytes, bytes]) -> None:
+        if _is_heavy(fields):
+            self._heavy.add(name)
+
+    async def _pending(self, client: Redis, name: str) -> list[Any]:
+        """How an entry that waits for its acknowledgement was delivered; empty for one that doesn't."""
+        return list(await client.xpending_range(self._key, GROUP, name, name, 1))
+
     async def _given_up(self, client: Redis, name: str) -> bool:
-        told: Any = await client.xpending_range(self._key, GROUP, name, name, 1)
+        told = await self._pending(client, name)
         return bool(told) and int(told[0]["times_delivered"]) > MAX_DELIVERIES
 
     async def _bury(self, client: Redis, name: str, fields: Mapping[bytes, bytes], reason: str) -> None:
         """The letter first, the acknowledgement after it: a crash in between writes it twice, loses none.
 
         A broker that refuses the letter (its ACL, its memory) must not stop the reader: the entry stays
-        unacknowledged, and comes again at the next start.
+        unacknowledged, and comes again at the next start. But a picture goes that fills the broker, be it
+        without a letter: else nothing would ever make room for one.
         """
         self._open.discard(name)  # should the broker go away now, the entry is taken again
+        self._weigh(name, fields)
         letter: dict[Any, Any] = {k[:_LONGEST_FIELD]: v[:_LONGEST_FIELD] for k, v in fields.items()}
         letter |= {
             "dead_reason": reason,
@@ -180,31 +235,58 @@ class Inbox:
             "dead_group": GROUP,
             "dead_entry": name,
         }
-        try:
-            await client.xadd(self._dead_key, letter, maxlen=KEPT_LETTERS, approximate=True)
-        except ResponseError as refused:
+        refused = await self._post(client, letter)
+        must_go = isinstance(refused, OutOfMemoryError) and name in self._heavy
+        if must_go:
+            # No letter holds the picture: it makes room.
+            await self._delete(client, [name])
+            refused = await self._post(client, letter)
+        if refused is not None:
             log.error("entry %s of %s (%s) can't be buried: %s", name, self._key, reason, explain(refused))
-            self._open.add(name)
+            (self._settled if must_go else self._open).add(name)
             return
         self.counts.dead += 1
         log.warning("entry %s of %s is a dead letter: %s", name, self._key, reason)
         self._settled.add(name)
 
+    async def _post(self, client: Redis, letter: dict[Any, Any]) -> ResponseError | None:
+        try:
+            await client.xadd(self._dead_key, letter, maxlen=KEPT_LETTERS, approximate=True)
+        except ResponseError as refused:
+            return refused
+        return None
+
     async def _acknowledge(self, client: Redis) -> None:
+        """An acknowledgement without its deletion is harmless: both are done again, or `_clear` deletes."""
         if self._settled and self._may_acknowledge():
             done = list(self._settled)
             await client.xack(self._key, GROUP, *done)
+            await self._delete(client, self._heavy.intersection(done))
             self._settled.difference_update(done)
+            self._heavy.difference_update(done)
             self._since_trim += len(done)
+
+    async def _delete(self, client: Redis, names: Collection[str]) -> None:
+        """An ACL that is older than this may forbid it: then nothing is kept for a look back."""
+        if not names or not self._kept_ms:
+            return
+        try:
+            await client.xdel(self._key, *names)
+        except ResponseError as refused:
+            log.warning("%s: pictures can't be deleted, so all is trimmed: %s", self._key, explain(refused))
+            self._kept_ms = 0
+            self._since_trim += 1
 
     async def _trim(self, client: Redis) -> None:
         """A gateway that never trims would fill the broker. What waits for us is never cut off."""
-        if self._since_trim >= _TRIM_EVERY:
+        now_s = asyncio.get_running_loop().time()
+        is_time = now_s - self._trim_at_s >= _TRIM_EVERY_S or not self._kept_ms
+        if self._since_trim >= _TRIM_EVERY or (self._since_trim and is_time):
             waiting = [_ms(name) for name in self._open | self._settled]
-            oldest_ms = min([*waiting, self._read_ms - KEPT_MS])
-            self._since_trim = 0
+            oldest_ms = min([*waiting, self._read_ms - self._kept_ms])
+            self._since_trim, self._trim_at_s = 0, now_s
             try:
-                await client.xtrim(self._key, minid=max(0, oldest_ms), approximate=True)
+                await client.xtrim(self._key, minid=max(0, oldest_ms), approximate=bool(self._kept_ms))
             except ResponseError as refused:
                 log.warning("%s can't be trimmed: %s", self._key, explain(refused))
 
@@ -220,6 +302,11 @@ class Inbox:
         self.error = text
         self._failures += 1
         self.counts.reconnects += 1
+
+
+def _is_heavy(fields: Mapping[bytes, bytes]) -> bool:
+    """It carries a picture, or what is as large: under a name, perhaps, that we don't know."""
+    return PICTURE in fields or sum(map(len, fields.values())) > _LONGEST_FIELD
 
 
 def _ms(entry_id: str) -> int:

@@ -18,14 +18,13 @@ from ..heed import heed_cancellation
 from ..ids import new_id
 from ..keys import Keys
 from ..publisher import explain
-from .sink import Answer, PeerAway, Status
+from .sink import Answer, PeerAway, Status, unfit
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 ANSWER_WITHIN_S = 10.0
 _MOST_ASKED = 64
-_LONGEST_VALUE = 128
 _ANSWERS_AT_ONCE = 100
 
 
@@ -128,8 +127,8 @@ class LineLink:
     # -- what is asked -------------------------------------------------------------------------------
 
     async def ask(self, command: str, camera: str, value: str) -> Answer:
-        if len(value) > _LONGEST_VALUE or not value.isprintable():
-            return Answer("refused", f"a value is printable text of at most {_LONGEST_VALUE} characters")
+        if why := unfit("command", command) or unfit("camera", camera) or unfit("value", value, needed=False):
+            return Answer("refused", why)
         if len(self._asked) >= _MOST_ASKED:
             return Answer("refused", "too many commands wait for their answer; ask again later")
         request = new_id()

@@ -116,11 +116,12 @@ class Station:
             acked=not wants_ack,
         )
 
-    def acknowledges(self, number: int) -> bool:
+    def acknowledges(self, number: int, may_stand: bool = False) -> bool:
         """Whether this number is the shown result's. 0 and the one before say nothing: a PLC may write all of
-        its registers again and again. Raises Refused for any other number.
+        its registers again and again. Raises Refused for any other number, unless it `may_stand` there from
+        before our time: then it says nothing either.
         """
-        if number not in (self.shown.number, 0, (self.shown.number - 2) % 0xFFFF + 1):
+        if not may_stand and number not in (self.shown.number, 0, (self.shown.number - 2) % 0xFFFF + 1):
             raise Refused(f"result {number} is acknowledged, but {self.shown.number} is shown")
         return number == self.shown.number != 0
 

@@ -29,6 +29,8 @@ class _Post:
     def __init__(self, name: str, address: int, station: m.Station, line: Line) -> None:
         self.name, self.address, self.station = name, address, station
         self.written = [0] * (m.CAMERA_REGISTERS - m.ACK)
+        # None: what the PLC last wrote to ACK is not known, as its registers are older than our file.
+        self.ack: int | None = None
         self.writable = range(address + m.ACK, address + m.CAMERA_REGISTERS)
         self.acked = asyncio.Event()
         self._file = line.state_dir / f"{name}.json"
@@ -36,11 +38,15 @@ class _Post:
     def restore(self) -> None:
         """A file that can't be read is none; then numbers begin at 1."""
         try:
-            self.station.restore(json.loads(self._file.read_text()))
+            state = json.loads(self._file.read_text())
+            self.station.restore(state)
+            if (ack := state.get("ack")) is not None:  # an older form of the file has none
+                self.ack = int(ack) & 0xFFFF
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError) as error:
             log.warning("%s can't be read (%s); result numbers begin anew", self._file, error)
+        self.written[0] = self.ack or 0
         self.written[m.TRIGGER - m.ACK] = self.station.trigger_done
 
     async def taken(self) -> None:
@@ -49,10 +55,10 @@ class _Post:
             self.acked.clear()
             await self.acked.wait()
 
-    def keep(self) -> None:
-        """Raises PeerAway: what would be forgotten by a restart is done again."""
+    def keep(self, ack: int | None) -> None:
+        """`ack` is what stands in ACK. Raises PeerAway: what a restart would forget is done again."""
         try:
-            write_json(self._file, self.station.state())
+            write_json(self._file, self.station.state() | {"ack": ack})
         except OSError as error:
             raise PeerAway(f"{self._file} can't be written: {error.strerror}") from None
 
@@ -118,7 +124,7 @@ class ModbusSink:
             return
         await self._up.wait()
         if post.station.notice(event):
-            post.keep()
+            post.keep(post.ack)
         if post.station.shown.event_id != event.id:
             if not post.station.is_result(event):
                 return
@@ -126,7 +132,7 @@ class ModbusSink:
             await post.taken()
         late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
         post.station.show(event, late, avoid=post.written[0])
-        post.keep()
+        post.keep(post.ack)
         self._line.out(event)
         await post.taken()
 
@@ -171,14 +177,21 @@ class ModbusSink:
         if post is None or address + len(values) > post.writable.stop:
             return ExcCodes.ILLEGAL_ADDRESS
         at = address - post.writable.start
-        await self._carry_out(post, [*post.written[:at], *values, *post.written[at + len(values) :]])
+        after = [*post.written[:at], *values, *post.written[at + len(values) :]]
+        ack = after[0] if at == 0 else post.ack
+        await self._carry_out(post, after, ack)
         post.written[at : at + len(values)] = values
+        post.ack = ack
         return None
 
-    async def _carry_out(self, post: _Post, after: list[int]) -> None:
-        """Raises Refused or PeerAway; then nothing was changed."""
-        ack, number, job_at = after[0], after[m.TRIGGER - m.ACK], m.TRIGGER_JOB - m.ACK
-        acknowledges = ack != post.written[0] and post.station.acknowledges(ack)
+    async def _carry_out(self, post: _Post, after: list[int], ack: int | None) -> None:
+        """`ack` is what stands in ACK from then on. Raises Refused or PeerAway; then nothing was changed."""
+        number, job_at = after[m.TRIGGER - m.ACK], m.TRIGGER_JOB - m.ACK
+        acknowledges = (
+            ack is not None
+            and ack != post.written[0]
+            and post.station.acknowledges(ack, may_stand=post.ack is None)
+        )
         if number not in (0, post.station.trigger_done):
             if post.name not in self._line.triggered:
                 raise m.Refused(f"camera {post.name} takes no triggers; it needs frames: every")
@@ -187,9 +200,9 @@ class ModbusSink:
             if not part:
                 raise m.Refused("a trigger without a part id")
             await self._line.trigger(post.name, part, job)
-        if acknowledges:
+        if ack is not None and acknowledges:
             post.station.ack(ack)
         post.station.trigger_done = number
-        post.keep()
+        post.keep(ack)
         if acknowledges:
             post.acked.set()

@@ -11,7 +11,7 @@ from ..events import Event
 from .http import tls_context
 from .mqtt import Options
 from .mqtt_topics import Topics
-from .sink import Line, PeerAway, Status
+from .sink import LONGEST_TEXT, Line, PeerAway, Status
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,9 @@ class MqttSink:
         async for message in client.messages:
             camera = self._topics.camera_of(str(message.topic))
             command = _parse(message.payload)
-            if isinstance(command, str):
+            if len(camera) > LONGEST_TEXT:  # no camera's, and its answer's topic might be too long for MQTT
+                log.warning("a command for a camera with a name of %d characters is ignored", len(camera))
+            elif isinstance(command, str):
                 log.warning("a command for camera %s is refused: %s", camera, command)
                 await self._answer(client, camera, "", "refused", command)
             elif why := self._why_not_now(message.retain):

@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncua import Node, ua
 
-from .sink import Answer, Line, PeerAway
+from .sink import Answer, Line, PeerAway, unfit
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ async def _set_enabled(line: Line, camera: str, values: list[Any]) -> Answer:
 
 async def _trigger(line: Line, camera: str, values: list[Any]) -> Answer:
     part, job = (str(value or "") for value in values)
-    if not part:
-        return Answer("refused", "a trigger needs a part id")
+    if why := unfit("PartId", part) or unfit("JobId", job, needed=False):
+        return Answer("refused", why)
     if camera not in line.triggered:
         return Answer("refused", f"camera {camera} takes no triggers; it needs frames: every")
     try:

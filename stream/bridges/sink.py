@@ -85,6 +85,19 @@ class Answer:
     reason: str
 
 
+LONGEST_TEXT = 128
+"""Characters of a command's or a trigger's text: what the line reads of its own, too."""
+
+
+def unfit(name: str, text: str, *, needed: bool = True) -> str | None:
+    """Why the line would not take `text` as `name`, for whoever sent it; None: it fits. What is printable
+    can be encoded too: half a surrogate pair, which JSON and OPC UA let through, is neither.
+    """
+    if len(text) > LONGEST_TEXT or not text.isprintable():
+        return f"{name} must be printable text of at most {LONGEST_TEXT} characters"
+    return f"{name} is missing" if needed and not text else None
+
+
 Status = Mapping[str, str]
 """A camera's status hash as the line wrote it: ready, busy, result_no, … (all texts)."""
 
@@ -119,10 +132,14 @@ class Line(Protocol):
         """The peer can see this event now, though `deliver` goes on: what it took is measured to here."""
 
     async def ask(self, command: str, camera: str, value: str) -> Answer:
-        """Send a command (see stream/control.py) and wait for its answer; never raises SinkError."""
+        """Send a command (see stream/control.py) and wait for its answer; never raises SinkError. A text that
+        is `unfit` is refused.
+        """
 
     async def trigger(self, camera: str, part_id: str, job_id: str) -> None:
-        """Ask for the verdict on a part, which comes as an event. Raises PeerAway."""
+        """Ask for the verdict on a part, which comes as an event. Raises PeerAway; texts that are `unfit` are
+        the sink's to refuse.
+        """
 
 
 class Sink(Protocol):

@@ -105,12 +105,21 @@ def build(options: Options, line: Line) -> "Webhook":
 
 
 class Webhook:
-    """A Sink. Each event is one POST; what the peer answers decides."""
+    """A Sink. Each event is one POST; what the peer answers decides. `now_s` is UTC, for the signature;
+    `elapsed_s` measures, and no clock that is set moves it.
+    """
 
-    def __init__(self, options: Options, poster: Poster, now_s: Callable[[], float] = time.time) -> None:
-        self._options, self._poster, self._now_s = options, poster, now_s
+    def __init__(
+        self,
+        options: Options,
+        poster: Poster,
+        now_s: Callable[[], float] = time.time,
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options, self._poster = options, poster
+        self._now_s, self._elapsed_s = now_s, elapsed_s
         self._key = signing_key(options.secret)
-        # Since when each camera's event is answered with an internal error.
+        # Each camera's event that is answered with an internal error, and since when (elapsed_s).
         self._failing: dict[str, tuple[str, float]] = {}
 
     async def run(self) -> None:
@@ -145,8 +154,9 @@ class Webhook:
         if reply.status >= 500 and reply.status not in _AWAY:
             first_id, since_s = self._failing.get(event.camera, ("", 0.0))
             if first_id != event.id:
-                since_s = self._now_s()
+                since_s = self._elapsed_s()
                 self._failing[event.camera] = (event.id, since_s)
-            if self._now_s() - since_s >= self._options.give_up_after_s:
-                raise Rejected(f"{answer} since {self._now_s() - since_s:.0f} s")
+            failing_s = self._elapsed_s() - since_s
+            if failing_s >= self._options.give_up_after_s:
+                raise Rejected(f"{answer} since {failing_s:.0f} s")
         raise PeerAway(answer, min(reply.retry_after_s, _LONGEST_RETRY_AFTER_S))

@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
 _AGAIN_S = 0.5
 HELP = "print the events of a line, and follow them"
+
+
+class OutputError(Exception):
+    """What was to be printed can't be written; one sentence for a person."""
+
+    user_message = True
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +61,14 @@ def where(settings: "Settings") -> "RunFile":
 
 
 async def _print(where: "RunFile", args: argparse.Namespace) -> int:
+    async with contextlib.aclosing(_told(where, args)) as told:
+        async for event in told:
+            _write(event.json_text() if args.json else _line(event))
+    return 0
+
+
+async def _told(where: "RunFile", args: argparse.Namespace) -> AsyncGenerator["Event", None]:
+    """The events; raises BrokerError. Who prints them stands outside: their errors are not the broker's."""
     from redis.exceptions import RedisError
 
     from ..broker import BrokerError
@@ -61,19 +77,38 @@ async def _print(where: "RunFile", args: argparse.Namespace) -> int:
     try:
         async with where.endpoint.client() as client:
             async for event in _events(client, where.stream, args):
-                sys.stdout.write((event.json_text() if args.json else _line(event)) + "\n")
-                sys.stdout.flush()
+                yield event
     except (RedisError, OSError) as error:
         raise BrokerError(f"{explain(error)}: {where.endpoint.url}") from None
-    return 0
+
+
+def _write(line: str) -> None:
+    """A reader that has gone is left to config/cli.py."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail once more at the interpreter's end, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"the output can't be written: {error.strerror}") from None
 
 
 def _events(client: "Redis", stream: str, args: argparse.Namespace) -> AsyncIterator["Event"]:
     if args.group is None:
         return _plain(client, stream, args)
     from ..consumer import Consumer
+    from ..publisher import explain
 
-    return aiter(Consumer(client, stream, args.group, until_idle=not args.follow))
+    consumer = Consumer(
+        client,
+        stream,
+        args.group,
+        until_idle=not args.follow,
+        on_waiting=lambda error: _say_waiting(explain(error)),
+    )
+    return aiter(consumer)
 
 
 async def _plain(client: "Redis", stream: str, args: argparse.Namespace) -> AsyncIterator["Event"]:
@@ -112,8 +147,12 @@ async def _patient(ask: "Callable[[], Awaitable[Any]]", follow: bool) -> Any:
             if not follow:
                 raise
             if said != (said := explain(error)):
-                sys.stderr.write(f"waiting: {said}\n")
+                _say_waiting(said)
             await asyncio.sleep(_AGAIN_S)
+
+
+def _say_waiting(why: str) -> None:
+    sys.stderr.write(f"waiting: {why}\n")
 
 
 def _ours(entries: Any) -> list[tuple[bytes, Any]]:

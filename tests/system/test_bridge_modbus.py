@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -55,6 +56,11 @@ class Plc:
 
     async def trigger(self, number: int, part: str) -> int:
         return await self.write(TOP, m.TRIGGER, number, *m.text_registers(part, m.PART_REGISTERS))
+
+    async def write_all(self, ack: int, number: int, part: str) -> int:
+        """What a PLC does that copies its whole block in each cycle."""
+        texts = *m.text_registers(part, m.PART_REGISTERS), *m.text_registers("", m.JOB_REGISTERS)
+        return await self.write(TOP, m.ACK, ack, number, *texts)
 
 
 @contextlib.asynccontextmanager
@@ -133,6 +139,49 @@ async def test_a_bridge_that_is_started_again_shows_the_same_result_under_the_sa
         await plc.until(TOP, m.RESULT_NO, 3)
 
 
+async def test_a_plc_that_writes_its_whole_block_in_each_cycle_triggers_also_after_a_restart(
+    line: BridgeLine,
+) -> None:
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        line.verdict("A-1", "ng")
+        await plc.until(TOP, m.RESULT_NO, 1)
+        assert await plc.write_all(1, 0, "") == 0
+        for n in range(2, 7):
+            line.verdict(f"A-{n}", "ok")
+        await plc.until(TOP, m.RESULT_NO, 6)
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        assert await plc.one(TOP, m.ACK) == 1
+        assert await plc.write_all(1, 1, "A-7") == 0
+        await until(lambda: [t["part_id"] for t in line.triggers] == ["A-7"])
+        assert await plc.write_all(4, 1, "A-7") == ExcCodes.ILLEGAL_VALUE, "nor is any other number taken"
+
+
+@pytest.mark.parametrize("state", ["lost", "of an older form"])
+async def test_an_acknowledgement_that_is_older_than_the_state_file_stands_and_acknowledges_nothing(
+    line: BridgeLine, state: str
+) -> None:
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        for n in range(1, 7):
+            line.verdict(f"A-{n}", "ok")
+        await plc.until(TOP, m.RESULT_NO, 6)
+        file = bridge.link.state_dir / "top.json"
+    if state == "lost":
+        file.unlink()
+    else:
+        file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "ack"}))
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        shown = await plc.one(TOP, m.RESULT_NO)
+        line.verdict("A-7", "ng")
+        await plc.until(TOP, m.RESULT_NO, shown + 1)
+        assert await plc.trigger(1, "A-8") == 0
+        assert await plc.write_all(4, 2, "A-9") == 0
+        await until(lambda: [t["part_id"] for t in line.triggers] == ["A-8", "A-9"])
+        assert await plc.one(TOP, m.STATUS) & m.REJECT
+        assert await plc.write_all(3, 2, "A-9") == ExcCodes.ILLEGAL_VALUE, "now we know what stands there"
+        assert await plc.write_all(shown + 1, 2, "A-9") == 0
+        await plc.until_bit(TOP, m.REJECT, False)
+
+
 async def test_a_result_that_waits_outlives_a_restart_with_its_camera_in_another_mode(
     line: BridgeLine,
 ) -> None:
@@ -194,6 +243,7 @@ async def test_what_can_not_be_is_refused_and_changes_nothing(line: BridgeLine) 
     async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
         line.verdict("A-1", "ng")
         await plc.until(TOP, m.RESULT_NO, 1)
+        assert await plc.write(TOP, m.ACK, 0) == 0
         assert await plc.write(TOP, m.ACK, 7) == ExcCodes.ILLEGAL_VALUE
         assert await plc.write(TOP, m.TRIGGER, 5) == ExcCodes.ILLEGAL_VALUE, "a trigger without a part"
         assert await plc.write(SIDE, m.TRIGGER, 5, 0x4100) == ExcCodes.ILLEGAL_VALUE, "not a triggered camera"

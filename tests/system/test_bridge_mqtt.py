@@ -89,6 +89,13 @@ async def test_commands_are_answered_and_nonsense_too(line: BridgeLine, mosquitt
         assert "no camera nowhere" in (await asked({"command": "enable", "id": "c3"}, "nowhere"))["reason"]
         for nonsense in ("not JSON", "[]", '{"command": 3}', '{"command": "enable", "id": {}}', "x" * 5000):
             assert (await asked(nonsense))["answer"] == "refused"
+        for command in ("\ud800", "x" * 2000, "a\nb", ""):
+            told = await asked({"command": command, "value": 1, "id": "c4"})
+            assert (told["id"], told["answer"]) == ("c4", "refused")
+        nobody = "x" * 129
+        await heard.client.publish(f"{LINE}/{nobody}/command", '{"command": "enable"}', qos=1)
+        assert (await asked({"command": "threshold", "value": 2.5, "id": "c5"}))["answer"] == "done"
+        assert heard.of(f"{LINE}/{nobody}/answer") == []
         assert line.thresholds == {"top": 2.5}
 
 

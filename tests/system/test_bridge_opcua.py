@@ -162,6 +162,8 @@ async def test_methods_are_commands_and_answer_what_became_of_them(line: BridgeL
             "refused",
             "camera side takes no triggers; it needs frames: every",
         ]
+        for part, job in (("", ""), ("A\udcff", ""), ("A" * 129, ""), ("A-1", "a\nb")):
+            assert (await call(client, "top.Trigger", part, job))[0] == "refused"
         assert (await call(client, "top.Trigger", "A-1", "job"))[0] == "done"
         await until(lambda: len(line.triggers) == 1)
         for wrong in ((), ("high",), (1, 2)):

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest_asyncio
 
 from stream.broker import BrokerError, Endpoint, RunFile
 from stream.commands import events as command
+from stream.console import linewatch
 from stream.events import entry_fields
 from stream.outbox import Outbox
 from stream.publisher import Publisher
@@ -98,8 +100,70 @@ async def test_following_outlives_a_broker_that_goes_away(
     assert told.count("#1 ") == 1
 
 
-async def test_a_broker_that_is_not_there_is_a_sentence_without_the_password() -> None:
-    where = RunFile(Endpoint("redis://127.0.0.1:1/0", password="hidden"), KEYS.events, 1)
+NOWHERE = RunFile(Endpoint("redis://127.0.0.1:1/0", password="hidden"), KEYS.events, 1)
+
+
+@pytest.mark.parametrize("words", [(), ("--group", "mes")])
+async def test_a_broker_that_is_not_there_is_a_sentence_without_the_password(words: tuple[str, ...]) -> None:
     with pytest.raises(BrokerError, match="can't be reached") as told:
-        await command._print(where, arguments())
+        await command._print(NOWHERE, arguments(*words))
     assert "hidden" not in str(told.value)
+
+
+async def test_a_group_that_follows_says_once_that_it_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with valkey(tmp_path / "broker") as broker:
+        outbox = Outbox(tmp_path / "outbox.db")
+        publisher = Publisher(outbox, broker.endpoint.client, KEYS, maxlen=100)
+        where = RunFile(broker.endpoint, KEYS.events, 1)
+        told = ""
+
+        def printed_so_often(text: str, times: int) -> bool:
+            nonlocal told
+            out, err = capsys.readouterr()
+            told += out + err
+            return told.count(text) == times
+
+        await broker.stop()
+        following = asyncio.create_task(command._print(where, arguments("--follow", "--group", "mes")))
+        await until(lambda: printed_so_often("waiting: the broker can't be reached", 1))
+        await broker.start()
+        async with publishing(publisher):
+            outbox.put(facts(1))
+            publisher.wake()
+            await until(lambda: printed_so_often("top #1 ", 1))
+            await broker.stop()
+            await until(lambda: printed_so_often("waiting: ", 2))
+            await broker.start()
+            outbox.put(facts(1))
+            await until(lambda: printed_so_often("top #2 ", 1))
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        outbox.close()
+    assert told.count("waiting: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("| head -1 > /dev/null", ""),
+        ("> /dev/full", "the output can't be written: No space left on device\n"),
+    ],
+)
+async def test_an_output_that_fails_is_not_taken_for_the_brokers_trouble(
+    tmp_path: Path, to: str, said: str
+) -> None:
+    async with valkey(tmp_path / "broker") as broker, broker.endpoint.client() as client:
+        outbox = Outbox(tmp_path / "outbox.db")
+        for event in outbox.put(facts(500)):  # more than a pipe holds
+            fields: dict[object, object] = dict(entry_fields(event.json_text(), 1_700_000_001.0))
+            await client.xadd(KEYS.events, fields)  # type: ignore[arg-type]
+        outbox.close()
+        file = tmp_path / "run.json"
+        RunFile(broker.endpoint, KEYS.events, 1).write(file)
+        line = f"set -o pipefail; {shlex.join(linewatch())} events --run-file {file} --json {to}"
+        process = await asyncio.create_subprocess_exec("bash", "-c", line, stderr=asyncio.subprocess.PIPE)
+        _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (1, said)

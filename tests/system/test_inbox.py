@@ -2,24 +2,28 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from config.services import PartsSettings, TriggersSettings
 from config.settings import CameraSettings
 from engine.core import Frame
-from stream.broker import Endpoint
+from stream.broker import EmbeddedBroker, Endpoint
 from stream.endings import end
-from stream.inbox import GROUP, Inbox
+from stream.inbox import GROUP, Inbox, Malformed
 from stream.outbox import Outbox
 from stream.parts import Parts
 from stream.recorder import Recorder
-from tests.brokers import KEYS, until, valkey
+from tests.brokers import KEYS, SERVERS, until, valkey
 from tests.unit.test_triggers import inspection
 
 TOP = {
@@ -45,7 +49,7 @@ class Desk:
         self.parts = Parts(
             TOP,
             PartsSettings(),
-            TriggersSettings(),
+            TriggersSettings(frame_within_ms=60_000),  # a broker takes its time to stop
             recorder=self.recorder,
             offer=self._offer,
             has_model=lambda camera: True,
@@ -208,6 +212,151 @@ async def test_what_was_settled_long_ago_is_trimmed_and_nothing_that_waits(tmp_p
             inbox.settle("1500000-0")
             await until(lambda: inbox.counts.taken == 3001)
         assert (await client.xrange(KEYS.triggers, count=1))[0][0] <= b"1500000-0"
+
+
+async def test_what_was_settled_long_ago_is_trimmed_also_where_little_comes(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        for ms in range(1000, 1_000_000, 1000):
+            await client.xadd(KEYS.triggers, {"n": ms}, id=f"{ms}-0")
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, settled_at_once)
+        async with reading(inbox):
+            await until(lambda: inbox.counts.taken == 999)
+            await nothing_waits(client)
+        later = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, settled_at_once)
+        async with reading(later):
+            await client.xadd(KEYS.triggers, {"n": "last"}, id="1000000-0")
+            await trimmed_to(client, 600)
+
+
+async def settled_at_once(entry: str, fields: dict[str, str]) -> bool:
+    return True
+
+
+PICTURE = os.urandom(1 << 20)
+
+
+async def pushed(client: Redis, part_id: str, picture: bytes = PICTURE) -> str:
+    fields: dict[Any, Any] = {"camera": "top", "part_id": part_id, "picture": picture}
+    return str((await client.xadd(KEYS.triggers, fields)).decode())
+
+
+async def parts_in_the_stream(client: Redis) -> list[str]:
+    return [fields[b"part_id"].decode() for _, fields in await client.xrange(KEYS.triggers)]
+
+
+async def emptied_to(client: Redis, *parts: str) -> None:
+    async with asyncio.timeout(10):
+        while await parts_in_the_stream(client) != list(parts):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def small(folder: Path, binary: Path | None = None) -> AsyncIterator[EmbeddedBroker]:
+    """A broker that a few dozen pictures fill."""
+    broker = EmbeddedBroker(folder, binary=binary, max_memory_mb=32)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
+
+
+async def filled(client: Redis) -> None:
+    with pytest.raises(OutOfMemoryError):
+        for n in range(100):
+            await pushed(client, f"{n}")
+
+
+async def test_pictures_that_are_settled_do_not_fill_the_broker(tmp_path: Path) -> None:
+    async with small(tmp_path) as broker, broker.endpoint.client() as client:
+        await trigger(client, "text")
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, settled_at_once)
+        async with reading(inbox):
+            for n in range(80):
+                await pushed(client, f"{n}")
+                await until(lambda: inbox.counts.taken == n + 2)  # noqa: B023
+            await emptied_to(client, "text")
+            await nothing_waits(client)
+
+
+async def test_a_picture_stays_until_its_trigger_is_settled(tmp_path: Path) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+
+        async def take(entry: str, fields: dict[str, str]) -> bool:
+            return fields["part_id"] != "waits"
+
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        waits = await pushed(client, "waits")
+        await pushed(client, "a")
+        async with reading(inbox):
+            await emptied_to(client, "waits")
+        again = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        async with reading(again):
+            await until(lambda: again.counts.taken == 1)
+            assert await parts_in_the_stream(client) == ["waits"]
+            again.settle(waits)
+            await emptied_to(client)
+
+
+@pytest.mark.parametrize("binary", SERVERS)
+async def test_a_line_that_comes_up_at_a_broker_full_of_settled_pictures_frees_them(
+    binary: Any, tmp_path: Path
+) -> None:
+    """As an older version of ours left it, or one that was killed between acknowledgement and deletion."""
+    async with small(tmp_path, binary()) as broker, broker.endpoint.client() as client:
+        await client.xgroup_create(KEYS.triggers, GROUP, id="0", mkstream=True)
+        await trigger(client, "text")
+        await filled(client)
+        told: Any = await client.xreadgroup(GROUP, "line", {KEYS.triggers: ">"}, count=100)
+        waits, *settled = [entry for entry, fields in told[0][1] if fields[b"part_id"] != b"text"]
+        await client.xack(KEYS.triggers, GROUP, *settled)
+        taken: list[str] = []
+
+        async def take(entry: str, fields: dict[str, str]) -> bool:
+            taken.append(fields["part_id"])
+            return fields["part_id"] != "0"
+
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        async with reading(inbox):
+            await until(lambda: "0" in taken)
+            assert await parts_in_the_stream(client) == ["text", "0"]
+            assert sorted(taken) == ["0", "text"], "what was settled is not taken again"
+            inbox.settle(waits.decode())
+            await emptied_to(client, "text")
+
+
+async def test_pictures_that_can_not_be_read_and_fill_the_broker_are_buried(
+    tmp_path: Path,
+) -> None:
+    async with small(tmp_path) as broker, broker.endpoint.client() as client:
+
+        async def take(entry: str, fields: dict[str, str]) -> bool:
+            raise Malformed("the picture can't be read")
+
+        await client.xgroup_create(KEYS.triggers, GROUP, id="0", mkstream=True)
+        await filled(client)
+        there = await client.xlen(KEYS.triggers)
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        async with reading(inbox):
+            await emptied_to(client)
+            await nothing_waits(client)
+        assert 0 < await client.xlen(KEYS.dead) == inbox.counts.dead <= there
+
+
+async def test_a_broker_whose_acl_forbids_the_deletion_is_not_filled_either(tmp_path: Path) -> None:
+    """The example of an ACL as it was when pictures were only trimmed."""
+    async with small(tmp_path) as broker, broker.endpoint.client() as client:
+        await filled(client)
+        await client.execute_command("ACL", "SETUSER", "older", "on", ">pw", "~*", "+@all", "-xdel")
+        older = replace(broker.endpoint, username="older", password="pw")
+        inbox = Inbox(older.client, KEYS.triggers, KEYS.dead, settled_at_once)
+        async with reading(inbox):
+            async with asyncio.timeout(10):
+                while await client.xlen(KEYS.triggers) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            for n in range(80):
+                await pushed(client, f"{n}")
+                await until(lambda: inbox.counts.taken > n)  # noqa: B023
 
 
 async def trimmed_to(client: Redis, about: int) -> None:

@@ -76,6 +76,13 @@ def test_a_number_that_is_not_shown_can_not_be_acknowledged() -> None:
         station.acknowledges(9)
 
 
+def test_a_number_that_may_stand_from_before_our_time_says_nothing_unless_it_is_shown() -> None:
+    station = Station(triggered=True)
+    station.show(verdict(), late=False)
+    assert not station.acknowledges(9, may_stand=True)
+    assert station.acknowledges(1, may_stand=True)
+
+
 def test_no_result_takes_the_number_that_was_acknowledged_last() -> None:
     station = Station(triggered=True)
     station.show(verdict(), late=False)

@@ -1,0 +1,44 @@
+"""What a peer may ask of the line is looked at before it goes to the broker."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.bridges.link import LineLink, Place
+from stream.bridges.sink import Answer
+from tests.brokers import KEYS
+
+
+class Broker:
+    """Takes what is sent, and answers nothing."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, str]] = []
+
+    async def xadd(self, key: str, fields: dict[str, str]) -> None:
+        self.sent.append(fields)
+        raise OSError("enough")
+
+
+@pytest.mark.parametrize(
+    ("command", "camera", "value", "why"),
+    [
+        ("\ud800", "top", "1", "command must be printable text of at most 128 characters"),
+        ("x" * 129, "top", "1", "command must be printable text of at most 128 characters"),
+        ("", "top", "1", "command is missing"),
+        ("enable", "to\np", "", "camera must be printable text of at most 128 characters"),
+        ("enable", "", "", "camera is missing"),
+        ("recipe", "top", "\udcff", "value must be printable text of at most 128 characters"),
+    ],
+)
+async def test_a_command_that_the_line_could_not_read_is_refused_and_not_sent(
+    command: str, camera: str, value: str, why: str
+) -> None:
+    broker: Any = Broker()
+    place = Place("test", "line-1", ("top",), frozenset(), 1000.0, Path())
+    link = LineLink(lambda timeout_s: broker, KEYS, place)
+    assert await link.ask(command, camera, value) == Answer("refused", why)
+    assert broker.sent == []
+    assert (await link.ask("disable", "top", "")).answer == "unanswered"
+    assert len(broker.sent) == 1
