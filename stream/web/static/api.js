@@ -1,12 +1,34 @@
 // Asking the server: answers as objects, refusals as errors with the server's own sentence.
+const ANSWER_MS = 15000;
+const SLOW = "No answer came within 15 s: the server is busy, the network is down, or this browser shows more than two "
+  + "windows of this page.";
+
 export async function ask(path, options = {}) {
-  const answer = await fetch(path, options);
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) {
-    const detail = typeof body.detail === "string" ? body.detail : `The server answered ${answer.status}.`;
-    throw new Error(detail);
+  const signal = within(ANSWER_MS);
+  try {
+    const answer = await fetch(path, { signal, ...options });
+    if (!answer.ok) throw await refusal(answer);
+    return await answer.json();
+  } catch (error) {
+    if (signal.aborted) throw new Error(SLOW);
+    throw error instanceof Refusal ? error : new Error("The server does not answer.");
   }
-  return body;
+}
+
+export class Refusal extends Error {}
+
+// Why not. That nobody is logged in (any more) is told to the whole page.
+export async function refusal(answer) {
+  if (answer.status === 401) dispatchEvent(new Event("loggedout"));
+  const { detail } = await answer.json().catch(() => ({}));
+  return new Refusal(typeof detail === "string" ? detail : `The server answered ${answer.status}.`);
+}
+
+// AbortSignal.timeout, which older tablets don't have.
+export function within(ms) {
+  const control = new AbortController();
+  setTimeout(() => control.abort(), ms);
+  return control.signal;
 }
 
 const send = (method) => (path, body) =>

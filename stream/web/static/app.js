@@ -11,7 +11,8 @@ import { logout, showLogin, whoAmI } from "./login.js";
 import { teachView } from "./teach.js";
 
 const main = document.getElementById("main");
-let view = null;
+const LOOK_MS = 60000;
+let view = null, looking = false;
 
 function route() {
   view?.close();
@@ -63,28 +64,37 @@ function theme() {
 
 async function start() {
   const me = await whoAmI().catch(() => null);
-  if (me === null) {
-    connection(false);
-    return setTimeout(start, 3000);
-  }
+  connection(me !== null);
+  if (me === null) return setTimeout(start, 3000);
   const user = document.getElementById("user");
   user.hidden = !me.login || !me.user;
   user.textContent = `Log out ${me.user}`;
   document.body.toggleAttribute("data-outside", !me.user);
   if (!me.user) return showLogin(main, start);
-  paintScale();
-  feed.listen((line) => { header(line); list.update(line.incidents); view?.update(line); }, connection);
+  paintScale().catch(() => {}); // the colours of a legend are not worth a word
+  feed.listen((line) => { header(line); list.update(line.incidents, line.now); view?.update(line); }, connection);
   addEventListener("hashchange", route);
   route();
 }
 
-// A stream that is refused may mean that the session has ended; then the form is what helps.
-async function connection(connected) {
+function connection(connected) {
   badge(document.getElementById("link"), connected ? "" : "connection lost, trying again", "ng");
-  if (!connected && feed.line && (await whoAmI().catch(() => ({ user: "?" }))).user === null) location.reload();
+  document.body.toggleAttribute("data-lost", !connected);
+  if (!connected) look();
+}
+
+// Who is logged in no more needs the form, and may not notice at once: streams end some seconds later.
+async function look() {
+  if (!feed.line || looking) return;
+  looking = true;
+  const me = await whoAmI().catch(() => null);
+  looking = false;
+  if (me && !me.user) location.reload();
 }
 
 theme();
 const list = incidentList(document.getElementById("incidents"), document.getElementById("no-incidents"));
 document.getElementById("user").addEventListener("click", logout);
+addEventListener("loggedout", look);
+setInterval(() => { if (!document.hidden) look(); }, LOOK_MS);
 start();

@@ -1,5 +1,5 @@
 // Step 1: good pictures of what the camera shows, with a counter; and a look at those that there are.
-import { button, el, number, replace, text } from "./dom.js";
+import { button, el, keepOnly, number, replace, text } from "./dom.js";
 import { ask, post, remove, cameraPath } from "./api.js";
 
 const SKIPPED = { duplicate: "nearly the same as another", blurred: "blurred", dark: "too dark", overexposed: "too bright", alarm: "a defect was seen" };
@@ -13,6 +13,7 @@ export function collectCard(name, onCount) {
   const stop = button("Stop", () => tell(() => remove(cameraPath(name, "pictures"))), { hidden: "" });
   const bar = el("progress", { max: 100, value: 0, hidden: "", "aria-label": "Pictures collected" });
   const note = el("p", { class: "dim", role: "status" });
+  const refused = el("p", { class: "warn", role: "alert" });
   const strip = el("div", { class: "strip" });
   const node = el("section", { class: "card step", "aria-label": "Good pictures" },
     el("h2", {}, "1 · Good pictures"),
@@ -20,12 +21,13 @@ export function collectCard(name, onCount) {
     count,
     el("div", { class: "row operator" }, el("label", { for: "frames" }, "Pictures"), frames, go, stop,
       el("label", { class: "check" }, alarms, "also those in which a defect is seen now (I looked: the parts are good)")),
-    bar, note, strip);
+    bar, note, refused, strip);
   const cards = new Map();
   let seen = null, closed = false;
 
   async function tell(job) {
-    try { await job(); } catch (error) { text(note, error.message); }
+    text(refused, "");
+    try { await job(); } catch (error) { text(refused, error.message); }
   }
 
   function start() {
@@ -37,6 +39,7 @@ export function collectCard(name, onCount) {
       const found = given ?? await ask(cameraPath(name, `pictures?limit=${SHOWN}`));
       if (closed) return;
       text(count, found.count ? `${found.count} good pictures, ${number(found.megabytes, 1)} MB` : "No good pictures yet.");
+      keepOnly(cards, new Set(found.newest.map((picture) => picture.name)));
       replace(strip, found.newest.map(card));
       onCount(found.count);
     } catch (error) { text(note, error.message); }

@@ -33,6 +33,11 @@ export function replace(parent, children) {
   children.forEach((child, i) => { if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null); });
 }
 
+// Takes out of a map what is not wanted any more.
+export function keepOnly(map, wanted) {
+  for (const key of [...map.keys()]) if (!wanted.has(key)) map.delete(key);
+}
+
 export const number = (value, digits = 0) => (value == null ? "–" : value.toFixed(digits));
 
 export function ago(iso, now) {
@@ -48,5 +53,11 @@ export function span(seconds) {
   return `${Math.floor(s / 86400)} d`;
 }
 
-export const clock = (iso) => new Date(iso).toLocaleTimeString();
+// The time, and the day too where it isn't today's.
+export function clock(at, now = Date.now()) {
+  const then = new Date(at);
+  if (then.toDateString() === new Date(now).toDateString()) return then.toLocaleTimeString();
+  return then.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
+}
+
 export const when = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });

@@ -5,8 +5,8 @@ export const TONES = { live: "ok", connecting: "warn", frozen: "warn", down: "ng
 const VERDICTS = { ok: ["OK", "ok"], ng: ["NG", "ng"], unknown: ["unknown", "warn"] };
 
 export function cameraFacts() {
-  const state = el("span", { class: "badge" });
-  const verdict = el("span", { class: "badge" });
+  const state = el("span", { class: "badge now" });
+  const verdict = el("span", { class: "badge now" });
   const [score, fps, latency, model] = [0, 0, 0, 0].map(() => el("dd"));
   const list = el("dl", { class: "facts" });
   for (const [label, value] of [["score", score], ["pictures/s", fps], ["latency", latency], ["model", model]]) {

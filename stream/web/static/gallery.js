@@ -1,5 +1,5 @@
 // Kept pictures of defects, newest first, and what people say of them.
-import { button, el, text, badge, number, replace } from "./dom.js";
+import { button, el, text, badge, keepOnly, number, replace } from "./dom.js";
 import { ask, put } from "./api.js";
 
 const SAID = { false_alarm: ["false alarm", "warn"], confirmed: ["confirmed", "ok"] };
@@ -17,23 +17,26 @@ export function galleryView(main, { camera = null } = {}) {
     el("header", { class: "row" }, el("h2", {}, "Kept pictures"), el("span", { class: "grow" }), cameras, filter),
     cards, note, more);
   const known = new Map();
-  let oldest = null, seen = null, closed = false;
+  let oldest = null, seen = null, closed = false, asked = 0;
 
-  // A card that is there already stays, with the focus that it may have.
+  // A card that is there already stays, with the focus that it may have, and hears what was answered elsewhere.
   function cardOf(item) {
-    const key = `${item.stem} ${item.feedback}`;
-    if (!known.has(key)) known.set(key, card(item));
-    return known.get(key);
+    const card = known.get(keyOf(item)) ?? answers(item);
+    known.set(keyOf(item), card);
+    card.update(item);
+    return card.node;
   }
 
   async function load(older) {
+    const mine = ++asked;
     const query = new URLSearchParams({ limit: 24 });
     if (camera ?? cameras.value) query.set("camera", camera ?? cameras.value);
     if (filter.value) query.set("feedback", filter.value);
     if (older && oldest) query.set("before", oldest);
     try {
       const items = await ask(`/api/v1/evidence?${query}`);
-      if (closed) return;
+      if (closed || mine !== asked) return;
+      if (!older) keepOnly(known, new Set(items.map(keyOf)));
       const made = items.map(cardOf);
       if (older) cards.append(...made); else replace(cards, made);
       oldest = items.at(-1)?.taken_at ?? oldest;
@@ -58,9 +61,10 @@ export function galleryView(main, { camera = null } = {}) {
   };
 }
 
-const card = (item) => answers(item);
+const keyOf = (item) => `${item.camera}/${item.stem}`;
 
 // A kept picture with its numbers and the buttons to answer it; on a card of the gallery, or large on its own page.
+// `update` takes what the server says of it now.
 export function answers(item, { large = false } = {}) {
   const at = new Date(item.taken_at).toLocaleString();
   const picture = el("img", { src: `/${item.heatmap}`, loading: "lazy", alt: `Defect on ${item.camera}, ${at}` });
@@ -98,6 +102,14 @@ export function answers(item, { large = false } = {}) {
     el("p", { class: "reason" }, `NG: ${number(item.score_ratio, 1)}× the alarm level, model ${item.model}`),
     el("div", { class: "row" }, marks, ...buttons.map(([, node]) => node)), note];
   const shown = large ? picture : el("a", { href: own, "aria-label": `Look closer: ${item.camera}, ${at}` }, picture);
-  return el("article", { class: large ? "tile big" : "tile", "aria-label": `Defect on ${item.camera}, ${at}` },
+  const node = el("article", { class: large ? "tile big" : "tile", "aria-label": `Defect on ${item.camera}, ${at}` },
     ...(large ? [parts.shift()] : []), shown, ...parts);
+  return {
+    node,
+    update(now) {
+      if (now.feedback !== item.feedback) text(note, "");
+      item = now;
+      show();
+    },
+  };
 }

@@ -16,7 +16,7 @@ export function incidentView(main, camera, stem) {
   async function load() {
     try {
       const item = await ask(path);
-      if (!closed) room.replaceChildren(answers(item, { large: true }));
+      if (!closed) room.replaceChildren(answers(item, { large: true }).node);
     } catch (error) { return text(note, error.message); }
     const curve = await ask(`${path}/scores`).catch(() => null);
     if (closed || !curve) return;

@@ -1,17 +1,26 @@
 // Pictures of many cameras over one connection: a browser opens six at most to one host, and each endless <img>
 // would take one for ever. Reads multipart MJPEG from a fetch stream; parts name their camera in X-Camera.
-const CRLF2 = [13, 10, 13, 10];
+import { Refusal, refusal } from "./api.js";
 
-export function watchPictures(cameras, onPicture, overlay = true) {
+const CRLF2 = [13, 10, 13, 10];
+// Longer than the feed's: a slow camera may say nothing for some seconds, and a new connection costs little.
+const SILENT_MS = 10000;
+const AGAIN_MS = 1000;
+
+// `onTrouble` is told why no pictures come, and "" as soon as they may.
+export function watchPictures(cameras, onPicture, { overlay = true, onTrouble = () => {} } = {}) {
   const query = cameras.map((name) => `camera=${encodeURIComponent(name)}`).join("&");
   let abort = new AbortController();
   let closed = false;
   async function run() {
     while (!closed) {
       abort = new AbortController();
-      if (!document.hidden) await read(`/api/v1/mjpeg?${query}&overlay=${overlay}`, abort.signal, onPicture).catch(() => {});
+      if (!document.hidden) await read(`/api/v1/mjpeg?${query}&overlay=${overlay}`, abort, onPicture, onTrouble).catch(tell);
       if (!closed) await pause(document.hidden);
     }
+  }
+  function tell(error) {
+    if (!closed && !document.hidden) onTrouble(error instanceof Refusal ? error.message : "The server does not answer.");
   }
   // A hidden page shows nothing, so it asks for nothing.
   const onVisibility = () => { if (document.hidden) abort.abort(); };
@@ -21,20 +30,30 @@ export function watchPictures(cameras, onPicture, overlay = true) {
 }
 
 function pause(untilVisible) {
-  if (!untilVisible) return new Promise((done) => setTimeout(done, 1000));
+  if (!untilVisible) return new Promise((done) => setTimeout(done, AGAIN_MS));
   return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
 }
 
-async function read(url, signal, onPicture) {
-  const answer = await fetch(url, { signal });
-  if (!answer.ok) throw new Error(answer.statusText);
-  const reader = answer.body.getReader();
+async function read(url, abort, onPicture, onTrouble) {
+  let timer = null;
+  const heard = () => { clearTimeout(timer); timer = setTimeout(() => abort.abort(), SILENT_MS); };
+  heard();
+  try {
+    const answer = await fetch(url, { signal: abort.signal });
+    if (!answer.ok) throw await refusal(answer);
+    onTrouble("");
+    await readParts(answer.body.getReader(), heard, (part) => onPicture(part.headers["x-camera"], part));
+  } finally { clearTimeout(timer); }
+}
+
+async function readParts(reader, heard, onPart) {
   let rest = new Uint8Array(0);
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
+    heard();
     rest = join(rest, value);
-    for (let part; (part = takePart(rest)); rest = part.rest) onPicture(part.headers["x-camera"], part);
+    for (let part; (part = takePart(rest)); rest = part.rest) onPart(part);
   }
 }
 
@@ -65,15 +84,17 @@ function join(a, b) {
   return both;
 }
 
-// Draws a JPEG on a canvas; while one is being decoded, only the newest that comes meanwhile is kept.
-export function painter(canvas) {
+// Draws a part's JPEG on a canvas; while one is being decoded, only the newest that comes meanwhile is kept.
+// `onDrawn` is told when the picture was taken, by the camera's clock: good for telling pictures apart, not for reading.
+export function painter(canvas, onDrawn) {
   let next = null, busy = false;
-  return async (jpeg) => {
-    next = jpeg;
+  return async (part) => {
+    next = part;
     if (busy) return;
     busy = true;
     while (next) {
-      const blob = new Blob([next], { type: "image/jpeg" });
+      const blob = new Blob([next.jpeg], { type: "image/jpeg" });
+      const taken = next.headers["x-taken-at"];
       next = null;
       const bitmap = await createImageBitmap(blob).catch(() => null);
       if (!bitmap) continue;
@@ -84,6 +105,7 @@ export function painter(canvas) {
       canvas.getContext("2d").drawImage(bitmap, 0, 0);
       canvas.dataset.pictures = Number(canvas.dataset.pictures ?? 0) + 1;
       bitmap.close();
+      onDrawn(taken);
     }
     busy = false;
   };

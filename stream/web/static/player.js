@@ -1,5 +1,6 @@
 // One camera's moving picture, large: video by WebRTC, and pictures over MJPEG where that can't pass.
 import { button, el, text } from "./dom.js";
+import { freshLabel } from "./fresh.js";
 import { watchPictures, painter } from "./pictures.js";
 import { watchVideo } from "./whep.js";
 
@@ -10,8 +11,9 @@ export function player(name) {
   video.muted = true;
   const how = el("p", { class: "how", role: "status" });
   const held = el("p", { class: "held", role: "status", hidden: "" });
-  const screen = el("div", { class: "screen" }, video, canvas, held);
-  let overlay = true, paused = false, stop = () => {}, turn = 0;
+  const fresh = freshLabel();
+  const screen = el("div", { class: "screen" }, video, canvas, held, fresh.node);
+  let overlay = true, paused = false, stop = () => {}, turn = 0, frames = 0, fps = null;
 
   // Single pictures are there at once; video takes over when it plays, which takes a second.
   async function start() {
@@ -22,7 +24,7 @@ export function player(name) {
     if (paused) return;
     pictures("");
     try {
-      const end = await watchVideo(name, overlay, video, () => { if (mine === turn) pictures("the connection was lost"); });
+      const end = await watchVideo(name, overlay, video, () => { if (mine === turn) fallBack("the connection was lost"); });
       if (mine !== turn) return end();
       stop();
       stop = end;
@@ -44,11 +46,26 @@ export function player(name) {
   }
 
   function pictures(reason) {
-    const paint = painter(canvas);
+    const paint = painter(canvas, fresh.shown);
     stop();
-    stop = watchPictures([name], (_, part) => paint(part.jpeg), overlay);
+    stop = watchPictures([name], (_, part) => paint(part), { overlay, onTrouble: fresh.trouble });
+    // Empties it: what was painted on it last may be hours old.
+    canvas.width = canvas.width;
     show(canvas, video, "");
     say(reason);
+  }
+
+  function fallBack(reason) {
+    turn++;
+    pictures(reason);
+  }
+
+  // Not every browser calls back for each picture of a video, but all count them. One that misses pictures for some
+  // seconds wishes for one, and is sent the last again: while the line inspects none, what comes is that.
+  function look() {
+    const shown = video.hidden || fps === 0 ? frames : video.getVideoPlaybackQuality().totalVideoFrames;
+    if (shown !== frames) fresh.shown(`video ${(frames = shown)}`);
+    if (fresh.look(paused) && !paused && !video.hidden && !document.hidden) fallBack("the video stood still");
   }
 
   const say = (reason) => text(how, reason ? `Single pictures, because ${reason}.` : "");
@@ -69,6 +86,7 @@ export function player(name) {
   // Nobody sees a hidden page: let the server rest.
   const onVisibility = () => { if (document.hidden) { turn++; stop(); } else if (!paused) start(); };
   document.addEventListener("visibilitychange", onVisibility);
+  const timer = setInterval(look, 500);
   start();
   return {
     node: el("div", {}, screen, how),
@@ -77,11 +95,14 @@ export function player(name) {
     // Height over width of what is shown now.
     aspect: () => (video.hidden ? canvas.height / canvas.width : video.videoHeight / video.videoWidth),
     update(camera) {
+      fresh.told(camera);
+      fps = camera.fps;
       for (const node of [canvas, video]) node.setAttribute("aria-label", `Camera ${name}: ${camera.state}`);
     },
     close() {
       turn++;
       stop();
+      clearInterval(timer);
       document.removeEventListener("visibilitychange", onVisibility);
     },
   };

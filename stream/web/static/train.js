@@ -10,14 +10,17 @@ export function trainCard(name, onDone) {
   const cancel = button("Cancel", () => tell(() => remove("/api/v1/training")), { hidden: "" });
   const bar = el("progress", { max: 1, hidden: "", "aria-label": "Training" });
   const note = el("p", { role: "status" });
+  // A line of its own: the line's state, which comes each second, must not wipe it away.
+  const refused = el("p", { class: "warn", role: "alert" });
   const notes = el("ul");
   const more = el("details", { hidden: "" }, el("summary", {}, "What was noticed"), notes);
   const node = el("section", { class: "card step", "aria-label": "Training" },
-    el("h2", {}, "2 · Train"), advice, el("div", { class: "row operator" }, go, cancel), bar, note, more);
+    el("h2", {}, "2 · Train"), advice, el("div", { class: "row operator" }, go, cancel), bar, note, refused, more);
   let seen = null, enough = false, working = false;
 
   async function tell(job) {
-    try { await job(); } catch (error) { text(note, error.message); }
+    text(refused, "");
+    try { await job(); } catch (error) { text(refused, error.message); }
   }
 
   function words(state) {

@@ -1,4 +1,6 @@
 // One camera's video by WHEP. Resolves to a function that ends it; throws with the reason when it does not come about.
+import { refusal, within } from "./api.js";
+
 const WITHIN_MS = 4000;
 
 export async function watchVideo(name, overlay, video, onLost) {
@@ -7,19 +9,21 @@ export async function watchVideo(name, overlay, video, onLost) {
   let place = null;
   const end = () => {
     // The server hears of it first: a peer that is gone already would be a session that isn't there.
-    const told = place ? fetch(place, { method: "DELETE", keepalive: true }) : Promise.resolve();
+    const told = place ? fetch(place, { method: "DELETE", keepalive: true, signal: within(WITHIN_MS) }) : Promise.resolve();
     told.catch(() => {}).finally(() => peer.close());
     place = null;
   };
   try {
     const transceiver = peer.addTransceiver("video", { direction: "recvonly" });
     const playing = firstPicture(peer, video, transceiver);
+    playing.catch(() => {}); // it is waited for below, unless something else fails before
     await peer.setLocalDescription(await peer.createOffer());
     await gathered(peer);
     const answer = await fetch(`/whep/${encodeURIComponent(name)}?overlay=${overlay}`, {
       method: "POST", headers: { "content-type": "application/sdp" }, body: peer.localDescription.sdp,
-    });
-    if (answer.status !== 201) throw new Error((await answer.json().catch(() => ({}))).detail ?? answer.statusText);
+      signal: within(WITHIN_MS),
+    }).catch(() => { throw new Error("the server does not answer"); });
+    if (answer.status !== 201) throw await refusal(answer);
     place = answer.headers.get("location");
     await peer.setRemoteDescription({ type: "answer", sdp: await answer.text() });
     await playing;

@@ -1,0 +1,132 @@
+"""What the page says of answers, refusals and times stays true while it is open; in a real browser."""
+
+import asyncio
+import time
+
+import pytest
+from playwright.async_api import Locator, Page, Route, expect
+
+from stream.training import TrainingState
+from tests.browsing import BOX, Shop
+from tests.webline import incident, inspection
+
+pytestmark = pytest.mark.debian
+
+BUSY = "Something else is at work; try again later."
+
+
+async def kept_pictures(tab: Page, shop: Shop) -> tuple[Locator, Locator]:
+    """The gallery with one picture: its button "False alarm", and the choice of answers."""
+    shop.evidence.keep(inspection("side", box=BOX, size=(640, 480)))
+    await tab.goto(shop.page.url + "#/incidents")
+    await expect(tab.get_by_role("article")).to_have_count(1)
+    return tab.get_by_role("button", name="False alarm"), tab.get_by_role("combobox", name="Answer")
+
+
+async def test_a_card_says_what_was_answered_last_in_every_list(tab: Page, shop: Shop) -> None:
+    button, answers = await kept_pictures(tab, shop)
+    await button.click()
+    await expect(tab.get_by_text("Filed with the good pictures")).to_be_visible()
+    await answers.select_option("confirmed")
+    await expect(tab.get_by_text("No pictures of defects")).to_be_visible()
+    for chosen in ("false_alarm", ""):
+        await answers.select_option(chosen)
+        await expect(button).to_have_attribute("aria-pressed", "true")
+    await button.click()
+    await expect(button).to_have_attribute("aria-pressed", "false")
+    await answers.select_option("confirmed")
+    await expect(tab.get_by_text("No pictures of defects")).to_be_visible()
+    await answers.select_option("none")
+    await expect(button).to_have_attribute("aria-pressed", "false")
+    await expect(tab.get_by_role("article").get_by_text("false alarm", exact=True)).to_be_hidden()
+    await button.click()
+    await expect(tab.get_by_text("Filed with the good pictures")).to_be_visible()
+    assert [item.feedback for item in shop.evidence.items()] == ["false_alarm"]
+
+
+async def test_a_card_hears_what_was_answered_in_another_window(tab: Page, shop: Shop) -> None:
+    button, answers = await kept_pictures(tab, shop)
+    await button.click()
+    await expect(tab.get_by_text("Filed with the good pictures")).to_be_visible()
+    item = shop.evidence.items()[0]
+    shop.evidence.answer(item.camera, item.stem, "confirmed", shop.folder / "pictures" / "side" / "good")
+    await answers.select_option("confirmed")
+    await expect(tab.get_by_role("button", name="Confirmed")).to_have_attribute("aria-pressed", "true")
+    await expect(button).to_have_attribute("aria-pressed", "false")
+    await expect(tab.get_by_text("Filed with the good pictures")).to_be_hidden()
+
+
+async def test_a_card_that_left_the_list_is_forgotten(tab: Page, shop: Shop) -> None:
+    _, answers = await kept_pictures(tab, shop)
+    await tab.evaluate("() => { window.card = new WeakRef(document.querySelector('main article')); }")
+    await answers.select_option("confirmed")
+    await expect(tab.get_by_text("No pictures of defects")).to_be_visible()
+    browser = await tab.context.new_cdp_session(tab)
+    async with asyncio.timeout(10):
+        while await tab.evaluate("() => Boolean(window.card.deref())"):
+            await browser.send("HeapProfiler.collectGarbage")
+
+
+async def message(tab: Page, shop: Shop, reason: str) -> None:
+    """Returns when the page has heard of the line once more."""
+    shop.line.set("top", state="down", reason=reason)
+    shop.page.camera_changed()
+    await expect(tab.get_by_text(f"The camera is down: {reason}")).to_be_visible()
+
+
+async def refuse(tab: Page, path: str) -> None:
+    """POSTs there are answered with BUSY."""
+
+    async def answer(route: Route) -> None:
+        post = route.request.method == "POST"
+        await (route.fulfill(status=409, json={"detail": BUSY}) if post else route.fallback())
+
+    await tab.route(path, answer)
+
+
+async def test_why_a_training_was_refused_stays_until_the_next_press(tab: Page, shop: Shop) -> None:
+    shop.good_pictures(12)
+    shop.teaching.trainer.state = TrainingState("side", "side", "failed", time.time(), reason="No room.")
+    await refuse(tab, "**/api/v1/training")
+    await tab.goto(shop.page.url + "#/teach/top")
+    await expect(tab.get_by_text("It did not work: No room.")).to_be_visible()
+    await tab.get_by_role("button", name="Train", exact=True).click()
+    await expect(tab.get_by_text(BUSY)).to_be_visible()
+    for reason in ("The cable is out.", "The plug is out."):
+        await message(tab, shop, reason)
+    await expect(tab.get_by_text(BUSY)).to_be_visible()
+    await tab.unroute("**/api/v1/training")
+    await tab.get_by_role("button", name="Train", exact=True).click()
+    await expect(tab.get_by_text(BUSY)).to_be_hidden()
+
+
+async def test_why_collecting_was_refused_stays_until_the_next_press(tab: Page, shop: Shop) -> None:
+    shop.bad, shop.noisy = False, True
+    await tab.goto(shop.page.url + "#/teach/top")
+    await tab.get_by_label("Pictures", exact=True).fill("2")
+    await tab.get_by_role("button", name="Collect").click()
+    await expect(tab.get_by_text("2 of 2 collected")).to_be_visible()
+    await refuse(tab, "**/api/v1/cameras/top/pictures")
+    await tab.get_by_role("button", name="Collect").click()
+    await expect(tab.get_by_text(BUSY)).to_be_visible()
+    for reason in ("The cable is out.", "The plug is out."):
+        await message(tab, shop, reason)
+    await expect(tab.get_by_text(BUSY)).to_be_visible()
+    await tab.unroute("**/api/v1/cameras/top/pictures")
+    await tab.get_by_role("button", name="Collect").click()
+    await expect(tab.get_by_text(BUSY)).to_be_hidden()
+
+
+async def test_an_incident_of_another_day_says_which(tab: Page, shop: Shop) -> None:
+    now = time.time()
+    shop.line.incidents = [
+        incident(2, "top", opened_at=now),
+        incident(1, "side", opened_at=now - 3 * 86400, closed_at=now - 3 * 86400 + 5),
+    ]
+    shop.page.incidents_changed()
+    entries = tab.get_by_label("Incidents").get_by_role("listitem")
+    day = "(seconds) => new Date(1000 * seconds).toLocaleDateString([], { dateStyle: 'medium' })"
+    then, today = [await tab.evaluate(day, at) for at in (now - 3 * 86400, now)]
+    await expect(entries.filter(has_text="side")).to_contain_text(then)
+    await expect(entries.filter(has_text="top")).to_contain_text("still there")
+    await expect(entries.filter(has_text="top")).not_to_contain_text(today)
