@@ -84,8 +84,12 @@ class Delivery:
         ]
 
     def announce(self) -> None:
-        """Leave the run file: from now on `linewatch events` finds us."""
+        """Leave the run file: from now on `linewatch events` finds our own broker. Another one stands in the
+        config, which may lie where nothing can be written.
+        """
         assert self.endpoint is not None
+        if self._broker is None:
+            return
         RunFile(self.endpoint, self.keys.events, os.getpid()).write(run_file_of(self._settings.events))
 
     def wake(self) -> None:
@@ -121,9 +125,8 @@ class Delivery:
             if self.died is None and not await self._publisher.drained(within_s):
                 log.warning("%d events stay in the outbox for the next start", self.outbox.pending)
             await end(self._tasks)
-        if self.endpoint is not None:
-            run_file_of(self._settings.events).unlink(missing_ok=True)
         if self._broker is not None:
+            run_file_of(self._settings.events).unlink(missing_ok=True)
             await self._broker.stop()
         self.outbox.close()
 

@@ -2,11 +2,12 @@
 doctor` say it in the same words.
 """
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from config.document import Path as Key
-from config.load import ConfigError, placed
+from config.load import ConfigError, find, placed
 from config.settings import Settings
 from engine import versions
 from engine.errors import EngineError
@@ -71,8 +72,19 @@ def no_model_yet(settings: Settings, name: str) -> str | None:
     if versions.versions(settings.models.dir, model):
         return None
     others = ", ".join(versions.names(settings.models.dir))
+    named = _named(settings)
     return (
         f"there is no model {model} yet{f' (there is: {others})' if others else ''}: the camera is shown and "
-        f"not inspected; `linewatch capture {name} --frames 200`, then "
-        f"`linewatch train {model} --data {settings.pictures.dir / name / 'good'}`"
+        f"not inspected; `linewatch capture {name} --frames 200{named}`, then "
+        f"`linewatch train {model} --data {settings.pictures.dir / name / 'good'}{named}`"
     )
+
+
+def _named(settings: Settings) -> str:
+    """The option that names the config file, where a command would not find it by itself: it would train
+    into another folder, where no line looks.
+    """
+    file = settings.file
+    if file is None or find().absolute() == Path(file):
+        return ""
+    return f" --config {shlex.quote(str(file))}"

@@ -80,8 +80,12 @@ def probe(web: WebSettings, name: str) -> str:
     url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{web.port}/{name}"
     # It is our own address, and the certificate is for the name that browsers use.
     trust = ssl._create_unverified_context() if web.tls else None
+    # Nor is it a proxy's business, which a container may have in its environment.
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+    )
     try:
-        with urllib.request.urlopen(url, timeout=_PROBE_WITHIN_S, context=trust) as answer:
+        with direct.open(url, timeout=_PROBE_WITHIN_S) as answer:
             answer.read()
         return ""
     except urllib.error.HTTPError as error:

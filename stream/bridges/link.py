@@ -102,13 +102,16 @@ class LineLink:
                 await self._client.aclose()
 
     async def _look_again_and_again(self) -> None:
+        said = ""
         while True:
             try:
                 await self._look()
             except (RedisError, OSError) as error:
-                if self._alive:
-                    log.warning("the line can't be seen: %s", explain(error))
-                self._alive = False
+                if (why := explain(error)) != said:
+                    log.warning("the line can't be seen: %s", why)
+                self._alive, said = False, why
+            else:
+                said = ""
             heed_cancellation()
             self._turn.set()
             self._turn = asyncio.Event()

@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
 
     from config.load import load
 
-    from ..capture import Capture
+    from ..capture import Capture, CaptureError
     from ..sources.base import build
 
     settings = load(args.config)
@@ -66,6 +66,11 @@ def main(args: argparse.Namespace) -> int:
     )
     try:
         captured = asyncio.run(capture.run())
+    except OSError as error:
+        raise CaptureError(
+            f"no pictures can be written to {folder}: {error.strerror}; let this user write there, or name "
+            "another pictures.dir"
+        ) from error
     finally:
         progress.end()
     if args.json:

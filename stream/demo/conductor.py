@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from config.load import load
+from config.services import EventsSettings
 
-from ..broker import RunFile, run_file_of
+from ..broker import run_file_of
+from ..commands.events import where
 from ..outbox_file import last_seqs
 from ..sim import schedule
 from . import stage
@@ -116,11 +118,11 @@ async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, st
         settings = load(config)
         async with _child("run", ["run", str(config), "--json"], log=plan.folder / "run.log") as line:
             ready = await line.json_line(_LINE_READY_S)
-            _welcome(ready, config, run_file_of(settings.events))
+            _welcome(ready, config, settings.events)
             # What the last run's end and this one's start recorded is not of this run.
             first_seq = last_seqs(settings.events.outbox.path)
             api = LineApi(ready["page"])
-            async with Subscriber(RunFile.read(run_file_of(settings.events))) as subscriber:
+            async with Subscriber(where(settings)) as subscriber:
                 started = time.time()
                 await _watch(plan, line, api, names, seen, stop)
                 ended = time.time()
@@ -144,16 +146,17 @@ async def _live(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, st
     )
 
 
-def _welcome(ready: dict[str, Any], config: Path, told: Path) -> None:
+def _welcome(ready: dict[str, Any], config: Path, events: EventsSettings) -> None:
     say("The line is live.")
     say(f"  page       {ready['page']}")
     say(f"  broker     {ready['broker']}  (stream {ready['stream']})")
     say(f"  subscribe  linewatch events --follow --config {config}")
-    # The password goes through the environment: a command line is seen by everybody on the machine.
-    say(
-        f'  or         REDISCLI_AUTH="$(jq -r .endpoint.password {told})" '
-        f"redis-cli -u {ready['broker']} XREAD BLOCK 0 STREAMS {ready['stream']} '$'"
-    )
+    if events.url == "embedded":
+        # The password goes through the environment: a command line is seen by everybody on the machine.
+        say(
+            f'  or         REDISCLI_AUTH="$(jq -r .endpoint.password {run_file_of(events)})" '
+            f"redis-cli -u {ready['broker']} XREAD BLOCK 0 STREAMS {ready['stream']} '$'"
+        )
 
 
 async def _watch(

@@ -10,6 +10,7 @@ enough. The file is read again when it changes; a broken new one changes nothing
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 from pathlib import Path
@@ -126,13 +127,28 @@ def read(path: Path) -> UsersFile:
 
 
 def write(path: Path, content: UsersFile) -> None:
-    """Temporary file, then rename; readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Temporary file, then rename; readable by its owner only, and by its group where it was.
+
+    What root writes belongs to whom it belonged, else to the folder's owner: the line runs as another user.
+    Raises UsersError.
+    """
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(yaml.safe_dump(content.model_dump(), sort_keys=False))
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.stat() if path.exists() else None
+        unfinished.unlink(missing_ok=True)
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(yaml.safe_dump(content.model_dump(), sort_keys=False))
+        if os.geteuid() == 0:
+            owner = before or path.parent.stat()
+            os.chown(unfinished, owner.st_uid, owner.st_gid)
+        unfinished.chmod(0o600 | (before.st_mode & 0o040 if before else 0))
+        unfinished.replace(path)
+    except OSError as error:
+        raise UsersError(
+            f"The users file {path} can't be written: {error.strerror}; do it as the user who may, or name "
+            "another web.users_file."
+        ) from error
 
 
 def with_user(content: UsersFile, name: str, role: Role, password: str) -> UsersFile:

@@ -1,5 +1,6 @@
 """Who may do what at the broker, and TLS: the example ACL file and the settings of the config file hold."""
 
+import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,15 +16,17 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from config.services import EventsSettings
+from stream import standing
 from stream.bridges.process import Bridge
 from stream.broker import Endpoint, endpoint_of, free_port
+from stream.commands import events as events_command
 from stream.consumer import Consumer
 from stream.events import Event
 from stream.inbox import Inbox
 from stream.outbox import Outbox
 from stream.publisher import Publisher
 from stream.status import StatusBoard
-from tests.bridgeline import settings_with
+from tests.bridgeline import CONFIG, settings_with
 from tests.brokers import (
     KEYS,
     SERVERS,
@@ -103,24 +106,44 @@ async def use_everything(url: str, folder: Path) -> None:
         assert await plc.get(KEYS.heartbeat) == b"1"
         assert len(await plc.xread({KEYS.verdicts: "0"})) == 1
         assert await board.cleared()
-    await use_a_bridge(as_user(url, "bridge"), ours, folder)
+    async with ours.client() as client:
+        await board.write(client)
+        await client.set(KEYS.heartbeat, "1")
+    await use_a_bridge("mes", as_user(url, "bridge"), ours, folder)
+    await use_a_bridge("beside", ours, ours, folder)  # as `run` starts one, with its own login
+    await use_the_commands(ours, folder)
     async with as_user(url, "mes").client() as mes:
         consumer = Consumer(mes, KEYS.events, "mes", until_idle=True)
         check_complete([event async for event in consumer], put)
 
 
-async def use_a_bridge(theirs: Endpoint, ours: Endpoint, folder: Path) -> None:
+async def use_the_commands(ours: Endpoint, folder: Path) -> None:
+    """`linewatch status` and `linewatch events` on the line's own machine, by the line's own config."""
+    alive, cameras = await standing._read(
+        ours, KEYS, settings_with(folder, config=CONFIG.replace("bridges:\n", ""))
+    )
+    assert alive and cameras["top"].ready
+    for last in (None, 3):
+        args = argparse.Namespace(group=None, follow=False, last=last)
+        async with ours.client() as client:
+            told = [event async for event in events_command._events(client, KEYS.events, args)]
+        assert len(told) == (last or 50)
+
+
+async def use_a_bridge(name: str, theirs: Endpoint, ours: Endpoint, folder: Path) -> None:
     """It reads events and status, asks for a part, reports; the line reads its report."""
     with Peer() as peer:
-        settings = settings_with(folder, f'mes: {{type: webhook, url: "{peer.url}", secret: "{SECRET}"}}')
-        bridge = Bridge("mes", settings, theirs, KEYS.events)
+        settings = settings_with(folder, f'{name}: {{type: webhook, url: "{peer.url}", secret: "{SECRET}"}}')
+        bridge = Bridge(name, settings, theirs, KEYS.events)
         stop = asyncio.Event()
         task = asyncio.create_task(bridge.run(stop))
-        await until(lambda: bridge.report.delivered == 50 and bridge.link.status("top") != {})
+        await until(
+            lambda: bridge.report.delivered == 50 and bridge.link.alive and bridge.link.status("top") != {}
+        )
         await bridge.link.trigger("top", "part", "")
         asked = asyncio.create_task(bridge.link.ask("enable", "top", ""))
         async with ours.client() as client:
-            while await client.get(KEYS.bridge_report("mes")) is None:  # noqa: ASYNC110
+            while await client.get(KEYS.bridge_report(name)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         asked.cancel()
         stop.set()

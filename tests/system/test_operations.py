@@ -82,10 +82,13 @@ def test_systemd_hears_that_we_are_ready_and_live(line: Running) -> None:
     until_said(line.systemd, b"READY=1")
 
 
-def test_the_probes_answer_and_status_asks_them(line: Running) -> None:
+def test_the_probes_answer_and_status_asks_them(line: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     for probe in ("live", "ready", "startup"):
         assert httpx.get(f"{line.page}{probe}").json()["ok"]
         assert linewatch("status", line.config, "--probe", probe).returncode == 0
+    # A container may have a proxy in its environment: it knows nothing of our address.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert linewatch("status", line.config, "--probe", "live").returncode == 0
 
 
 def test_status_says_each_cameras_state_in_words(line: Running) -> None:

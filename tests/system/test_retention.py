@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from config.settings import Settings
-from stream.broker import EmbeddedBroker
+from stream.broker import EmbeddedBroker, run_file_of
 from stream.delivery import Delivery
 from stream.lag import GroupLag
 from stream.outbox import Outbox
@@ -130,6 +130,9 @@ async def test_a_group_that_falls_behind_is_told_before_it_loses_anything(
         await client.xgroup_create(key, "mes", id="0", mkstream=True)
         delivery.outbox.put(facts(60))
         await delivery.start()
+        delivery.announce()
+        # The config names this broker; where its folder can't be written, nothing needs to be.
+        assert not run_file_of(settings.events).exists()
         await until(lambda: bool(told))
         await delivery.stop(5.0)
         assert (told[0].group, told[0].behind) == ("mes", 60)

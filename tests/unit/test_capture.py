@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from config.cli import main
 from engine.core import Frame
 from stream.capture import Capture, CaptureError
 from stream.collection import Captured, Selection, picture_path, write_png
@@ -181,3 +182,11 @@ def test_the_last_line_says_why_there_are_no_more_and_what_helps_against_duplica
     assert told.endswith("; skipped: 1 dark; top gave no more: down: no answer")
     told = summary(Captured(5, {"duplicate": 4}), camera_is("down", "no answer"), "/good", 5, 60.0)
     assert told == "5 of 5 pictures written to /good; skipped: 4 duplicate"
+
+
+def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pictures").write_text("a file, no folder")
+    config = tmp_path / "cameras.yaml"
+    config.write_text("version: 1\npictures: {dir: pictures}\ncameras: {top: {source: {type: pattern}}}\n")
+    assert main(["capture", "top", "--frames", "1", "--config", str(config)]) == 1
+    assert f"no pictures can be written to {tmp_path}/pictures/top/good: " in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_a_page_that_would_not_start_is_a_mistake_with_its_line(
 
 MODELS = {
     "": "there is no model top yet (there is: good): the camera is shown and not inspected; "
-    "`linewatch capture top --frames 200`, then `linewatch train top --data ",
+    "`linewatch capture top --frames 200 --config {file}`, then `linewatch train top --data ",
     "    model: goood@3\n": "there is no model goood yet (there is: good): the camera is shown and not ins",
     "    model: good@3\n": "the camera is shown and not inspected: Model good has no version 3 in ",
 }
@@ -95,6 +95,19 @@ def test_a_model_that_is_not_there_is_a_warning(
     path = config(tmp_path, model)
     assert main(["check", "--offline", "--strict", "--json", str(path)]) == 0
     out, err = capsys.readouterr()
-    line = f"{path}:{5 if model else 3}: cameras.top.model: {MODELS[model]}"
+    line = f"{path}:{5 if model else 3}: cameras.top.model: {MODELS[model].replace('{file}', str(path))}"
     assert err.startswith(f"warning: {line}") and err.count("\n") == 1
     assert json.loads(out)["warnings"] == [err.removeprefix("warning: ").rstrip()]
+
+
+def test_commands_name_the_file_only_where_they_would_not_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--offline"]) == 0
+    assert "`linewatch capture top --frames 200`" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["check", "--offline", str(tmp_path / "cameras.yaml")]) == 0
+    assert f"/good --config {tmp_path}/cameras.yaml`" in capsys.readouterr().err

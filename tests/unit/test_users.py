@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import re
 from pathlib import Path
 
@@ -57,6 +58,22 @@ def test_a_changed_file_counts_and_a_broken_one_changes_nothing(path: Path) -> N
     assert known.role_now("bert", mark) is None and known.mark_of("bert") not in ("", mark)
     users.write(path, users.with_user(UsersFile(), "carl", "viewer", PASSWORD))
     assert known.role_now("bert", mark) is None and known.mark_of("bert") == ""
+
+
+def test_a_file_that_the_line_may_read_stays_one(path: Path) -> None:
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    before = path.stat()
+    users.write(path, users.read(path))
+    after = path.stat()
+    assert (after.st_mode & 0o777, after.st_uid, after.st_gid) == (0o640, before.st_uid, before.st_gid)
+
+
+def test_a_folder_that_takes_no_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "users.yaml").mkdir()
+    with pytest.raises(UsersError, match=r"users.yaml can't be written: .* or name another web.users_file"):
+        users.write(tmp_path / "users.yaml", UsersFile())
 
 
 def test_a_machine_is_known_by_its_token_only(path: Path) -> None:

@@ -20,6 +20,13 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="the config file (LINEWATCH_CONFIG, else ./cameras.yaml)")
 
 
+def has_config(args: argparse.Namespace) -> bool:
+    """Whether --models or a config file says where models go."""
+    from config.load import find
+
+    return args.models is not None or args.config is not None or find().is_file()
+
+
 def models_folder(args: argparse.Namespace) -> Path:
     """Raises ConfigError for a config file with mistakes; a missing one is fine unless it was named."""
     if args.models is not None:

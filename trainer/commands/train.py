@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .places import add_models, camera_named, models_folder, teacher_file
+from .places import add_models, camera_named, has_config, models_folder, teacher_file
 
 if TYPE_CHECKING:
     from engine.artifact import Artifact
@@ -65,6 +65,8 @@ def main(args: argparse.Namespace) -> int:
     artifact.check_name(args.name)
     models = models_folder(args)
     _check_writable((models / args.name).resolve())
+    if not has_config(args):
+        _note(f"No config file is here: the model goes to {models.resolve()}. --config names one.")
     keep = models / args.name / ".training.safetensors"
     try:
         with _Bar() as bar:
