@@ -28,6 +28,7 @@ from engine.core import Inspection
 
 from . import overlay
 from .collection import write_png
+from .housekeeping import SteadyDays, in_order
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Item:
 
 def overdue(items: Iterable[Item], now: float, *, max_bytes: int, max_age_s: float | None) -> list[Item]:
     """What has to go (pure): what is too old unless confirmed; then the oldest, confirmed ones last."""
-    kept = sorted(items, key=lambda item: (item.feedback == "confirmed", item.since))
+    kept = sorted(items, key=lambda item: (item.feedback == "confirmed", in_order(item.since, now)))
     size = sum(item.size_bytes for item in kept)
     gone = []
     for item in kept:
@@ -112,14 +113,16 @@ class Evidence:
         max_mb: int = 4096,
         max_age_days: float | None = 90.0,
         now_s: Callable[[], float] = time.time,
+        tick_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dropped = 0
         self.version = 0
         self.fresh: deque[Item] = deque(maxlen=_FRESH)
-        self._folder, self._now_s = folder, now_s
+        self._folder, self._now_s, self._tick_s = folder, now_s, tick_s
         self._max_bytes = max_mb * 1_000_000
         self._max_age_s = None if max_age_days is None else max_age_days * 86400
         self._items: dict[tuple[str, str], Item] = {}
+        self._days = SteadyDays()
         self._lock = threading.Lock()
         self._jobs: queue.Queue[tuple[Item, Inspection] | None] = queue.Queue(_MAX_WAITING)
         self._thread: threading.Thread | None = None
@@ -289,7 +292,9 @@ class Evidence:
     def _make_room(self) -> None:
         with self._lock:
             items = list(self._items.values())
-        gone = overdue(items, self._now_s(), max_bytes=self._max_bytes, max_age_s=self._max_age_s)
+        now = self._now_s()
+        max_age_s = self._max_age_s if self._days.are(now, self._tick_s()) else None
+        gone = overdue(items, now, max_bytes=self._max_bytes, max_age_s=max_age_s)
         try:
             for item in gone:
                 self._remove(item)

@@ -16,6 +16,8 @@ from .sources.folder import SUFFIXES
 
 log = logging.getLogger(__name__)
 
+_FUTURE_S, _SET_S, _DAY_S = 60.0, 3600.0, 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -30,7 +32,7 @@ def overdue(
     pictures: Iterable[Stored], now: float, *, max_bytes: int, max_age_s: float | None
 ) -> list[Stored]:
     """What has to go: what is too old, then the oldest until the rest fits."""
-    kept = sorted(pictures, key=lambda picture: picture.at)
+    kept = sorted(pictures, key=lambda picture: in_order(picture.at, now))
     size = sum(picture.size_bytes for picture in kept)
     gone = []
     for picture in kept:
@@ -39,6 +41,38 @@ def overdue(
         gone.append(picture)
         size -= picture.size_bytes
     return gone
+
+
+def in_order(at: float, now: float) -> float:
+    """By what the oldest goes first (pure): UTC seconds, but what is dated in the future before all others.
+
+    Such things were dated by a clock that was wrong, and is right now: by their dates all that comes from now
+    on would be the oldest, and go at once.
+    """
+    return at if at <= now + _FUTURE_S else 0.0
+
+
+class SteadyDays:
+    """Whether ages can be believed: not for a day after the host's clock was set by more than an hour.
+
+    One clock that is years ahead for a moment would else make everything too old. One thread.
+    """
+
+    def __init__(self) -> None:
+        self._offset_s: float | None = None
+        self._believed_at = float("-inf")
+
+    def are(self, now: float, tick: float) -> bool:
+        """`now` in UTC seconds, `tick` in seconds of a clock that nobody sets."""
+        offset_s = now - tick
+        if self._offset_s is not None and abs(offset_s - self._offset_s) > _SET_S:
+            self._believed_at = tick + _DAY_S
+            log.warning(
+                "the clock was set by %.0f s: nothing is removed for its age for a day",
+                offset_s - self._offset_s,
+            )
+        self._offset_s = offset_s
+        return tick >= self._believed_at
 
 
 def good_pictures(folder: Path) -> list[Stored]:

@@ -78,6 +78,7 @@ class _Incident:
     severity: int = 0
     worst_ratio: float = 0.0
     worst: tuple[Defect, ...] = ()
+    worst_by: ModelInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class Incidents:
         """Keeps the worst that was seen; True when the severity rose."""
         ratio = max(d.peak for d in defects)
         if ratio > i.worst_ratio:
-            i.worst_ratio, i.worst = ratio, defects
+            i.worst_ratio, i.worst, i.worst_by = ratio, defects, i.inspection.model
         before, i.severity = i.severity, max(i.severity, self._weight(defects))
         return i.severity > before
 
@@ -237,7 +238,8 @@ class Incidents:
             score_ratio=i.worst_ratio if closing else max(d.peak for d in i.track.defects),
             regions=i.worst if closing else i.track.defects,
             frame_size_px=self._size(i.inspection),
-            model=i.inspection.model,
+            # A ratio is of the alarm level that it was measured by, which may have been moved since.
+            model=(i.worst_by if closing else None) or i.inspection.model,
             part_id=i.inspection.frame.part_id,
             inspection=by if closing else i.inspection,
         )

@@ -83,4 +83,5 @@ class Vitals:
         idle_s = self._overview.idle_s(camera.name)
         if idle_s is not None and idle_s <= max(_BLIND_AFTER_S, _BLIND_INTERVALS / settings.fps):
             return False
-        return time.time() - camera.since > settings.down_after_s
+        # Not by how much: our clock may have been set since.
+        return abs(time.time() - camera.since) > settings.down_after_s

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 BEFORE_S, AFTER_S = 20.0, 20.0
 _LOOK_EVERY_S = 2.0
+_LONGEST_WAIT_S = 2 * AFTER_S
 
 
 class Curves:
@@ -50,11 +51,16 @@ class Curves:
             await self._write(time.time())
 
     async def _write(self, now: float) -> None:
+        """What is complete. A camera's clock, or ours before it was set, may date a picture far ahead: that one
+        is not waited for.
+        """
         fresh = self._evidence.fresh
-        while fresh and fresh[0].taken_at + AFTER_S <= now:
+        for _ in range(len(fresh)):
             with contextlib.suppress(IndexError):  # the line of fresh ones was full, and moved on
                 item = fresh.popleft()
-                if (curve := self.around(item)) is not None:
+                if 0.0 < item.taken_at + AFTER_S - now <= _LONGEST_WAIT_S:
+                    fresh.append(item)
+                elif (curve := self.around(item)) is not None:
                     await self._keep(item, curve)
 
     async def _keep(self, item: Item, curve: CurveOut) -> None:

@@ -105,6 +105,7 @@ def cost(
     its spots.
     """
     at, ratio, _ = scores.since(now - seconds)
+    at, ratio = at[at <= now], ratio[at <= now]
     above = ratio >= level
     alarms, run, quiet, is_open = 0, 0, 0, False
     for bad in above.tolist():
@@ -113,5 +114,5 @@ def cost(
             alarms, is_open = alarms + 1, True
         elif is_open and quiet >= off_frames:
             is_open = False
-    hours = float(at[-1] - at[0]) / 3600 if len(at) > 1 else 0.0
+    hours = float(at.max() - at.min()) / 3600 if len(at) > 1 else 0.0
     return Cost(len(at), int(above.sum()), alarms, hours)

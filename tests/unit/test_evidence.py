@@ -61,6 +61,11 @@ def test_old_ones_go_unless_confirmed() -> None:
     assert overdue([new, sure, old], 100.0, max_bytes=1000, max_age_s=50.0) == [old]
 
 
+def test_pictures_of_a_clock_that_was_ahead_make_room_for_those_of_now() -> None:
+    ahead, now = item(5000.0), item(100.0)
+    assert overdue([now, ahead], 100.0, max_bytes=10, max_age_s=None) == [ahead]
+
+
 def test_the_picture_is_kept_as_it_was_inspected(evidence: Evidence) -> None:
     shown = inspection(box=BOX)
     image, heatmap = evidence.keep(shown)
@@ -217,7 +222,9 @@ def test_old_pictures_go_although_no_new_one_comes(tmp_path: Path, monkeypatch: 
     """By our own clock: a camera's may say 1970, or next year."""
     monkeypatch.setattr("stream.evidence._LOOK_EVERY_S", 0.01)
     now = [2_000_000_000.0]
-    evidence = Evidence(tmp_path / "evidence", max_age_days=1.0, now_s=lambda: now[0])
+    evidence = Evidence(
+        tmp_path / "evidence", max_age_days=1.0, now_s=lambda: now[0], tick_s=lambda: now[0] - 1.9e9
+    )
     evidence.start()
     shown = inspection(box=BOX)
     for taken_at in (0.0, 4_000_000_000.0):

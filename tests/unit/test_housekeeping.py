@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.housekeeping import Stored, overdue, tidy_models, tidy_pictures
+from stream.housekeeping import SteadyDays, Stored, overdue, tidy_models, tidy_pictures
 
 AGAIN = settings(derandomize=True, max_examples=60, deadline=None)
 STORED = st.lists(st.tuples(st.integers(0, 100), st.integers(1, 50)), max_size=12)
@@ -34,6 +34,21 @@ def test_what_stays_fits_and_is_newer_than_what_goes(seen: list[tuple[int, int]]
 def test_with_room_enough_exactly_what_is_too_old_goes(seen: list[tuple[int, int]], age: int) -> None:
     gone = overdue(stored(seen), 100.0, max_bytes=10**6, max_age_s=float(age))
     assert sorted(p.at for p in gone) == sorted(float(at) for at, _ in seen if 100 - at > age)
+
+
+def test_what_a_wrong_clock_dated_in_the_future_goes_before_what_comes_now() -> None:
+    ahead, now, older = stored([(10_000, 10), (100, 10), (50, 10)])
+    assert overdue([ahead, now, older], 100.0, max_bytes=20, max_age_s=None) == [ahead]
+    assert overdue([ahead, now, older], 100.0, max_bytes=10, max_age_s=None) == [ahead, older]
+
+
+def test_ages_are_not_believed_for_a_day_after_the_clock_was_set() -> None:
+    days = SteadyDays()
+    assert days.are(1000.0, 0.0) and days.are(1600.0, 600.5)
+    assert not days.are(10 * DAY_S, 601.0)
+    assert not days.are(1602.0, 602.0)  # and back again
+    assert not days.are(1602.0 + DAY_S - 1, 601.0 + DAY_S)
+    assert days.are(1602.0 + DAY_S, 602.0 + DAY_S)
 
 
 def picture(folder: Path, camera: str, name: str, age_days: float, now: float) -> Path:

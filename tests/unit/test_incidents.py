@@ -1,6 +1,7 @@
 """One defect is one incident, whatever the line does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -133,6 +134,17 @@ def test_an_incident_that_nothing_is_seen_of_any_more_ends() -> None:
     assert line.incidents.tick(20.0) == []
     assert [d.verdict for d in line.incidents.tick(31.0)] == ["unknown"]
     assert line.incidents.open_ids == ()
+
+
+def test_a_close_tells_the_worst_by_the_level_that_it_was_measured_by() -> None:
+    line = Line(on_frames=1, off_frames=1)
+    line.see(defect(100, 100, peak=3.0))
+    line.seq += 1
+    higher = replace(MODEL, threshold=4.0)
+    moved = replace(inspection(line.seq, defect(100, 100, peak=1.1)), model=higher)
+    line.incidents.update(moved, line.seq / 5)
+    (closed,) = line.see()
+    assert (closed.phase, closed.score_ratio, closed.model) == ("close", 3.0, MODEL)
 
 
 def test_what_stood_on_a_part_stays_a_defect_when_no_further_part_comes() -> None:

@@ -94,3 +94,11 @@ def test_another_model_begins_anew() -> None:
     scores = scores_of(0.5, 0.6)
     scores.add(seen(NOW, 0.7, sha256="cd" * 32))
     assert len(scores.since(0.0)[0]) == 1
+
+
+def test_scores_of_a_clock_that_was_ahead_count_neither_as_pictures_nor_as_hours() -> None:
+    scores = Scores(100)
+    for at in (NOW + 5000.0, NOW + 5001.0, NOW - 720.0, NOW):
+        scores.add(seen(at, 1.5))
+    found = cost(scores, NOW, 1.0, on_frames=1, off_frames=1)
+    assert (found.pictures, found.above, found.hours) == (2, 2, pytest.approx(0.2))

@@ -14,17 +14,18 @@ from stream.web.view import ModelView
 from tests.unit.test_overview import Clock, inspection
 
 
+@pytest.mark.parametrize("live_s", [60.0, -3600.0])  # the clock was set back an hour since
 @pytest.mark.parametrize(
     ("fps", "idle_s", "code"),
     [(10.0, 5.0, 0), (10.0, 5.1, BLIND), (0.1, 29.9, 0), (0.1, 30.1, BLIND)],
 )
 def test_a_camera_is_blind_when_an_inspection_is_overdue_at_its_own_rate(
-    fps: float, idle_s: float, code: int
+    fps: float, idle_s: float, code: int, live_s: float
 ) -> None:
     clock = Clock()
     overview = Overview(clock)
     overview.add("top")
-    overview.state(CameraState("top", "live", "", time.time() - 60.0))
+    overview.state(CameraState("top", "live", "", time.time() - live_s))
     overview.model("top", ModelView("top", 1))
     overview.inspected(inspection(clock.now))
     clock.now += idle_s
