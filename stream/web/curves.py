@@ -51,8 +51,8 @@ class Curves:
             await self._write(time.time())
 
     async def _write(self, now: float) -> None:
-        """What is complete. One that was dated far ahead, by a camera's clock or by ours before it was set, is
-        not waited for.
+        """What is complete. One that was dated far ahead, by a camera's clock or by ours before it was set,
+        is not waited for.
         """
         fresh = self._evidence.fresh
         for _ in range(len(fresh)):
