@@ -8,7 +8,7 @@ EXTRAS ?=
 PEERS = .venv-peers
 export PYTHON
 
-.PHONY: venv demo run test test-all node-red check bench peers bundle image soak clean
+.PHONY: venv demo run test test-all node-red check bench peers bundle image soak clean distclean
 
 $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) ""
@@ -72,5 +72,12 @@ image: bundle
 soak: $(VENV)/.ok-dev
 	$(BIN)/pytest -m soak --timeout 7200
 
+# What is made anew. The rest of var may be a line's: models, good pictures, evidence, events that wait.
 clean:
-	rm -rf $(VENV) $(PEERS) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) var/demo var/node-red var/engine
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+distclean: clean
+	@echo "Removing for good: $(wildcard var/* dist/*)"
+	@echo "(trained models, good pictures, evidence, events that no broker has yet, bundles)"
+	rm -rf var dist

@@ -9,16 +9,25 @@ happens.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from .web.view import CameraView, Histogram, LineStats, LineView
+from .web.view import CameraView, Histogram, LineStats, LineView, Result
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_VALUES = 24
+# Exported with 0 before they happen, as every verdict is: `increase` over a series that is born above 0 is 0,
+# and the first error would wake nobody. The engine's own words, and its error classes.
+_DEVICE_ERRORS = (
+    *("ended", "failover", "taken_out"),
+    *("ArtifactError", "CalibrationError", "DeviceError", "EngineError", "GraphError", "TeacherError"),
+    "VersionError",
+)
+_VERDICTS: tuple[Result, ...] = get_args(Result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +89,12 @@ class _Line(Collector):
 
     def collect(self) -> Iterator[Metric]:
         stats = self._view.stats()
-        yield from _cameras(list(self._view.cameras()))
+        cameras = list(self._view.cameras())
+        yield from _cameras(cameras)
         yield from _frames(stats)
         yield from _histograms(stats)
         yield from _events(stats)
-        yield _counter("linewatch_verdicts", "Answers to triggers", ("camera", "verdict"), stats.verdicts)
+        yield _verdicts(cameras, stats)
         yield _counter(
             "linewatch_inbox", "Triggers and commands by result", ("stream", "result"), stats.inbox
         )
@@ -159,7 +169,7 @@ def _events(stats: LineStats) -> Iterator[Metric]:
         if total is not None:
             yield CounterMetricFamily(name, text, total)
     errors = CounterMetricFamily("linewatch_device_errors", "Errors of the device by kind", labels=["kind"])
-    for kind, count in stats.device_errors.items():
+    for kind, count in (dict.fromkeys(_DEVICE_ERRORS, 0) | dict(stats.device_errors)).items():
         errors.add_metric([kind], count)
     yield errors
     yield _gauge(
@@ -171,6 +181,13 @@ def _events(stats: LineStats) -> Iterator[Metric]:
         "camera",
         stats.drift,
     )
+
+
+def _verdicts(cameras: list[CameraView], stats: LineStats) -> Metric:
+    """Of every camera, because its first trigger may be the first that is answered with unknown."""
+    none_yet = {(camera.name, verdict): 0 for camera in cameras for verdict in _VERDICTS}
+    counts = none_yet | dict(stats.verdicts)
+    return _counter("linewatch_verdicts", "Answers to triggers", ("camera", "verdict"), counts)
 
 
 def _bridges(stats: LineStats) -> Iterator[Metric]:

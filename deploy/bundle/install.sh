@@ -2,8 +2,11 @@
 # Installs Linewatch from this folder, without a network: ./install.sh [FOLDER]     (default: /opt/linewatch)
 #
 # Each version gets a virtual environment of its own, FOLDER/VERSION; FOLDER/current leads to the newest one that is
-# whole. To go back, lead it to the older one again: ln -sfn VERSION FOLDER/current
+# whole. Another bundle of the same version goes beside it, to VERSION-HASH. To go back, lead `current` to the older
+# one again: ln -sfn VERSION FOLDER/current
 set -eu
+# The service is another user than root, whose umask may keep everybody out.
+umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-/opt/linewatch}
 wanted=$(cat "$here/python")
@@ -23,16 +26,22 @@ found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     echo "linewatch: $python lacks its venv module; on Debian: apt-get install python3-venv" >&2
     exit 2
 }
-if [ -e "$folder/$version/.whole" ]; then
-    echo "linewatch: $version is installed in $folder already"
-else
-    rm -rf "${folder:?}/$version"
-    mkdir -p "$folder"
-    "$python" -m venv "$folder/$version"
-    "$folder/$version/bin/python" -m pip install -q --disable-pip-version-check --no-input \
-        --no-index --find-links "$here/wheels" --require-hashes -r "$here/requirements.txt"
-    "$folder/$version/bin/linewatch" --version >/dev/null
-    touch "$folder/$version/.whole"
+name=$version
+# .whole holds the hashes of what was installed: a bundle mended without another number is another bundle.
+if [ -e "$folder/$name/.whole" ] && ! cmp -s "$here/requirements.txt" "$folder/$name/.whole"; then
+    name=$version-$(sha256sum "$here/requirements.txt" | cut -c1-8)
 fi
-ln -sfn "$version" "$folder/current"
-echo "linewatch: $version is in $folder; next: $folder/current/bin/linewatch doctor CONFIG"
+if [ -e "$folder/$name/.whole" ]; then
+    echo "linewatch: $name is installed in $folder already"
+else
+    rm -rf "${folder:?}/$name"
+    mkdir -p "$folder"
+    "$python" -m venv "$folder/$name"
+    "$folder/$name/bin/python" -m pip install -q --disable-pip-version-check --no-input \
+        --no-index --find-links "$here/wheels" --require-hashes -r "$here/requirements.txt"
+    "$folder/$name/bin/linewatch" --version >/dev/null
+    cp "$here/requirements.txt" "$folder/$name/.part"
+    mv "$folder/$name/.part" "$folder/$name/.whole"
+fi
+ln -sfn "$name" "$folder/current"
+echo "linewatch: $name is in $folder; next: $folder/current/bin/linewatch doctor CONFIG"

@@ -27,8 +27,12 @@ lacking=$("$python" deploy/bundle/lacking.py "$fresh")
 [ -z "$lacking" ] || $pip wheel -q -w "$fresh/wheels" -f "$fresh/wheels" $lacking
 
 "$python" deploy/bundle/pin.py "$fresh"
-cp deploy/bundle/install.sh deploy/README.md LICENSE deploy/licences.md "$fresh/"
-cp -r deploy/systemd deploy/cameras.example.yaml deploy/prometheus deploy/grafana "$fresh/"
+cp deploy/bundle/install.sh LICENSE "$fresh/"
+# As they lie in deploy/, so that what the pages say of each other and of the examples is true there too.
+cp -r deploy/*.md deploy/*.png deploy/cameras.example.yaml "$fresh/"
+cp README.md "$fresh/LINEWATCH.md"
+cp -r deploy/broker deploy/examples deploy/grafana deploy/prometheus deploy/systemd "$fresh/"
+find "$fresh/examples" -name __pycache__ -prune -exec rm -rf {} +
 rm -rf "$folder"
 mv "$fresh" "$folder"
 trap - EXIT

@@ -4,7 +4,7 @@
     python modbus_plc.py 127.0.0.1 5020 100 watch       takes results as they come, until Ctrl-C
 
 Every result is printed and acknowledged, first of all one that stands there from before: until it is taken,
-the bridge shows no other. Needs pymodbus alone. The registers are explained in deploy/bridges.md.
+the bridge shows no other. Needs pymodbus alone. The registers are explained in bridges.md.
 """
 
 import contextlib

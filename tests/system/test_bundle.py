@@ -31,7 +31,7 @@ def linewatch(bundle: Path) -> Path:
     folder = bundle.parent / "opt"
     python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     words = [*NO_NETWORK, bundle / "install.sh", folder]
-    subprocess.run(words, env={**BARE, "PYTHON": str(python)}, check=True)
+    subprocess.run(words, env={**BARE, "PYTHON": str(python)}, check=True, umask=0o077)
     return folder / "current" / "bin" / "linewatch"
 
 
@@ -39,6 +39,22 @@ def test_every_wheel_is_pinned_by_its_hash(bundle: Path) -> None:
     pinned = (bundle / "requirements.txt").read_text().splitlines()
     assert len(pinned) == len(list((bundle / "wheels").iterdir()))
     assert all("--hash=sha256:" in line for line in pinned)
+
+
+def test_the_pages_and_all_that_they_name_are_in_the_bundle(bundle: Path) -> None:
+    deploy = ROOT / "deploy"
+    named = [*deploy.glob("*.md"), *deploy.glob("*.png"), deploy / "broker/acl.example"]
+    named += [path for path in (deploy / "examples").iterdir() if path.is_file()]
+    for path in named:
+        assert (bundle / path.relative_to(deploy)).read_bytes() == path.read_bytes()
+    assert (bundle / "LINEWATCH.md").read_bytes() == (ROOT / "README.md").read_bytes()
+    assert not [*bundle.rglob("__pycache__")] and not [*bundle.rglob("secrets")]
+
+
+def test_another_user_may_run_what_was_installed_under_a_careful_umask(linewatch: Path) -> None:
+    installed = linewatch.parents[1]
+    kept_out = [path for path in installed.rglob("*") if path.stat().st_mode & 0o004 == 0]
+    assert kept_out == [] and linewatch.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_doctor_without_a_network_finds_nothing_wrong(linewatch: Path, tmp_path: Path) -> None:

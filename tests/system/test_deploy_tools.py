@@ -1,6 +1,7 @@
 """What is in deploy/, read by tools that Debian packages bring: promtool and systemd's own."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from tests.unit.test_deploy import DEPLOY, board_queries
+from tests.unit.test_deploy import unit as unit_settings
 
 pytestmark = pytest.mark.debian
 
@@ -23,7 +25,7 @@ def run(*words: object, **options: Any) -> str:
 
 
 def test_prometheus_takes_the_alerts_and_its_config() -> None:
-    assert "19 rules found" in run("promtool", "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+    assert "20 rules found" in run("promtool", "check", "rules", DEPLOY / "prometheus/alerts.yaml")
     run("promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus/prometheus.yaml")
 
 
@@ -55,6 +57,20 @@ def test_systemd_takes_the_unit_and_every_word_of_it(unit: Path) -> None:
 def test_the_unit_is_hardened(unit: Path) -> None:
     told = run("systemd-analyze", "security", "--offline=yes", "--threshold=25", "--json=short", unit)
     assert any(row["name"].startswith("NoNewPrivileges") for row in json.loads(told))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives away rights, which only root has")
+@pytest.mark.parametrize("port", [502, 443])
+def test_nobody_with_the_units_rights_may_listen_on_a_low_port_and_so_may_its_children(port: int) -> None:
+    words = [name.removeprefix("CAP_").lower() for name in unit_settings()["CapabilityBoundingSet"].split()]
+    rights = ",".join(["-all", *(f"+{word}" for word in words)])
+    bind = f"import socket; socket.socket().bind(('', {port})); print('bound')"
+    # A bridge is our child: the right has to outlive an exec.
+    child = f"import os; os.execv('/usr/bin/python3', ['python3', '-c', {bind!r}])"
+    nobody = ("--reuid=65534", "--regid=65534", "--clear-groups", f"--bounding-set={rights}")
+    sets = (f"--inh-caps={rights}", f"--ambient-caps={rights}", "--no-new-privs")
+    # In a network of its own, where nobody else has the port and the limit is the kernel's default.
+    assert "bound" in run("unshare", "--net", "setpriv", *nobody, *sets, "/usr/bin/python3", "-c", child)
 
 
 def test_systemd_makes_the_user() -> None:

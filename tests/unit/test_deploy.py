@@ -1,5 +1,6 @@
 """What is in deploy/ is right, as far as the tools of each trade can say without a container engine."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -13,7 +14,9 @@ import yaml
 
 from config.load import load
 from config.settings import Settings
-from stream import metrics
+from stream import app, broker, metrics, training
+from stream.bridges import children
+from stream.evidence import Evidence
 from tests.webline import everything
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -148,12 +151,62 @@ def test_the_manifests_are_built_and_fit_kubernetes_schemas(overlay: str, tmp_pa
     assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (overlay == "gpu")
 
 
+def unit() -> dict[str, str]:
+    """What the systemd unit sets, the last word of each key."""
+    text = (DEPLOY / "systemd" / "linewatch.service").read_text()
+    return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+
+
+def the_pod() -> dict[str, Any]:
+    """The pod's specification in Kubernetes."""
+    first = next(iter(yaml.safe_load_all((DEPLOY / "kubernetes" / "base" / "linewatch.yaml").read_text())))
+    pod: dict[str, Any] = first["spec"]["template"]["spec"]
+    return pod
+
+
+def test_a_training_without_memory_does_not_end_the_unit() -> None:
+    assert unit()["OOMPolicy"] == "continue"
+
+
+def test_the_unit_has_the_one_right_that_modbus_port_needs() -> None:
+    assert unit()["CapabilityBoundingSet"] == unit()["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    # In a user namespace of its own that right would hold for its own network only.
+    assert "PrivateUsers" not in unit() and "PrivateNetwork" not in unit()
+
+
+def test_who_stops_us_waits_for_as_long_as_we_may_take() -> None:
+    evidence_s = inspect.signature(Evidence.stop).parameters["within_s"].default
+    ours_s = training._GRACE_S + app.DEVICE_ENDS_WITHIN_S + app.DRAIN_WITHIN_S + children.STOP_WITHIN_S
+    ours_s += broker.STOP_WITHIN_S + evidence_s
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["linewatch"]
+    (docker,) = re.findall(r"docker run -d .*--stop-timeout (\d+) ", (DEPLOY / "README.md").read_text())
+    told = (unit()["TimeoutStopSec"], compose["stop_grace_period"], docker)
+    limits_s = {float(text.removesuffix("s")) for text in told}
+    assert limits_s == {the_pod()["terminationGracePeriodSeconds"]}
+    # What is left is for cameras and the page, which take about a second.
+    assert min(limits_s) >= ours_s + 5
+
+
+def test_systemd_and_kubernetes_wait_equally_long_for_the_first_start() -> None:
+    probe = the_pod()["containers"][0]["startupProbe"]
+    assert float(unit()["TimeoutStartSec"]) == probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def test_examples_and_pages_that_a_page_names_lie_beside_it() -> None:
+    """So they do in a bundle, which has all of these folders and pages."""
+    for page in DEPLOY.glob("*.md"):
+        text = page.read_text()
+        named = re.findall(r"`((?:examples|broker|systemd|prometheus|grafana)/[\w./-]+|\w+\.md)`", text)
+        for path in {*named, *re.findall(r"\]\(([\w.-]+)\)", text)} - {"LINEWATCH.md"}:
+            assert (DEPLOY / path).exists(), f"{page.name} names {path}"
+
+
 def placed(text: str, folder: Path) -> Settings:
     """A config as it is where it belongs: its secret files are there."""
     for path in re.findall(r"(?<!zones_)file: ([^ }]+)", text):
         secret = folder / path.lstrip("/")
         secret.parent.mkdir(parents=True, exist_ok=True)
-        secret.write_text("secret")
+        secret.write_text("sixteen characters, as a webhook wants")
     config = folder / "cameras.yaml"
     config.write_text(re.sub(r"(?<!zones_)file: /", f"file: {folder}/", text))
     return load(config, {})
@@ -161,10 +214,13 @@ def placed(text: str, folder: Path) -> Settings:
 
 @pytest.mark.parametrize("name", ["compose/config", "kubernetes/base", "systemd"])
 def test_a_config_of_deploy_is_right_and_writes_to_the_data_folder_only(name: str, tmp_path: Path) -> None:
-    settings = placed((DEPLOY / name / "cameras.yaml").read_text(), tmp_path)
+    text = (DEPLOY / name / "cameras.yaml").read_text()
+    # As somebody takes up the bridge that stands there in a comment.
+    settings = placed(text.replace("# bridges:", "bridges:"), tmp_path)
     assert settings.warnings == ()
     events = settings.events
+    (bridge,) = settings.bridges.values()
     written = [settings.models.dir, settings.pictures.dir, settings.evidence.dir, settings.engine.cache_dir]
-    written.append(settings.web.zones_file)
+    written += [settings.web.zones_file, bridge.state_dir]
     written += [events.outbox.path] + ([events.embedded.dir] if events.url == "embedded" else [])
     assert all(path.is_relative_to("/var/lib/linewatch") for path in written)

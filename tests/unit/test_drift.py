@@ -58,6 +58,26 @@ def test_another_model_begins_anew_and_another_alarm_level_does_not() -> None:
     assert drift.values() == {}
 
 
+def test_where_only_an_area_is_inspected_its_own_first_scores_are_what_counts() -> None:
+    drift, seen = Drift(lambda _: CALIBRATED), 0
+    span = MODEL.threshold - MODEL.median
+
+    def feed(score: float, count: int, area: object) -> None:
+        nonlocal seen
+        for _ in range(count):
+            drift.add(scored(score), seen * EVERY_S, area)
+            seen += 1
+
+    feed(CALIBRATED - 0.3 * span, LEAST, "left half")
+    assert drift.values() == {"top": pytest.approx(0.0)}
+    feed(CALIBRATED + 0.3 * span, WINDOW, "left half")
+    assert drift.values() == {"top": pytest.approx(0.6, abs=1e-6)}
+    feed(CALIBRATED, LEAST - 1, "right half")
+    assert drift.values() == {}
+    feed(CALIBRATED, 1, "right half")
+    assert drift.values() == {"top": pytest.approx(0.0)}
+
+
 def test_a_camera_without_a_model_or_that_is_gone_has_none() -> None:
     assert fed(Drift(lambda _: None), [1.0] * LEAST).values() == {}
     drift = fed(Drift(lambda _: CALIBRATED), [1.0] * LEAST)

@@ -1,7 +1,10 @@
 """The metrics' names are a contract; their number is bounded."""
 
 import math
+import re
+from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream import metrics
@@ -9,6 +12,7 @@ from stream.metrics import PageStats
 from stream.web.view import Histogram, LineStats
 from tests.webline import FakeLine
 
+ENGINE = Path(__file__).parents[2] / "engine"
 HISTOGRAM = Histogram((0.1, 0.5), (3, 2, 1), 1.9)
 NAMES = {
     "linewatch_frames",
@@ -88,6 +92,38 @@ def test_what_is_not_measured_is_left_out_rather_than_zero() -> None:
     families = scrape(FakeLine.of("top"))
     assert "linewatch_outbox_pending" not in families
     assert not families["linewatch_drift"]
+
+
+def kinds_of_device_errors() -> set[str]:
+    """Every word that the engine counts an error under: its own, and its error classes."""
+    text = "".join(file.read_text() for file in ENGINE.rglob("*.py"))
+    words, found = set(re.findall(r'meter\.error\("(\w+)"\)', text)), {"EngineError"}
+    classes = re.findall(r"^class (\w+)\((\w+)\):", text, re.MULTILINE)
+    while more := {name for name, base in classes if base in found} - found:
+        found |= more
+    return words | found
+
+
+def test_every_kind_of_device_error_is_0_before_the_first() -> None:
+    counted = scrape(FakeLine.of("top"))["linewatch_device_errors"]
+    assert counted == {("linewatch_device_errors_total", kind): 0 for kind in kinds_of_device_errors()}
+    assert len(counted) >= 10
+
+
+def test_a_device_error_is_counted_once_and_the_others_stay() -> None:
+    line = FakeLine.of("top")
+    line.stats = LineStats(device_errors={"DeviceError": 2, "failover": 1})
+    counted = scrape(line)["linewatch_device_errors"]
+    assert {kind[1]: count for kind, count in counted.items() if count} == {"DeviceError": 2, "failover": 1}
+
+
+@pytest.mark.parametrize("verdicts", [{}, {("top", "unknown"): 3}])
+def test_every_verdict_of_a_camera_is_0_before_its_first_part(verdicts: dict[tuple[str, str], int]) -> None:
+    line = FakeLine.of("top")
+    line.stats = LineStats(verdicts=verdicts)
+    counted = scrape(line)["linewatch_verdicts"]
+    zeros = {("top", verdict): 0 for verdict in ("ok", "ng", "unknown")}
+    assert counted == {("linewatch_verdicts_total", *key): count for key, count in (zeros | verdicts).items()}
 
 
 def test_reasons_without_end_are_folded_and_none_is_lost() -> None:
