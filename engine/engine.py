@@ -251,16 +251,15 @@ class Engine:
         if self._failures_in_a_row[entry.camera] < _BROKEN_AFTER:
             return
         del self._failures_in_a_row[entry.camera]
+        why = (
+            f"Camera {entry.camera} is not inspected any more: its model {entry.info.name}@"
+            f"{entry.info.version} failed {_BROKEN_AFTER} times in a row; choose another version. "
+            f"Last error: {error}"
+        )
         # Else another model was put meanwhile: it gets its own chance.
-        if self._library.discard(entry):
+        if self._library.discard(entry, why):
             self.meter.error("taken_out")
-            self._on_error(
-                ArtifactError(
-                    f"Camera {entry.camera} is not inspected any more: its model {entry.info.name}@"
-                    f"{entry.info.version} failed {_BROKEN_AFTER} times in a row; choose another version. "
-                    f"Last error: {error}"
-                )
-            )
+            self._on_error(ArtifactError(why))
 
     def _count_device_error(self, error: EngineError) -> None:
         """Single frames that keep failing mean that the device is lost: go on elsewhere, or end loudly."""

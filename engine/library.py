@@ -78,6 +78,7 @@ class Library:
     def __init__(self) -> None:
         self._changing = threading.Lock()
         self._entries: Mapping[str, Entry] = MappingProxyType({})
+        self._broken: dict[str, str] = {}
         self._prepare: Prepare | None = None
 
     def serve(self, prepare: Prepare) -> list[Refused]:
@@ -104,6 +105,7 @@ class Library:
                 else:
                     del after[camera]
             self._entries = MappingProxyType(after)
+            self._broken.clear()  # what failed on another device may do here
         return refused
 
     def put(self, camera: str, artifact: Artifact, tuning: CameraTuning | None = None) -> ModelInfo:
@@ -134,15 +136,23 @@ class Library:
     def remove(self, camera: str) -> None:
         """Inspect `camera` no more; unknown cameras are fine."""
         with self._changing:
+            self._broken.pop(camera, None)
             self._entries = MappingProxyType({k: v for k, v in self._entries.items() if k != camera})
 
-    def discard(self, entry: Entry) -> bool:
-        """Remove this very entry; False if another has taken its place."""
+    def discard(self, entry: Entry, why: str = "") -> bool:
+        """Remove this very entry, whose model ran and failed; False if another has taken its place."""
         with self._changing:
             if self._entries.get(entry.camera) is not entry:
                 return False
             self._entries = MappingProxyType({k: v for k, v in self._entries.items() if v is not entry})
+            self._broken[entry.camera] = why
             return True
+
+    def broken(self, camera: str) -> str | None:
+        """Why the camera's model was discarded, as far as `discard` was told; None: it was not. Holds until
+        another one is put, or another device serves.
+        """
+        return self._broken.get(camera)
 
     def get(self, camera: str) -> Entry | None:
         return self._entries.get(camera)
@@ -153,6 +163,7 @@ class Library:
 
     def _place(self, entry: Entry) -> ModelInfo:
         self._entries = MappingProxyType({**self._entries, entry.camera: entry})
+        self._broken.pop(entry.camera, None)
         return entry.info
 
 

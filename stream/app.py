@@ -145,7 +145,7 @@ class App:
         )
         return LivePage(
             view,
-            actions=LineActions(set_threshold=self._set_threshold),
+            actions=LineActions(set_threshold=self._models.set_threshold),
             evidence=self._evidence,
             teaching=self._teaching,
             drawing=Drawing(lambda: self.settings, self.live.reload),
@@ -228,8 +228,7 @@ class App:
         runner = await asyncio.to_thread(make_runner, self._library, self.settings)
         cold = await asyncio.to_thread(runner.warm_up, wish.max_batch)
         for name, why in (*runner.refused, *cold):
-            log.error("camera %s is not inspected: %s", name, why)
-            self._overview.model(name, None)
+            self._models.refused(name, why)
         engine = Engine(
             runner,
             max_batch=min(wish.max_batch, runner.plateau or wish.max_batch),
@@ -304,7 +303,8 @@ class App:
             for event in self._decide(inspection):
                 self._unpublished.append((event.camera, inspection.frame.tick))
             self._overview.inspected(inspection)
-            self._drift.add(inspection, time.monotonic())
+            area = self._models.area_of(inspection.frame.camera)
+            self._drift.add(inspection, time.monotonic(), area)
             self.page.show(inspection)
 
     def _decide(self, inspection: Inspection) -> list[Event]:
@@ -349,9 +349,6 @@ class App:
         entry = self._library.get(camera)
         return None if entry is None else entry.artifact.calibration.image_median
 
-    async def _set_threshold(self, camera: str, level: float | None) -> None:
-        await self._models.set_threshold(camera, level)
-
     def _engine_troubled(self, errors: Iterable[EngineError]) -> None:
         for error in errors:
             log.error("%s", error)
@@ -374,9 +371,12 @@ class App:
     # -- what the page asks -------------------------------------------------------------------------
 
     def _camera_views(self) -> list[CameraView]:
-        missing = self._models.missing()
-        views = self._overview.cameras(self.lineup.age_s)
-        return [replace(view, not_inspected=missing.get(view.name, "")) for view in views]
+        """What a camera was inspected with is said of none whose model was taken out."""
+        missing, views = self._models.missing(), self._overview.cameras(self.lineup.age_s)
+        return [
+            replace(view, model=None, not_inspected=missing[view.name]) if view.name in missing else view
+            for view in views
+        ]
 
     def _stats(self) -> LineStats:
         held = self._recorder.held

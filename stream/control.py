@@ -9,8 +9,9 @@
 What is changed holds until it is changed again or the program ends: the config file is what stays. An entry
 is `{command, camera, value, id}`; without `id` the answer carries the entry's own. The answer is the event
 `system.command`, in the event stream and in `…:answers`: its `detail` holds id, command, camera, value and
-answer, its `reason` is for people. A command that was carried out just before a crash is carried out, and
-answered, again. Who may send commands is for the broker's ACL to say.
+answer, its `reason` is for people. One that meets a bug is refused, and the log says where. A command that
+was carried out just before a crash is carried out, and answered, again. Who may send commands is for the
+broker's ACL to say.
 """
 
 import logging
@@ -71,6 +72,10 @@ class Control:
             answer, reason = "done", await self._carry_out(command)
         except Refused as refused:
             answer, reason = "refused", str(refused)
+        except Exception as bug:
+            # It would come again at the next start, and end the line again: a loop that inspects nothing.
+            log.exception("command %s for camera %s met a bug", command.command, command.camera)
+            answer, reason = "refused", f"a bug of Linewatch: {bug!r}"
         log.info("command %s for camera %s is %s: %s", command.command, command.camera, answer, reason)
         detail = {
             "id": command.id,

@@ -33,6 +33,12 @@ from .web.page import LivePage
 log = logging.getLogger(__name__)
 
 
+def hysteresis_of(camera: CameraSettings) -> tuple[int, int]:
+    """(on_frames, off_frames): after how many pictures in a row the answer of a camera changes."""
+    # A part is one picture and one answer, whatever the part before it was.
+    return (1, 1) if camera.frames == "every" else (camera.detect.on_frames, camera.detect.off_frames)
+
+
 class Lineup:
     """`wanted` are the settings of the cameras that shall run, `running` the cameras once `start`ed;
     `hysteresis` is (on_frames, off_frames) by camera. `offer` is called in the cameras' threads.
@@ -130,7 +136,7 @@ class Lineup:
     def _introduce(self, name: str, settings: CameraSettings) -> None:
         self._overview.add(name)
         self._recorder.watch(name, policy_of(settings))
-        self.hysteresis[name] = (settings.detect.on_frames, settings.detect.off_frames)
+        self.hysteresis[name] = hysteresis_of(settings)
 
     async def _connect(self, name: str, settings: CameraSettings) -> None:
         assert self._engine is not None
@@ -157,7 +163,7 @@ class Lineup:
     async def _retune(self, name: str, before: CameraSettings, after: CameraSettings) -> None:
         assert self._engine is not None
         self.wanted[name] = after
-        self.hysteresis[name] = (after.detect.on_frames, after.detect.off_frames)
+        self.hysteresis[name] = hysteresis_of(after)
         self._recorder.watch(name, policy_of(after))
         self._engine.set_mode(name, after.frames)
         self.running[name].retune(CameraPolicy.of(after))

@@ -133,13 +133,23 @@ class Teaching:
                 max_mb=pictures.max_mb,
                 max_age_days=pictures.max_age_days,
             ),
-            "versions": partial(tidy_models, models.dir, models.keep_versions, self._in_use()),
+            "versions": partial(tidy_models, models.dir, models.keep_versions, self._kept()),
         }
         for what, job in jobs.items():
             try:
                 self.removed[what] += await asyncio.to_thread(job)
             except OSError as error:
                 log.error("old %s could not be removed: %s", what, error)
+
+    def _kept(self) -> dict[str, set[int]]:
+        """Versions that run, and those that any camera is pinned to: a disabled one is one word from
+        running."""
+        kept = {name: set(versions_) for name, versions_ in self._in_use().items()}
+        for camera in self._settings().cameras.values():
+            name, _, version = camera.model.ref.partition("@")
+            if version.isdecimal():
+                kept.setdefault(name, set()).add(int(version))
+        return kept
 
     # -- collect ------------------------------------------------------------------------------------
 

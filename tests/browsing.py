@@ -12,13 +12,14 @@ from playwright.async_api import Browser, Locator, Page, async_playwright, expec
 
 from config.load import load
 from config.settings import Settings
+from engine.core import ModelInfo
 from stream.collection import write_png
 from stream.drawing import Drawing
 from stream.evidence import Evidence
 from stream.teaching import Teaching
 from stream.web.page import LivePage
 from stream.web.view import ConfigView, LineActions
-from tests.webline import FakeLine, inspection
+from tests.webline import MODEL, FakeLine, inspection
 
 expect.set_options(timeout=15_000)
 
@@ -79,8 +80,9 @@ class Shop:
             actions=LineActions(self._set),
         )
 
-    async def _set(self, camera: str, raw: float | None) -> None:
+    async def _set(self, camera: str, raw: float | None, of: ModelInfo | None) -> ModelInfo:
         self.levels.append(raw)
+        return MODEL
 
     async def _reload(self) -> ConfigView:
         self.settings = load(self.folder / "cameras.yaml")

@@ -86,16 +86,23 @@ def build(
 
     @router.put("/threshold", responses={409: {"model": ErrorOut}})
     async def set_level(name: str, wish: LevelIn) -> LevelIn:
-        """Set the alarm level from now on. 409 if it is not `base` any more: a repeated request changes
-        nothing twice."""
-        model = scores(name).model
+        """Set the alarm level from now on. 409 if it is not `base` any more, or another model runs meanwhile:
+        a repeated request changes nothing twice."""
+        found = scores(name)
+        model = found.model
         if actions.set_threshold is None or model is None:
             raise HTTPException(409, "The alarm level of this camera can't be set now: it has no model yet.")
         if wish.base is not None and not isclose(wish.base, model.threshold, rel_tol=1e-9):
             raise HTTPException(
                 409, "The alarm level was changed meanwhile; look at the new one, then set it again."
             )
-        await actions.set_threshold(name, None if wish.level is None else raw_threshold(model, wish.level))
+        if wish.level is None:
+            in_force = await actions.set_threshold(name, None, None)
+        else:
+            in_force = await actions.set_threshold(name, raw_threshold(model, wish.level), model)
+        # The next picture may be a minute away. Another model's scores begin anew with its first picture.
+        if found.model is not None and found.model.sha256 == in_force.sha256:
+            found.model = in_force
         changed()
         return wish
 

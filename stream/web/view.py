@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engine.core import ModelInfo
+
 State = Literal["connecting", "live", "frozen", "down", "refused"]
 Result = Literal["ok", "ng", "unknown"]
 
@@ -171,8 +173,10 @@ class LineView:
 class LineActions:
     """What a person may change from the page; None = not offered, the page hides it.
 
-    `set_threshold(camera, raw map value)` takes effect between two batches; None in place of the value goes
-    back to the model's own. Actions raise errors.Refused when it can't be done.
+    `set_threshold(camera, raw map value, model)` takes effect between two batches and returns what is in
+    force then. `model`, with its level, is what the value was chosen by: another one in force refuses it, for
+    it has other raw values. None in place of the value goes back to the model's own, whichever that is: with
+    None for the model. Actions raise errors.Refused when it can't be done.
     """
 
-    set_threshold: Callable[[str, float | None], Awaitable[None]] | None = None
+    set_threshold: Callable[[str, float | None, ModelInfo | None], Awaitable[ModelInfo]] | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest_asyncio
 
+from engine.core import ModelInfo
 from stream.evidence import Evidence
 from stream.web.errors import Refused
 from stream.web.page import LivePage
@@ -27,6 +28,7 @@ class Served:
     evidence: Evidence
     http: httpx.AsyncClient
     levels: list[tuple[str, float | None]] = field(default_factory=list)
+    of: list[ModelInfo | None] = field(default_factory=list)
 
     def keep(self) -> str:
         """One incident with its picture, written; its evidence path under the API."""
@@ -40,14 +42,16 @@ class Served:
 
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    line, levels = FakeLine.of("top", "side"), []
+    line, levels, models = FakeLine.of("top", "side"), [], []
     evidence = Evidence(tmp_path / "evidence")
     evidence.start()
 
-    async def set_threshold(camera: str, raw: float | None) -> None:
+    async def set_threshold(camera: str, raw: float | None, of: ModelInfo | None) -> ModelInfo:
         if camera == "side":
             raise Refused("The model of side is being trained.")
         levels.append((camera, raw))
+        models.append(of)
+        return MODEL if raw is None else replace(MODEL, threshold=raw)
 
     page = LivePage(
         line.view(),
@@ -58,7 +62,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     )
     await page.start()
     async with httpx.AsyncClient(base_url=page.url, timeout=5) as http:
-        yield Served(line, page, evidence, http, levels)
+        yield Served(line, page, evidence, http, levels, models)
     await page.stop()
     evidence.stop()
 
@@ -118,6 +122,22 @@ async def test_the_alarm_level_is_set_as_a_raw_value(served: Served) -> None:
     await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
     await served.http.put(f"{API}/cameras/top/threshold", json={"level": None})
     assert served.levels == [("top", 0.1 + 1.5 * 1.9), ("top", None)]
+
+
+async def test_the_alarm_level_is_meant_for_the_model_that_the_curve_was_drawn_by(served: Served) -> None:
+    served.page.show(inspection("top"))
+    await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
+    await served.http.put(f"{API}/cameras/top/threshold", json={"level": None})
+    assert served.of == [MODEL, None]
+
+
+async def test_a_level_that_was_set_is_shown_before_the_next_picture_comes(served: Served) -> None:
+    served.page.show(inspection("top"))
+    await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
+    curve = (await served.http.get(f"{API}/cameras/top/scores")).json()
+    assert curve["threshold"] == 0.1 + 1.5 * 1.9
+    again = await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
+    assert again.status_code == 409 and len(served.levels) == 1
 
 
 async def test_the_same_request_again_does_not_raise_the_level_again(served: Served) -> None:

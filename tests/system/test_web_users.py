@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from engine.core import ModelInfo
 from stream.web import users
 from stream.web.errors import ListenError
 from stream.web.page import LivePage
@@ -48,8 +49,8 @@ def users_file(content: UsersFile, tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture
 async def http(users_file: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async def set_threshold(camera: str, raw: float | None) -> None:
-        pass
+    async def set_threshold(camera: str, raw: float | None, of: ModelInfo | None) -> ModelInfo:
+        return MODEL
 
     actions = LineActions(set_threshold)
     page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", users_file=users_file, actions=actions)

@@ -36,6 +36,8 @@ class Desk:
         return MODEL
 
     async def _choose(self, camera: str, ref: str) -> ModelInfo:
+        if ref == "top@13":
+            raise KeyError("top")
         if ref not in ("top@7", "bracket@latest"):
             raise Refused("There is no such model: train it first.")
         self.did.append(("model", camera, ref))
@@ -101,6 +103,15 @@ def test_what_cannot_be_done_is_refused_with_the_reason(desk: Desk, fields: dict
     answer, reason = desk.ask(**fields)
     assert answer == "refused" and reason is not None and why in reason
     assert desk.did == []
+
+
+def test_a_bug_in_one_command_is_answered_and_the_next_one_is_carried_out(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer, reason = desk.ask(command="recipe", camera="top", value="top@13")
+    assert (answer, reason) == ("refused", "a bug of Linewatch: KeyError('top')")
+    assert "Traceback" in caplog.text and "in _choose" in caplog.text
+    assert desk.ask(command="model", camera="top", value="top@7")[0] == "done"
 
 
 def test_the_answer_carries_the_senders_id_or_the_entrys(desk: Desk) -> None:

@@ -356,11 +356,13 @@ def test_the_same_error_is_said_once_and_a_camera_that_keeps_failing_is_taken_ou
     feed(line, 10)
     line.wait_for(lambda: len(line.errors) == 2)
     assert "Camera top is not inspected any more" in str(line.errors[1])
+    assert runner.library.broken("top") == str(line.errors[1])
     assert not line.engine.offer(frame(seq=11)) and line.dropped[-1] == (11, "no_model")
     line.engine.offer(frame("side", 12))
     line.wait_for(lambda: len(line.done) == 1)
     runner.answer = lambda batch: [inspection(f) for f in batch.frames]
     runner.library.put("top", tiny_artifact(version=2))
+    assert runner.library.broken("top") is None
     assert line.engine.offer(frame(seq=13))
     line.wait_for(lambda: len(line.done) == 2)
 

@@ -1,11 +1,13 @@
-"""What the log says of a camera's state."""
+"""What the log says of a camera's state, and when its answer changes."""
 
 import logging
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
+from config.changes import compare
+from config.settings import Settings
 from stream.condition import CameraState, State
 from stream.lineup import Lineup
 
@@ -27,3 +29,25 @@ def test_a_state_is_said_once_and_trouble_is_a_warning(
     with caplog.at_level(logging.INFO, "stream.lineup"):
         lineup._state_changed(CameraState("top", state, reason, 0.0))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [(level, text)]
+
+
+def settings_of(frames: str) -> Settings:
+    camera = {"source": {"type": "pattern"}, "frames": frames, "detect": {"on_frames": 3, "off_frames": 6}}
+    return Settings.model_validate({"version": 1, "cameras": {"top": camera}})
+
+
+async def test_a_part_is_one_picture_and_one_answer_whatever_the_hysteresis() -> None:
+    latest, every = settings_of("latest"), settings_of("every")
+    lineup = Lineup(
+        dict(latest.cameras),
+        Path(),
+        offer=Mock(),
+        overview=Mock(),
+        recorder=Mock(),
+        models=AsyncMock(),
+        gateway=Mock(),
+    )
+    assert lineup.hysteresis == {"top": (3, 6)}
+    lineup._engine, lineup.running["top"] = Mock(), Mock()
+    await lineup.change(compare(latest, every))
+    assert lineup.hysteresis == {"top": (1, 1)}
