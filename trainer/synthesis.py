@@ -174,17 +174,13 @@ def woven(picture: Pixels, rng: Rng) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Textures:
-    """Textures out of pictures, (P', P', 3) uint8 each: turned, mirrored, with shifted colours; of one
-    larger than the part's picture (P, P, 3) a random piece of at least P."""
+    """Textures out of pictures, (P', P', 3) uint8 each; resized to the part's picture."""
 
     pictures: tuple[Pixels, ...]
 
     def __call__(self, picture: Pixels, rng: Rng) -> Floats:
-        chosen, size = self.pictures[int(rng.integers(len(self.pictures)))], picture.shape[0]
-        side = int(rng.integers(min(size, len(chosen)), len(chosen) + 1))
-        top, left = rng.integers(len(chosen) - side + 1, size=2)
-        piece = _fit(np.rot90(chosen[top : top + side, left : left + side], int(rng.integers(4))), size)
-        return _recolour(piece[:, ::-1] if rng.random() < 0.5 else piece, rng)
+        chosen = self.pictures[int(rng.integers(len(self.pictures)))]
+        return np.asarray(_fit(chosen, picture.shape[0]), dtype=np.float32)
 
 
 TRAINING: tuple[Texture, ...] = (shuffled, moved, noise, stain, flat)

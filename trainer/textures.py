@@ -16,8 +16,6 @@ from .errors import DataError
 log = logging.getLogger(__name__)
 
 SHIPPED = ("brick.png", "grass.png", "gravel.png")
-# The shipped ones are few and sharp: loaded larger, another piece of them can be shown each time.
-_SHIPPED_ENLARGED = 2
 
 
 def load_textures(
@@ -25,12 +23,12 @@ def load_textures(
 ) -> list[NDArray[np.uint8]]:
     """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB.
 
-    None takes scikit-image's brick, grass and gravel, (2 P, 2 P, 3). What can't be read is skipped and told
-    to `note`. Raises DataError if nothing is left, where a test set lies among the subfolders, or where
-    scikit-image isn't as it was.
+    None takes scikit-image's brick, grass and gravel. What can't be read is skipped and told to `note`. Raises
+    DataError if nothing is left, where a test set lies among the subfolders, or where scikit-image isn't as
+    it was.
     """
     if folder is None:
-        return [to_square(read_picture(path)[0], size_px * _SHIPPED_ENLARGED) for path in _shipped()]
+        return [to_square(read_picture(path)[0], size_px) for path in _shipped()]
     try:
         paths = _texture_paths(folder)
     except OSError as error:
