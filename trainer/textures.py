@@ -23,9 +23,9 @@ def load_textures(
 ) -> list[NDArray[np.uint8]]:
     """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB.
 
-    None takes scikit-image's brick, grass and gravel. What can't be read is skipped and told to `note`. Raises
-    DataError if nothing is left, where a test set lies among the subfolders, or where scikit-image isn't as
-    it was.
+    None takes scikit-image's brick, grass and gravel. What can't be read is skipped and told to `note`.
+    Raises DataError if nothing is left, where a test set lies among the subfolders, or where scikit-image
+    isn't as it was.
     """
     if folder is None:
         return [to_square(read_picture(path)[0], size_px) for path in _shipped()]
