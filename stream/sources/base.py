@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUP = "linewatch.sources"
+_importing = threading.Lock()
 
 
 class SourceError(Exception):
@@ -168,6 +169,9 @@ def _factory(camera: str, kind: str) -> Factory:
 @cache  # a reconnect every second should not read every package's metadata anew
 def _installed(kind: str) -> Factory:
     for point in entry_points(group=GROUP, name=kind):
-        loaded: Factory = point.load()
+        # Cameras are made in threads: packages whose modules import each other (PyAV) may show a module half
+        # made to a second thread.
+        with _importing:
+            loaded: Factory = point.load()
         return loaded
     raise _Missing
