@@ -52,6 +52,8 @@ async def test_libmodbus_reads_and_acknowledges(line: BridgeLine) -> None:
         code, said = await mbpoll(m.VERDICT, "-c", "2", "-1", "127.0.0.1")
         assert code == 0
         assert "[101]: \t2" in said and "[102]: \t1" in said
+        # A PLC's first number may stand there since long ago; a second one is wrong.
+        assert (await mbpoll(m.ACK, "127.0.0.1", "0"))[0] == 0
         assert "Illegal data value" in (await mbpoll(m.ACK, "127.0.0.1", "9"))[1]
         assert "Illegal data address" in (await mbpoll(m.STATUS, "127.0.0.1", "0"))[1]
         assert (await mbpoll(m.ACK, "127.0.0.1", "1"))[0] == 0

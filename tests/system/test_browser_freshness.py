@@ -111,7 +111,8 @@ async def test_a_hidden_page_takes_no_connection_and_goes_on_when_it_is_looked_a
 async def test_pictures_that_are_refused_are_said_over_the_last_one_until_they_come_again(
     tab: Page, shop: Shop
 ) -> None:
-    await pictures(tab, "top", 2)
+    for name in ("top", "side"):
+        await pictures(tab, name, 1)
     await hidden_until_nobody_watches(tab, shop)
     await refuse_pictures(tab, 503, FULL)
     await tab.evaluate(HIDE, False)
