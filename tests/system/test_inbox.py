@@ -351,10 +351,10 @@ async def test_a_broker_whose_acl_forbids_the_deletion_is_not_filled_either(tmp_
         older = replace(broker.endpoint, username="older", password="pw")
         inbox = Inbox(older.client, KEYS.triggers, KEYS.dead, settled_at_once)
         async with reading(inbox):
-            async with asyncio.timeout(10):
-                while await client.xlen(KEYS.triggers) > 1:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
             for n in range(80):
+                async with asyncio.timeout(10):
+                    while await client.xlen(KEYS.triggers) > 20:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
                 await pushed(client, f"{n}")
                 await until(lambda: inbox.counts.taken > n)  # noqa: B023
 
