@@ -75,7 +75,8 @@ class Control:
         except Exception as bug:
             # It would come again at the next start, and end the line again: a loop that inspects nothing.
             log.exception("command %s for camera %s met a bug", command.command, command.camera)
-            answer, reason = "refused", f"a bug of Linewatch: {bug!r}"
+            # Its own words may hold an address with a password; the log strikes such out.
+            answer, reason = "refused", f"a bug of Linewatch ({type(bug).__name__}); its log says where"
         log.info("command %s for camera %s is %s: %s", command.command, command.camera, answer, reason)
         detail = {
             "id": command.id,

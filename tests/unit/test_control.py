@@ -109,7 +109,7 @@ def test_a_bug_in_one_command_is_answered_and_the_next_one_is_carried_out(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer, reason = desk.ask(command="recipe", camera="top", value="top@13")
-    assert (answer, reason) == ("refused", "a bug of Linewatch: KeyError('top')")
+    assert (answer, reason) == ("refused", "a bug of Linewatch (KeyError); its log says where")
     assert "Traceback" in caplog.text and "in _choose" in caplog.text
     assert desk.ask(command="model", camera="top", value="top@7")[0] == "done"
 
