@@ -19,8 +19,7 @@ class Prepared:
     """One camera's network, ready to run.
 
     `teacher` names the features it wants: cameras with the same one share a teacher forward. `network` is
-    the back
-    end's own; `note` says in words how it runs, and why not faster, for `linewatch doctor` and logs.
+    the back end's own; `note` says in words how it runs, and why not faster, for `linewatch doctor` and logs.
     """
 
     teacher: str

@@ -1,10 +1,8 @@
 """Torch modules as OpenVINO graphs, and the folder that keeps them for the next start.
 
 Exporting costs seconds, so it is done once for each size of network, not for each model: the graph is
-exported
-with weights that can't be mistaken for one another, each constant gets the name of the weight it holds, and
-a model's
-own weights are put in their place when it is loaded.
+exported with weights that can't be mistaken for one another, each constant gets the name of the weight it
+holds, and a model's own weights are put in their place when it is loaded.
 """
 
 import hashlib

@@ -18,8 +18,7 @@ class Faults:
 
     stall: connections stay, nothing is sent · freeze: the same picture over and over, with new time stamps ·
     garbage: damaged H.264 · refuse: connections are closed, new ones too · drop: pictures · lose: RTP
-    packets ·
-    kill: all connections are cut once, in the middle of a picture.
+    packets · kill: all connections are cut once, in the middle of a picture.
     """
 
     until_s: dict[str, float] = field(default_factory=dict)

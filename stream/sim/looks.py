@@ -20,8 +20,7 @@ Rng = np.random.Generator
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """A drawn part: `pixels` (h, w, 3) uint8, `alpha` (h, w) float32, `solid` (h, w) bool where there is
-    material
-    that a defect can lie on (not in a bore), `printed` boxes (x0, y0, x1, y1) with ink.
+    material that a defect can lie on (not in a bore), `printed` boxes (x0, y0, x1, y1) with ink.
     """
 
     pixels: Picture

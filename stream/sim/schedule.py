@@ -172,8 +172,7 @@ def judge(
     """Compare what one camera was shown from `from_s` to `to_s` (UTC) with its incidents.
 
     An incident finds a defect if any of its boxes overlaps the defect's within `tolerance_s`; an incident
-    of that
-    time that overlaps none is a false alarm, even if a defect was shown elsewhere in the picture.
+    of that time that overlaps none is a false alarm, even if a defect was shown elsewhere in the picture.
     """
     known = {truth.id: truth for entry in entries for truth in entry.defects}
     shown = [t.id for t in known.values() if _seen_s(t, from_s, to_s) >= _LEAST_SEEN_S]

@@ -18,8 +18,7 @@ from starlette.types import ASGIApp
 from .errors import ListenError
 
 # Beside a slow reader wait at most this many bytes in the kernel (Linux doubles it): else seconds of old
-# pictures
-# would stand between it and the newest. Inherited by accepted sockets.
+# pictures would stand between it and the newest. Inherited by accepted sockets.
 _SEND_BUFFER_BYTES = 128 * 1024
 _LINGER_S = 0.3
 # Beyond these a request is answered with 503 at once; viewers have seats of their own, far fewer.

@@ -1,8 +1,7 @@
 """The same results on a CUDA device, with CuPy on torch's memory, stream and pool.
 
 Deselected by default (`-m gpu` selects them): they need a CUDA device and the extra cuda12 or cuda13, and a
-machine
-without one can say nothing about either. They need neither pydantic nor av nor redis.
+machine without one can say nothing about either. They need neither pydantic nor av nor redis.
 """
 
 import json
