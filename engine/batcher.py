@@ -2,7 +2,8 @@
 
 A dict from camera to its waiting frames keeps the order in which cameras got their turn. Replacing a camera's
 frame keeps its turn, so the newest picture is inspected (drop-oldest) and a fast camera can't push a slow
-one back (fairness): one structure, two rules.
+one back (fairness): one structure, two rules. A camera whose frame was too late keeps its turn for the next
+one: else, on a device that can't do them all, slow cameras would always be at the end and always late.
 """
 
 from collections import deque
@@ -53,7 +54,10 @@ class Batcher:
         self.deadline_s = deadline_s
         self.line_frames = line_frames
         self._modes: dict[str, Mode] = {}
+        # In the order of their `since`.
         self._turns: dict[str, _Turn] = {}
+        # When the turns began of cameras that wait with nothing in hand, as their frame was too late.
+        self._owed: dict[str, float] = {}
 
     def __len__(self) -> int:
         return sum(len(turn.line) for turn in self._turns.values())
@@ -65,6 +69,7 @@ class Batcher:
     def remove(self, camera: str) -> list[Dropped]:
         """Forget a camera; what waited comes back as `removed`."""
         self._modes.pop(camera, None)
+        self._owed.pop(camera, None)
         turn = self._turns.pop(camera, None)
         return [Dropped(frame, "removed") for frame in turn.line] if turn else []
 
@@ -72,16 +77,26 @@ class Batcher:
         """Empty every place; what waited comes back as `stopped`."""
         left = [Dropped(frame, "stopped") for turn in self._turns.values() for frame in turn.line]
         self._turns.clear()
+        self._owed.clear()
         return left
 
     def offer(self, frame: Frame, now: float) -> Dropped | None:
         """Put a frame in its camera's place; returns the frame that has to go: an older one, or this one."""
-        turn = self._turns.setdefault(frame.camera, _Turn(now, deque()))
+        turn = self._turns.get(frame.camera) or self._begin(frame.camera, now)
         if self._modes.get(frame.camera, "latest") == "every":
             return self._queue(turn, frame)
         displaced = turn.line.popleft() if turn.line else None
         turn.line.append(frame)
         return Dropped(displaced, "displaced") if displaced else None
+
+    def _begin(self, camera: str, now: float) -> _Turn:
+        """A place at the end, or where the camera already stood."""
+        turn = _Turn(self._owed.pop(camera, now), deque())
+        behind = [other for other, its in self._turns.items() if its.since > turn.since]
+        self._turns[camera] = turn
+        for other in behind:
+            self._turns[other] = self._turns.pop(other)
+        return turn
 
     def _queue(self, turn: _Turn, frame: Frame) -> Dropped | None:
         if len(turn.line) >= self.line_frames:
@@ -134,7 +149,7 @@ class Batcher:
             turn = self._turns[frame.camera]
             turn.line.popleft()
             if not turn.line:
-                del self._turns[frame.camera]
+                self._owed[frame.camera] = self._turns.pop(frame.camera).since
         return late
 
     def _collect(self, room: int, now: float) -> list[Frame]:

@@ -10,7 +10,7 @@ from typing import Protocol
 from .batcher import Batcher, Dropped, Mode
 from .complaints import Complaints
 from .core import Batch, Frame, Inspection
-from .errors import ArtifactError, DeviceError, EngineError
+from .errors import ArtifactError, DeviceError, EngineError, OutOfMemory
 from .library import Entry, Library, Refused
 from .meter import Meter
 
@@ -18,6 +18,9 @@ from .meter import Meter
 _COST_MEMORY = 0.8
 # Single frames that fail one after the other before the device counts as lost.
 _LOST_AFTER = 3
+# A device that only has no memory left counts as lost when nothing went well for so long: another program may
+# have needed it for a moment, and from a failover nothing leads back.
+_SHORT_FOR_S = 5.0
 # Single frames of one camera that fail one after the other before its model counts as broken.
 _BROKEN_AFTER = 10
 # Batches that go well before batches that a device error made small may be twice as large again: what passed
@@ -79,6 +82,7 @@ class Engine:
         self._frame_cost_s = 0.0
         self._fallback = fallback
         self._device_errors_in_a_row = self._good_in_a_row = 0
+        self._trouble_since = 0.0
         self._failures_in_a_row: Counter[str] = Counter()
         # Taken out of their places and neither inspected nor dropped yet; the device thread's own.
         self._in_hand: dict[Frame, None] = {}
@@ -195,14 +199,17 @@ class Engine:
         if not frames:
             return
         started = self._busy_since = time.monotonic()
+        failed: EngineError | None = None
         try:
             inspections = self._runner.run(Batch(frames), entries)
         except EngineError as error:
-            self._recover(Batch(frames), entries, error)
-            return
+            failed = _alone(error)
         finally:
             self._busy_since = None
-        self._deliver(inspections, time.monotonic() - started)
+        if failed is not None:
+            self._recover(Batch(frames), entries, failed)
+        else:
+            self._deliver(inspections, time.monotonic() - started)
 
     def _deliver(self, inspections: list[Inspection], seconds: float) -> None:
         cost = seconds / len(inspections)
@@ -247,29 +254,43 @@ class Engine:
 
     def _count_failure(self, entry: Entry, error: EngineError) -> None:
         """A camera that keeps failing goes out of the batches: each time it fails all of them go twice."""
+        if isinstance(error, DeviceError) and self._device_errors_in_a_row:
+            return  # the device has trouble with others, too
         self._failures_in_a_row[entry.camera] += 1
         if self._failures_in_a_row[entry.camera] < _BROKEN_AFTER:
             return
         del self._failures_in_a_row[entry.camera]
+        model = f"{entry.info.name}@{entry.info.version}"
+        may_return = isinstance(error, DeviceError)
         why = (
-            f"Camera {entry.camera} is not inspected any more: its model {entry.info.name}@"
-            f"{entry.info.version} failed {_BROKEN_AFTER} times in a row; choose another version. "
-            f"Last error: {error}"
+            f"Camera {entry.camera} is not inspected for now: the device failed {_BROKEN_AFTER} times in a row "
+            f"with its model {model}, which is tried again soon. Last error: {error}"
+            if may_return
+            else f"Camera {entry.camera} is not inspected any more: its model {model} failed {_BROKEN_AFTER} "
+            f"times in a row; choose another version. Last error: {error}"
         )
         # Else another model was put meanwhile: it gets its own chance.
-        if self._library.discard(entry, why):
+        if self._library.discard(entry, why, may_return=may_return):
             self.meter.error("taken_out")
-            self._on_error(ArtifactError(why))
+            self._on_error(type(error)(why) if may_return else ArtifactError(why))
 
     def _count_device_error(self, error: EngineError) -> None:
         """Single frames that keep failing mean that the device is lost: go on elsewhere, or end loudly."""
-        self._device_errors_in_a_row += isinstance(error, DeviceError)
-        if self._device_errors_in_a_row < _LOST_AFTER:
+        if not isinstance(error, DeviceError):
+            return
+        if not self._device_errors_in_a_row:
+            self._trouble_since = time.monotonic()
+        self._device_errors_in_a_row += 1
+        short = isinstance(error, OutOfMemory) and time.monotonic() - self._trouble_since < _SHORT_FOR_S
+        if self._device_errors_in_a_row < _LOST_AFTER or short:
             return
         if self._fallback is None:
             raise error
         fallback, self._fallback = self._fallback, None
+        # Making the models ready elsewhere takes seconds, and nothing is inspected: that is busy, too.
+        self._busy_since = time.monotonic()
         self._runner = fallback()
+        self._busy_since = None
         self._device_errors_in_a_row, self._frame_cost_s = 0, 0.0
         # The lost device's trouble says nothing of this one.
         with self._changed:
@@ -294,3 +315,11 @@ class Engine:
     def _drop_one(self, frame: Frame, reason: str) -> None:
         self.meter.frame(frame.camera, reason)
         self._on_dropped(frame, reason)
+
+
+def _alone(error: EngineError) -> EngineError:
+    """Without the frames that it came through: they hold the batch's tensors, and a device that has no memory
+    left for twelve pictures would have none for one either as long as somebody keeps the error.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error

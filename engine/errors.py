@@ -3,7 +3,8 @@
 EngineError
  ├── ArtifactError   a model folder is missing, broken, or does not fit; the old model goes on
  ├── TeacherError    the teacher's weights are missing or are not the ones that were asked for
- └── DeviceError     the device ran out of memory, was lost, or hangs
+ └── DeviceError     the device was lost, or hangs
+      └── OutOfMemory   it has no memory left just now, which may pass
 """
 
 
@@ -21,3 +22,7 @@ class TeacherError(EngineError):
 
 class DeviceError(EngineError):
     """The device failed; the batch in hand has no result."""
+
+
+class OutOfMemory(DeviceError):
+    """The device has no memory left: another program may have it for a moment, and smaller batches may do."""

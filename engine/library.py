@@ -4,6 +4,7 @@ The table of entries is replaced, never changed: the device thread reads it once
 one state of the library from its first to its last step, and nobody waits for anybody.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -63,6 +64,14 @@ class Entry:
         return self.artifact.calibration.min_area_px
 
 
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """Why a model was discarded."""
+
+    why: str
+    may_return: bool
+
+
 # What stands in an entry until a runner serves the library.
 _UNPREPARED = Prepared("", None)
 Prepare = Callable[[Artifact], Prepared]
@@ -78,7 +87,7 @@ class Library:
     def __init__(self) -> None:
         self._changing = threading.Lock()
         self._entries: Mapping[str, Entry] = MappingProxyType({})
-        self._broken: dict[str, str] = {}
+        self._broken: dict[str, _Broken] = {}
         self._prepare: Prepare | None = None
 
     def serve(self, prepare: Prepare) -> list[Refused]:
@@ -139,20 +148,29 @@ class Library:
             self._broken.pop(camera, None)
             self._entries = MappingProxyType({k: v for k, v in self._entries.items() if k != camera})
 
-    def discard(self, entry: Entry, why: str = "") -> bool:
-        """Remove this very entry, whose model ran and failed; False if another has taken its place."""
+    def discard(self, entry: Entry, why: str = "", *, may_return: bool = False) -> bool:
+        """Remove this very entry, whose model ran and failed; False if another has taken its place.
+
+        `may_return`: the model itself is not to blame, so that it is worth another try.
+        """
         with self._changing:
             if self._entries.get(entry.camera) is not entry:
                 return False
             self._entries = MappingProxyType({k: v for k, v in self._entries.items() if v is not entry})
-            self._broken[entry.camera] = why
+            self._broken[entry.camera] = _Broken(why, may_return)
             return True
 
     def broken(self, camera: str) -> str | None:
         """Why the camera's model was discarded, as far as `discard` was told; None: it was not. Holds until
         another one is put, or another device serves.
         """
-        return self._broken.get(camera)
+        found = self._broken.get(camera)
+        return None if found is None else found.why
+
+    def may_return(self, camera: str) -> bool:
+        """Whether the camera's model was discarded though it is not to blame."""
+        found = self._broken.get(camera)
+        return found is not None and found.may_return
 
     def get(self, camera: str) -> Entry | None:
         return self._entries.get(camera)
@@ -188,6 +206,11 @@ def _threshold(artifact: Artifact, tuning: CameraTuning) -> float:
     if threshold is None:
         threshold = artifact.calibration.threshold(tuning.false_alarms_per_hour, tuning.fps, tuning.on_frames)
     median = artifact.calibration.median
+    if not math.isfinite(threshold):
+        raise ArtifactError(
+            f"The threshold of model {artifact.name}@{artifact.version} is {threshold}, which no defect could "
+            "reach: set one by hand, or train the model again."
+        )
     if not threshold > median:
         raise ArtifactError(
             f"The threshold {threshold:.4g} of model {artifact.name}@{artifact.version} is not above "

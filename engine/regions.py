@@ -19,6 +19,8 @@ _KEEPS_MAPS_APART = np.zeros((3, 3, 3), dtype=bool)
 _KEEPS_MAPS_APART[1] = True
 # Columns of the table of regions.
 _CELLS, _MAP, _TOP, _BOTTOM, _LEFT, _RIGHT, _SUM_Y, _SUM_X, _SUM, _PEAK = range(10)
+# A region of exactly the smallest area counts, in whatever order that area was multiplied and rounded.
+_ROUNDED = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def _describe(
     scale_x = np.array([v.frame_width_px / width for v in views])[picture]
     scale_y = np.array([v.frame_height_px / height for v in views])[picture]
     area_px = table[:, _CELLS] * scale_x * scale_y
-    wanted = area_px >= np.array([v.min_area_px for v in views])[picture]
+    wanted = area_px >= _ROUNDED * np.array([v.min_area_px for v in views])[picture]
     # By map, then highest peak; ties in the order of the picture, so that both libraries agree.
     order = np.lexsort((table[:, _LEFT], table[:, _TOP], -table[:, _PEAK], picture))
     found: list[list[Defect]] = [[] for _ in views]

@@ -18,7 +18,7 @@ from .artifact import Artifact
 from .backend import Backend, Prepared
 from .choose import open_backend
 from .core import Batch, Defect, Frame, Inspection
-from .errors import ArtifactError, DeviceError
+from .errors import ArtifactError, DeviceError, OutOfMemory
 from .grouping import Entries, Group, at_most, groups
 from .library import Entry, Library, Refused
 from .xp import library_for
@@ -323,7 +323,7 @@ class _Stopwatch:
     anyway."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._device, self._cuda = device, device.type == "cuda"
         self._stages: list[str] = []
         self._ticks: list[float] = []
         self._events: list[torch.cuda.Event] = []
@@ -333,7 +333,8 @@ class _Stopwatch:
         self._stages.append(stage)
         if self._cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record()
+            # Of the device that works, which need not be torch's current one.
+            event.record(torch.cuda.current_stream(self._device))
             self._events.append(event)
         else:
             self._ticks.append(time.monotonic())
@@ -360,12 +361,12 @@ def _device_errors(
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceError(f"The device has no memory left for {what} ({_first_line(error)}).") from error
+        raise OutOfMemory(f"The device has no memory left for {what} ({_first_line(error)}).") from error
     except torch.AcceleratorError as error:
         raise DeviceError(f"The device failed ({_first_line(error)}).") from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
-            raise DeviceError(f"The machine has no memory left for {what} ({_first_line(error)}).") from error
+            raise OutOfMemory(f"The machine has no memory left for {what} ({_first_line(error)}).") from error
         if type(error).__module__.startswith("cupy") or any(sign in str(error) for sign in signs):
             raise DeviceError(f"The device failed ({_first_line(error)}).") from error
         raise

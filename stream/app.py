@@ -54,8 +54,8 @@ log = logging.getLogger(__name__)
 DRAIN_WITHIN_S = 5.0
 DEVICE_ENDS_WITHIN_S = 10.0
 _TICK_S = 1.0
-# Inspections of each camera that may wait for the event loop, which takes them in milliseconds.
-_HANDOVER_EACH = 4
+# Inspections of each `latest` camera that may wait for the event loop, which takes them in milliseconds.
+_HANDED_OVER_EACH = 4
 _UNPUBLISHED = 1024
 
 
@@ -81,7 +81,7 @@ class App:
         self._overview = Overview()
         self._unpublished: deque[tuple[str, float]] = deque(maxlen=_UNPUBLISHED)
         self._inspections: Handover[Inspection] = Handover(
-            loop, self._inspected, _HANDOVER_EACH * (len(wanted) or 1), self._overrun
+            loop, self._inspected, _handed_over(settings), self._overrun
         )
         self._bare: Handover[Frame] = Handover(loop, self._show_bare, len(wanted) or 1)
         self._troubles: Handover[EngineError] = Handover(loop, self._engine_troubled, 16)
@@ -128,7 +128,6 @@ class App:
         self.page = self._make_page()
         self.lineup.shown_on(self.page)
         self._engine: Engine | None = None
-        self._runner: Runner | None = None
         self._board: StatusBoard | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -238,10 +237,10 @@ class App:
             on_inspections=self._hand_over,
             on_dropped=self._gateway.dropped,
             on_error=self._troubles.put,
-            fallback=self._on_cpu if wish.on_device_error == "cpu" else None,
+            fallback=self._on_cpu if wish.on_device_error == "cpu" and runner.device.type != "cpu" else None,
         )
         engine.start()
-        self._runner, self._engine, self._vitals.engine = runner, engine, engine
+        self._engine = self._vitals.engine = engine
         return engine
 
     def _on_cpu(self) -> Runner:
@@ -273,9 +272,8 @@ class App:
         for name in changes.removed:
             self._drift.forget(name)
         self._bridges.changed(changes.before, changes.after)
-        count = len(self.lineup.running) or 1
-        self._inspections.resize(_HANDOVER_EACH * count)
-        self._bare.resize(count)
+        self._inspections.resize(_handed_over(changes.after))
+        self._bare.resize(len(self.lineup.running) or 1)
 
     # -- frames: the cameras' threads and the device thread -----------------------------------------
 
@@ -289,6 +287,7 @@ class App:
     def _overrun(self, inspection: Inspection) -> None:
         if self._engine is not None:
             self._engine.meter.frame(inspection.frame.camera, "overrun")
+        self._gateway.dropped(inspection.frame, "displaced")
 
     def _hand_over(self, inspections: list[Inspection]) -> None:
         for inspection in inspections:
@@ -389,3 +388,10 @@ class App:
             evidence_dropped=self._evidence.dropped,
             config_ok=not self.live.view().mistakes,
         )
+
+
+def _handed_over(settings: Settings) -> int:
+    """Inspections that may wait for the event loop: a batch comes at once, and parts of an `every` line count."""
+    wish = settings.engine
+    each = {"every": wish.every_max_waiting, "latest": _HANDED_OVER_EACH}
+    return 2 * wish.max_batch + sum(each[camera.frames] for camera in enabled(settings).values())

@@ -24,8 +24,8 @@ _MAX_VALUES = 24
 # and the first error would wake nobody. The engine's own words, and its error classes.
 _DEVICE_ERRORS = (
     *("ended", "failover", "taken_out"),
-    *("ArtifactError", "CalibrationError", "DeviceError", "EngineError", "GraphError", "TeacherError"),
-    "VersionError",
+    *("ArtifactError", "CalibrationError", "DeviceError", "EngineError", "GraphError", "OutOfMemory"),
+    *("TeacherError", "VersionError"),
 )
 _VERDICTS: tuple[Result, ...] = get_args(Result)
 

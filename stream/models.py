@@ -256,7 +256,8 @@ class Models:
         """Whether this version, the one that is wanted, should be loaded now."""
         if self._loaded.get(camera) == version:
             runs = self._library.get(camera) is not None
-            if runs or self._library.broken(camera) is not None:
+            broken = self._library.broken(camera) is not None and not self._library.may_return(camera)
+            if runs or broken:
                 return False
         tried, at = self._tried.get(camera, (None, now))
         return tried != version or now - at >= TRY_AGAIN_S

@@ -3,10 +3,12 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from config.load import load
 from engine.artifact import save
+from engine.core import Frame, Inspection, ModelInfo
 from stream.app import App
 from stream.condition import CameraState
 from stream.snapshot import NO_MODEL
@@ -55,5 +57,31 @@ async def test_a_model_that_the_device_refuses_at_start_is_not_in_use_and_the_re
         [view] = app._camera_views()
         assert view.model is None and "tiny" in view.not_inspected
         assert f"camera top is not inspected: {view.not_inspected}" in caplog.text
+    finally:
+        await app.shutdown()
+
+
+async def test_no_part_is_lost_between_device_and_event_loop_and_an_overrun_is_answered(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    save(tiny_artifact(name="top"), tmp_path / "models")
+    app = App(load(tmp_path / "cameras.yaml"))
+    told: list[tuple[str | None, str]] = []
+    try:
+        await app._models.look()
+        engine = await app._start_engine()
+        app._gateway.dropped = lambda frame, reason: told.append((frame.part_id, reason))  # type: ignore[method-assign]
+        # The device hands over while the loop takes nothing, as it does all batch long.
+        batch, line = 16, 16
+        info = ModelInfo("top", 1, "0", 2.0, 1.0)
+        for number in range(2 * batch + line):
+            frame = Frame("top", number, 0.0, 0.0, np.zeros((2, 2, 3), np.uint8), part_id=f"A-{number}")
+            app._hand_over([Inspection(frame, 1.0, 0.0, (), np.zeros((1, 1), np.float32), info, {})])
+        assert told == []
+        app._hand_over([Inspection(frame, 1.0, 0.0, (), np.zeros((1, 1), np.float32), info, {})])
+        assert told == [("A-0", "displaced")]
+        assert engine.meter.snapshot().frames["top", "overrun"] == 1
+        app._inspections.resize(0)
     finally:
         await app.shutdown()

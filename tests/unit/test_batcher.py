@@ -1,5 +1,7 @@
 """Which frames go together, and when."""
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -210,3 +212,28 @@ def test_latest_shows_nothing_older_than_two_intervals_and_a_batch_however_slow_
             shown += len(batch.frames)
         b.offer(frame(str(camera), tick=at), at)
     assert shown
+
+
+def test_on_a_device_that_cannot_do_them_all_slow_cameras_get_their_share() -> None:
+    """Eight cameras at 10 and two at 1 picture a second, on a device that does 40: half of all."""
+    b, cost_s, rate = batcher(max_batch=16), 0.025, {f"fast{n}": 10.0 for n in range(8)}
+    rate |= {"slow0": 1.0, "slow1": 1.0}
+    for camera in rate:
+        b.set_mode(camera, "latest")
+    # Not quite in step, as cameras are.
+    arrivals = sorted(
+        ((n + 0.07 * k) / hz * (1.0 + 0.001 * k), camera)
+        for k, (camera, hz) in enumerate(rate.items())
+        for n in range(int(60 * hz))
+    )
+    served: Counter[str] = Counter()
+    free_at = 0.0
+    for at, camera in arrivals:
+        while (due := b.due_at()) is not None and (now := max(due, free_at)) <= at:
+            batch, _ = b.take(now, cost_s)
+            if batch is not None:
+                free_at = now + cost_s * len(batch.frames)
+                served.update(f.camera for f in batch.frames)
+        b.offer(frame(camera, tick=at), at)
+    assert min(served["slow0"], served["slow1"]) >= 20
+    assert min(served[f"fast{n}"] for n in range(8)) >= 200

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from engine.core import Batch, Frame, Inspection, ModelInfo
 from engine.engine import Engine
-from engine.errors import ArtifactError, DeviceError, EngineError
+from engine.errors import ArtifactError, DeviceError, EngineError, OutOfMemory
 from engine.library import Library, Refused
 from tests.models import tiny_artifact
 
@@ -316,9 +317,13 @@ def fails(batch: Batch) -> list[Inspection]:
 def feed(line: Line, count: int) -> None:
     """Frames one after the other, each only when the one before has failed."""
     for seq in range(1, count + 1):
-        before = len(line.dropped)
-        line.engine.offer(frame(seq=seq))
-        line.wait_for(lambda before=before: len(line.dropped) > before)
+        feed_one(line, seq)
+
+
+def feed_one(line: Line, seq: int) -> None:
+    before = len(line.dropped)
+    line.engine.offer(frame(seq=seq))
+    line.wait_for(lambda: len(line.dropped) > before)
 
 
 def test_a_lost_device_is_replaced_by_the_fallback_and_the_line_goes_on() -> None:
@@ -387,4 +392,88 @@ def test_a_lost_device_without_a_fallback_ends_the_engine_loudly(runner: FakeRun
     line.wait_for(lambda: len(line.errors) == 2)
     assert isinstance(line.engine.failed, DeviceError)
     assert not line.engine.offer(frame(seq=4))
+    assert line.engine.stop()
+
+
+def no_memory(batch: Batch) -> list[Inspection]:
+    raise OutOfMemory("The device has no memory left for this batch.")
+
+
+def test_a_shortage_of_memory_for_a_moment_is_no_lost_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, spare = FakeRunner(), FakeRunner()
+    short.answer = no_memory
+    line = Line(short, fallback=lambda: spare)
+    line.engine.start()
+    feed(line, 6)
+    short.answer = lambda batch: [inspection(f) for f in batch.frames]
+    line.engine.offer(frame(seq=7))
+    line.wait_for(lambda: len(line.done) == 1)
+    assert spare.sizes == []
+    monkeypatch.setattr("engine.engine._SHORT_FOR_S", 0.0)
+    short.answer = no_memory
+    feed(line, 3)
+    line.engine.offer(frame(seq=8))
+    line.wait_for(lambda: len(line.done) == 2)
+    assert spare.sizes == [1] and line.engine.stop()
+
+
+def test_a_camera_that_the_device_has_no_memory_for_may_return(line: Line, runner: FakeRunner) -> None:
+    def too_large(batch: Batch) -> list[Inspection]:
+        return no_memory(batch) if batch.frames[0].camera == "top" else [inspection(f) for f in batch.frames]
+
+    runner.answer = too_large
+    for seq in range(1, 11):
+        feed_one(line, seq)
+        line.engine.offer(frame("side", seq))
+        line.wait_for(lambda seq=seq: len(line.done) == seq)
+    line.wait_for(lambda: "not inspected for now" in str(line.errors[-1]))
+    assert runner.library.get("top") is None and runner.library.may_return("top")
+    assert isinstance(line.errors[-1], OutOfMemory)
+
+
+def test_trouble_of_the_whole_device_is_no_fault_of_a_model(line: Line, runner: FakeRunner) -> None:
+    runner.answer = no_memory
+    feed(line, 15)
+    assert runner.library.get("top") is not None
+
+
+def test_a_failed_batch_leaves_nothing_behind_that_fills_the_device(line: Line, runner: FakeRunner) -> None:
+    """Its error is kept and said; what the error came through holds the batch's tensors."""
+    held: list[weakref.ref[Batch]] = []
+
+    class Tensors(Batch):
+        """In place of them; a Batch, so that it has a weak reference."""
+
+        __slots__ = ("__weakref__",)
+
+    def fails_full(batch: Batch) -> list[Inspection]:
+        on_the_device = Tensors(batch.frames)
+        assert all(one() is None for one in held)
+        held.append(weakref.ref(on_the_device))
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise OutOfMemory("The device has no memory left for this batch.") from error
+
+    runner.answer = fails_full
+    offer_together(line, runner, frame("top", 2), frame("side", 3))
+    line.wait_for(lambda: len(line.dropped) == 3)
+    assert len(held) == 4 and line.engine.failed is None
+
+
+def test_a_device_that_is_being_replaced_is_busy() -> None:
+    lost, spare, allow = FakeRunner(), FakeRunner(), threading.Event()
+    lost.answer = fails
+
+    def slowly() -> FakeRunner:
+        assert allow.wait(5.0)
+        return spare
+
+    line = Line(lost, fallback=slowly)
+    line.engine.start()
+    feed(line, 3)
+    with line.changed:
+        line.changed.wait_for(lambda: line.engine.busy_since is not None, 1.0)
+    assert line.engine.is_stuck(time.monotonic() + 60.0, 10.0)
+    allow.set()
     assert line.engine.stop()

@@ -240,6 +240,16 @@ async def test_a_model_that_ran_and_failed_comes_back_only_for_who_asks_or_as_an
     assert it.entry.info.version == 2 and it.models.missing() == {}
 
 
+async def test_a_model_that_the_device_had_no_memory_for_comes_back_by_itself(tmp_path: Path) -> None:
+    it = Loaded(tmp_path)
+    await it.models.look()
+    it.library.discard(it.entry, "no memory for top@1", may_return=True)
+    assert it.models.missing() == {"top": "no memory for top@1"}
+    it.now += TRY_AGAIN_S
+    await it.models.look()
+    assert it.entry.info.version == 1 and it.models.missing() == {}
+
+
 async def test_a_model_that_failed_is_tried_on_another_device(tmp_path: Path) -> None:
     it, device = Loaded(tmp_path), Device()
     await it.models.look()
