@@ -22,9 +22,9 @@ class EngineSettings(Section):
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")
     """auto, cpu, cuda or cuda:1; auto takes the first GPU, else the CPU."""
-    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
     """What computes the network; auto: the fastest by measurement that answers the same."""
-    precision: Literal["auto", "float32", "bf16", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     """Number format; a reduced one is refused unless it answers the same as float32."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads of the network; null: one a core."""
@@ -42,6 +42,15 @@ class EngineSettings(Section):
     """After a device error that a smaller batch does not cure: go on with the CPU, or stop."""
     cache_dir: LocalPath = Path("var/engine")
     """Compiled networks and measured choices, to start faster the next time."""
+
+    @model_validator(mode="after")
+    def _openvino_is_for_cpus(self) -> Self:
+        if self.backend == "openvino" and self.device.startswith("cuda"):
+            raise PydanticCustomError(
+                "backend",
+                "backend openvino computes on a CPU only, expected device: cpu, or backend: auto or torch",
+            )
+        return self
 
 
 class OutboxSettings(Section):

@@ -47,7 +47,7 @@ class ModelChoice(Section):
 
     ref: str = Field(default="", pattern=r"^([a-z0-9_-]{1,64}(@(latest|[1-9][0-9]*))?)?$")
     """NAME@latest or NAME@7; empty: the camera's own name @latest. Two cameras may share one."""
-    input_px: int = Field(default=256, ge=64, le=2048, multiple_of=32)
+    input_px: int = Field(default=256, ge=64, le=1024, multiple_of=32)
     """Side of the square that the network sees, for training; a trained model knows its own."""
     size: Literal["lite", "r18", "wide-lite", "wide"] = "lite"
     """Size of the network, for training."""

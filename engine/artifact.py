@@ -22,14 +22,15 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from . import versions as shelf
-from .calibration import Calibration
+from .calibration import Calibration, CalibrationError
 from .core import ModelInfo
 from .errors import ArtifactError
 from .model.dmdd import ARCHITECTURE, SIZES
 from .tiles import ONE, Tiling
-from .versions import MANIFEST
+from .versions import MANIFEST, VersionError
 from .versions import check_name as check_name
 from .versions import resolve as resolve
+from .zones import Areas
 
 SCHEMA = "linewatch-model/1"
 WEIGHTS = "weights.safetensors"
@@ -67,6 +68,11 @@ class Artifact:
         """How a picture is cut for the network. Raises ValueError for tiles that can't be."""
         return Tiling.of(self.input_px, self.tiles)
 
+    @property
+    def areas(self) -> Areas:
+        """Where on the picture counted when the alarm level was set. Raises ValueError."""
+        return Areas.from_json(self.trained_on.get("areas") or {})
+
     def info(self, threshold: float) -> ModelInfo:
         """What an event says of this model at an alarm level of `threshold` (raw map value)."""
         return ModelInfo(self.name, self.version, self.sha256, threshold, self.calibration.median)
@@ -102,20 +108,30 @@ def load(folder: Path) -> Artifact:
     """Read a version folder and check all of it. Raises ArtifactError, which says what is wrong with which
     file.
     """
+    try:
+        return _read(folder)
+    except (CalibrationError, VersionError) as error:
+        raise ArtifactError(f"{folder / MANIFEST}: {error}") from error
+    except SafetensorError as error:
+        raise ArtifactError(f"{folder / WEIGHTS} is not a safetensors file: {error}.") from error
+    except RuntimeError as error:
+        # Numbers of a kind that it can't compute with, or no memory for them.
+        raise ArtifactError(f"{folder / WEIGHTS} holds what torch can't use here: {error}.") from error
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{folder / MANIFEST} lacks or garbles {error}; train again.") from error
+
+
+def _read(folder: Path) -> Artifact:
     manifest = _read_manifest(folder / MANIFEST)
     raw = _read_bytes(folder / WEIGHTS)
     sha256 = hashlib.sha256(raw).hexdigest()
-    try:
-        if sha256 != manifest["weights_sha256"]:
-            raise ArtifactError(
-                f"{folder / WEIGHTS} is not the file that its manifest describes: it was altered or cut off; "
-                "go back to an earlier version, or train again."
-            )
-        artifact = _from_manifest(manifest, load_tensors(raw))
-    except SafetensorError as error:
-        raise ArtifactError(f"{folder / WEIGHTS} is not a safetensors file: {error}.") from error
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder / MANIFEST} lacks or garbles {error}; train again.") from error
+    if sha256 != manifest["weights_sha256"]:
+        raise ArtifactError(
+            f"{folder / WEIGHTS} is not the file that its manifest describes: it was altered or cut off; "
+            "go back to an earlier version, or train again."
+        )
+    artifact = _from_manifest(manifest, load_tensors(raw))
+    Areas.from_json(manifest["trained_on"].get("areas") or {})
     _check_form(artifact, folder / MANIFEST)
     _check_finite(artifact.state, f"{folder} can't be used")
     return artifact
@@ -160,7 +176,7 @@ def _to_manifest(artifact: Artifact) -> dict[str, Any]:
 
 def _from_manifest(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> Artifact:
     return Artifact(
-        name=str(manifest["name"]),
+        name=check_name(str(manifest["name"])),
         size=str(manifest["size"]),
         input_px=int(manifest["input_px"]),
         teacher=str(manifest["teacher"]["name"]),
@@ -183,6 +199,8 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
         manifest = json.loads(_read_bytes(path))
     except ValueError as error:
         raise ArtifactError(f"{path} is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise ArtifactError(f"{path} is no manifest, it nests too deeply; train again.") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ArtifactError(
             f"{path} is not a {SCHEMA} manifest; another program or version made it; train it again."
@@ -216,6 +234,8 @@ def _check_form(artifact: Artifact, manifest: Path) -> None:
             f"{manifest} says input_px {artifact.input_px}, which is no multiple of {_STEP_PX} up to "
             f"{_LARGEST_PX}; train again."
         )
+    if artifact.calibration.min_area_px > (cells := artifact.input_px**2):
+        raise ArtifactError(f"{manifest} says a min_area_px above the {cells} cells of a map; train again.")
     spec = SIZES.get(artifact.size)
     if spec is not None and artifact.teacher != spec.teacher:
         raise ArtifactError(

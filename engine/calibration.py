@@ -37,6 +37,9 @@ _SHAPE_LIMITS = (-0.3, 0.1)
 _REACH = 1000
 _KEPT_SCORES = 1000
 _MARGIN = 0.25
+# What a manifest may say, with room for fits other than ours. Raw maps are float32, and a tail isn't wider
+# than so many times what it was fitted to.
+_LARGEST, _LARGEST_SHAPE, _WIDEST, _MOST_PICTURES = 1e30, 0.5, 10, 10**9
 
 
 class CalibrationError(ArtifactError):
@@ -213,22 +216,25 @@ class Calibration:
                 min_area_px=int(data["min_area_px"]),
                 input_px=int(data["input_px"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise CalibrationError(f"The calibration in the manifest can't be read: {error!r}.") from error
         return read._checked()
 
     def _checked(self) -> "Calibration":
-        numbers = (
-            self.median,
-            self.highest,
-            self.image_median,
-            self.tail.level,
-            self.tail.scale,
-            self.tail.shape,
-        )
-        if not all(map(math.isfinite, numbers)) or self.tail.scale <= 0 or not 0 < self.tail.share <= 1:
+        tail = self.tail
+        numbers = (self.median, self.highest, self.image_median, tail.level, tail.scale, *self.scores)
+        # NaN is no smaller than anything.
+        if (
+            not all(abs(number) <= _LARGEST for number in numbers)
+            or not abs(tail.shape) <= _LARGEST_SHAPE
+            or not (tail.scale > 0 and 0 < tail.share <= 1)
+        ):
             raise CalibrationError("The calibration in the manifest has numbers that can't be: train again.")
-        if self.pictures < 2 or self.median > self.highest:
+        lowest = min(self.scores, default=math.inf)
+        among = all(lowest <= number <= self.highest for number in (self.median, tail.level, *self.scores))
+        widest = _WIDEST * max(self.highest - lowest, abs(tail.level), 1e-6)
+        counts = 2 <= self.pictures <= _MOST_PICTURES and 1 <= tail.count <= self.pictures
+        if not (among and tail.scale <= widest and counts and self.min_area_px >= 1):
             raise CalibrationError("The calibration in the manifest contradicts itself: train again.")
         return self
 

@@ -263,8 +263,8 @@ class Engine:
         model = f"{entry.info.name}@{entry.info.version}"
         may_return = isinstance(error, DeviceError)
         why = (
-            f"Camera {entry.camera} is not inspected for now: the device failed {_BROKEN_AFTER} times in a row "
-            f"with its model {model}, which is tried again soon. Last error: {error}"
+            f"Camera {entry.camera} is not inspected for now: the device failed {_BROKEN_AFTER} times in a "
+            f"row with its model {model}, which is tried again soon. Last error: {error}"
             if may_return
             else f"Camera {entry.camera} is not inspected any more: its model {model} failed {_BROKEN_AFTER} "
             f"times in a row; choose another version. Last error: {error}"

@@ -208,7 +208,7 @@ def _threshold(artifact: Artifact, tuning: CameraTuning) -> float:
     median = artifact.calibration.median
     if not math.isfinite(threshold):
         raise ArtifactError(
-            f"The threshold of model {artifact.name}@{artifact.version} is {threshold}, which no defect could "
+            f"The threshold of model {artifact.name}@{artifact.version} is {threshold}, which no defect can "
             "reach: set one by hand, or train the model again."
         )
     if not threshold > median:

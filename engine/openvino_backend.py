@@ -15,6 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import openvino as ov
@@ -49,7 +50,7 @@ _TEACHER_PICTURES = (2, 4)
 Arrays = list[NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class _Chain:
     """What one camera's network is to OpenVINO; for one thread at a time.
 
@@ -144,7 +145,8 @@ class OpenVinoBackend:
         self._cache = GraphCache(cache_dir)
         self._teachers: dict[str, _Teacher] = {}
         self._evidence: dict[tuple[str, int, int], SimpleQueue[Any]] = {}
-        self._served = False
+        # The chain that has all threads, as long as somebody holds it; two while its model is swapped.
+        self._wide: WeakKeyDictionary[_Chain, tuple[str, int, str]] = WeakKeyDictionary()
         self._loading = threading.Lock()
 
     @property
@@ -157,7 +159,8 @@ class OpenVinoBackend:
             network = self._torch.network(artifact)
             model = artifact.sha256 or state_digest(artifact.state)
             asked = (model, artifact.size, artifact.input_px, artifact.teacher_sha256, self._precisions)
-            key = key_of("verdict", cpu_name(), *asked)
+            # The gate measures in alarm levels: the same weights calibrated anew are judged anew.
+            key = key_of("verdict", cpu_name(), *asked, artifact.calibration)
             verdict = self._cache.verdict(key)
             if verdict is None:
                 verdict = self._judge(artifact, network)
@@ -256,13 +259,22 @@ class OpenVinoBackend:
         teacher = f"{artifact.teacher}/{artifact.input_px}/{precision}"
         if teacher not in self._teachers:
             self._teachers[teacher] = self._teacher(artifact, precision)
-        # Only the first model is compiled a second time, to have all threads when it is alone: with more
-        # cameras that would double each one's memory for the rare batch of one frame. A frame in tiles is
-        # work for all threads whenever it comes.
-        alone = not self._served or artifact.tiling.count > 1
-        threads = {self._threads_each, self._threads} if alone else {self._threads_each}
-        self._served = True
-        return Prepared(teacher, self._chains(artifact, network, precision, *threads), note)
+        # Only one model is compiled a second time, to have all threads when it is alone: with more cameras
+        # that would double each one's memory for the rare batch of one frame. A frame in tiles is work for
+        # all threads whenever it comes.
+        first = self._is_first(artifact)
+        wide = first or artifact.tiling.count > 1
+        threads = {self._threads_each, self._threads} if wide else {self._threads_each}
+        chains = self._chains(artifact, network, precision, *threads)
+        if first:
+            self._wide[chains[self._threads]] = _identity(artifact)
+        return Prepared(teacher, chains, note)
+
+    def _is_first(self, artifact: Artifact) -> bool:
+        """Whether no model has all threads, or only the version that this one comes to replace."""
+        mine, holders = _identity(artifact), list(self._wide.values())
+        # The same version again is another camera's.
+        return not holders or (len(holders) == 1 and holders[0][0] == mine[0] and holders[0] != mine)
 
     def _chains(
         self, artifact: Artifact, network: nn.Module, precision: str, *threads: int, own: bool = False
@@ -352,6 +364,10 @@ class OpenVinoBackend:
             )
             for name in wanted
         }
+
+
+def _identity(artifact: Artifact) -> tuple[str, int, str]:
+    return artifact.name, artifact.version, artifact.sha256
 
 
 def _is_rounded(precision: str) -> bool:

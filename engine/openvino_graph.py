@@ -112,8 +112,8 @@ def _name_constants(graph: ov.Model, names: Mapping[bytes, str]) -> set[str]:
 
 
 class GraphCache:
-    """Exported graphs and verdicts of the parity gate, in a folder; without a folder graphs are kept in
-    memory.
+    """Exported graphs and verdicts of the parity gate, in a folder. Without one, or where it can't be
+    written, graphs are kept in memory.
 
     A broken or foreign entry reads as none at all. Writers replace whole entries, so processes may share it.
     """
@@ -126,27 +126,37 @@ class GraphCache:
         """A copy for the caller to change."""
         if key in self._kept:
             return self._kept[key].clone()
-        if self._folder is None or not (self._folder / key / "graph.xml").is_file():
+        if self._folder is None:
             return None
+        path = self._folder / key / "graph.xml"
         try:
-            return core.read_model(self._folder / key / "graph.xml")
-        except RuntimeError:
+            return core.read_model(path) if path.is_file() else None
+        except (OSError, RuntimeError):
             return None
 
     def keep_graph(self, key: str, graph: ov.Model) -> None:
-        if self._folder is None:
+        if self._folder is None or not self._is_written(self._folder, key, graph):
             self._kept[key] = graph.clone()
             return
         with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
+            self._prune()
+
+    @staticmethod
+    def _is_written(folder: Path, key: str, graph: ov.Model) -> bool:
+        """False where the disk is full or the folder can't be written: OpenVINO says that by RuntimeError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
             try:
                 ov.save_model(graph, draft / "graph.xml", compress_to_fp16=False)
-                shutil.rmtree(self._folder / key, ignore_errors=True)
-                draft.rename(self._folder / key)
+                draft.chmod(0o755)
+                shutil.rmtree(folder / key, ignore_errors=True)
+                draft.rename(folder / key)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-            self._prune()
+        except (OSError, RuntimeError):
+            return False
+        return True
 
     def verdict(self, key: str) -> dict[str, Any] | None:
         if self._folder is None:

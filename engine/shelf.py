@@ -6,7 +6,7 @@ The numbers themselves, `latest` and rollback are in versions.py.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class Version:
     """One version. `broken` says why it can't be read, "" if it can.
 
     `metrics` as its manifest has them, from training; `evaluated` as the last `linewatch evaluate` found,
-    or empty.
+    or empty. `no_latest` says why nobody knows which version is the latest, of every version of such a model
+    the same.
     """
 
     version: int
@@ -34,18 +35,21 @@ class Version:
     evaluated: Mapping[str, Any] = field(default_factory=dict)
     broken: str = ""
     tiles: str = ONE
+    no_latest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def shelves(models: Path, name: str | None = None) -> dict[str, list[Version]]:
-    """Name → versions, ascending. With `name` only that one; raises VersionError if it isn't there."""
+    """Name → versions, ascending. With `name` only that one; raises VersionError if it isn't there. What is
+    garbled of one model is said with its versions, and hides no other.
+    """
     if name is not None and not versions(models, name):
         known = ", ".join(names(models)) or "none"
         raise VersionError(f"There is no model {name} in {models}; there is: {known}.")
     wanted = names(models) if name is None else [name]
-    return {one: [_read(models, one, number) for number in versions(models, one)] for one in wanted}
+    return {one: _shelf(models, one) for one in wanted}
 
 
 def promote_checked(models: Path, ref: str) -> tuple[str, int]:
@@ -60,9 +64,17 @@ def promote_checked(models: Path, ref: str) -> tuple[str, int]:
     return name, int(version)
 
 
-def _read(models: Path, name: str, number: int) -> Version:
+def _shelf(models: Path, name: str) -> list[Version]:
+    try:
+        now, why = latest(models, name), ""
+    except VersionError as error:
+        now, why = None, str(error)
+    there = versions(models, name)
+    return [replace(_read(models, name, number, number == now), no_latest=why) for number in there]
+
+
+def _read(models: Path, name: str, number: int, is_latest: bool) -> Version:
     """From the manifest alone: quick, whatever the size of the weights."""
-    is_latest = latest(models, name) == number
     try:
         manifest = json.loads((models / name / str(number) / MANIFEST).read_bytes())
         return Version(
@@ -75,7 +87,7 @@ def _read(models: Path, name: str, number: int) -> Version:
             _evaluated(models / name / str(number) / EVALUATION),
             tiles=str(manifest.get("tiles", ONE)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Version(number, is_latest, broken=f"its manifest can't be read: {error!r}")
 
 

@@ -68,14 +68,16 @@ def versions(models: Path, name: str) -> list[int]:
 
 
 def latest(models: Path, name: str) -> int | None:
-    """The promoted version, None before the first promotion. Raises VersionError for a pointer that isn't a
-    number.
+    """The promoted version, None before the first promotion. Raises VersionError for a pointer that can't be
+    read or isn't a number.
     """
     pointer = models / check_name(name) / "latest"
     try:
         text = pointer.read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise VersionError(f"{pointer} can't be read: {error.strerror}.") from error
     if not _number(text):
         raise VersionError(f"{pointer} holds {text[:20]!r} instead of a version number: promote one again.")
     return int(text)

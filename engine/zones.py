@@ -1,12 +1,59 @@
 """Where on a picture defects count: the region of interest less the masks, as one boolean array."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Point = tuple[float, float]
 Polygon = Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """Where on a camera's pictures defects count: inside `roi` (None: everywhere), outside all `masks`.
+
+    Points as in `zone`. Two are equal when they say the same, in whatever order their masks stand.
+    """
+
+    roi: tuple[Point, ...] | None = None
+    masks: tuple[tuple[Point, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "masks", tuple(sorted(self.masks)))
+
+    def __bool__(self) -> bool:
+        """False where all of the picture counts."""
+        return self.roi is not None or bool(self.masks)
+
+    def zone(self, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """(h, w) bool, True where a cell counts; None where all do."""
+        return zone(self.roi, self.masks, shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers, for a manifest or a command line."""
+        return {
+            "roi": self.roi and [list(p) for p in self.roi],
+            "masks": [[list(p) for p in m] for m in self.masks],
+        }
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> "Areas":
+        """The way back. Raises ValueError."""
+        try:
+            roi, masks = said.get("roi"), said.get("masks", ())
+            return cls(None if roi is None else _polygon(roi), tuple(_polygon(mask) for mask in masks))
+        except (AttributeError, TypeError) as error:
+            raise ValueError("an area is a list of points, each of two numbers from 0 to 1") from error
+
+
+EVERYWHERE = Areas()
+
+
+def _polygon(said: Sequence[Sequence[float]]) -> tuple[Point, ...]:
+    return tuple((float(x), float(y)) for x, y in said)
 
 
 def zone(roi: Polygon | None, masks: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.bool_] | None:

@@ -391,7 +391,7 @@ class App:
 
 
 def _handed_over(settings: Settings) -> int:
-    """Inspections that may wait for the event loop: a batch comes at once, and parts of an `every` line count."""
+    """Inspections that may wait for the event loop: a batch comes at once, and each part of a line counts."""
     wish = settings.engine
     each = {"every": wish.every_max_waiting, "latest": _HANDED_OVER_EACH}
     return 2 * wish.max_batch + sum(each[camera.frames] for camera in enabled(settings).values())

@@ -18,6 +18,7 @@ from engine.core import ModelInfo
 from engine.errors import EngineError
 from engine.library import CameraTuning, Library
 from engine.versions import MANIFEST
+from engine.zones import Areas
 
 from .web.errors import Refused
 
@@ -28,13 +29,18 @@ LOOK_EVERY_S = 1.0
 TRY_AGAIN_S = 30.0
 
 
+def areas_of(camera: CameraSettings) -> Areas:
+    """Where on its pictures defects count."""
+    return Areas(camera.roi, tuple(mask.polygon for mask in camera.masks.values()))
+
+
 def tuning(camera: CameraSettings) -> CameraTuning:
     """What the config file says of a camera, in the engine's words."""
-    detect = camera.detect
+    detect, areas = camera.detect, areas_of(camera)
     return CameraTuning(
         min_area_px=detect.min_area_px,
-        roi=camera.roi,
-        masks=tuple(mask.polygon for mask in camera.masks.values()),
+        roi=areas.roi,
+        masks=areas.masks,
         false_alarms_per_hour=detect.false_alarms_per_hour,
         fps=camera.fps,
         # A part that is triggered is one picture and one answer: no second look lowers its false alarms.
@@ -107,12 +113,11 @@ class Models:
         whys = dict.fromkeys((self._library.broken(camera), self._said.get(camera)))
         return " ".join(why for why in whys if why) or "no model yet"
 
-    def area_of(self, camera: str) -> object:
+    def area_of(self, camera: str) -> Areas | None:
         """What of the camera's picture is inspected, as something that compares; None: all of it."""
         if (settings := self._cameras.get(camera)) is None:
             return None
-        told = tuning(settings)
-        return (told.roi, told.masks) if told.roi or told.masks else None
+        return areas_of(settings) or None
 
     def refused(self, camera: str, why: EngineError) -> None:
         """The device did not take the camera's model, and the library let it go."""
@@ -146,6 +151,7 @@ class Models:
                 self._complain(camera, str(error))
             else:
                 if info is not None:
+                    self._compare_areas(camera)
                     await self._on_model(camera, info)
 
     async def forget(self, camera: str) -> None:
@@ -279,7 +285,18 @@ class Models:
         info = await asyncio.to_thread(put)
         self._loaded[camera] = version
         self._levels.pop(camera, None)
+        self._compare_areas(camera)
         return info
+
+    def _compare_areas(self, camera: str) -> None:
+        entry, settings = self._library.get(camera), self._cameras[camera]
+        if entry is None or settings.detect.threshold or entry.artifact.areas == areas_of(settings):
+            return
+        log.warning(
+            "camera %s: the alarm level of %s@%d was set for other areas of the picture: `linewatch "
+            "calibrate %s --data FOLDER` sets it for those of today",
+            *(camera, entry.info.name, entry.info.version, entry.info.name),
+        )
 
     def _complain(self, camera: str, sentence: str) -> None:
         if self._said.get(camera) != sentence:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .sources.base import Ended, Source, SourceError, Stalled, Unreachable
+from .sources.base import Ended, Refused, Source, SourceError, Stalled, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,15 @@ def _alone(error: SourceError) -> SourceError:
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
+
+
+def _why_no_picture(pixels: object) -> str | None:
+    wanted = "wanted is an array (height, width, 3) of uint8, in the order R, G, B"
+    if not isinstance(pixels, np.ndarray):
+        return f"the source hands over a {type(pixels).__name__}: {wanted}"
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size or pixels.dtype != np.uint8:
+        return f"the source hands over an array {pixels.shape} of {pixels.dtype}: {wanted}"
+    return None
 
 
 class Reader:
@@ -126,6 +135,12 @@ class Reader:
             return self._intake.on_received(taken_at)
 
     def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
+        """Raises Refused for what is no picture, and ends the source: it would fail all cameras' batch."""
+        if (why := _why_no_picture(pixels)) is not None:
+            # Kept, too: a vendor's thread that calls this may swallow what is raised.
+            self.error = Refused(why)
+            self._stop.set()
+            raise Refused(why)
         pixels.flags.writeable = False
         with self._lock:
             if not self._closed:

@@ -5,6 +5,7 @@ The trainer itself is another program (training.py); what it makes is met in the
 """
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -21,11 +22,13 @@ from engine.core import Frame, Inspection
 from engine.errors import EngineError
 from engine.model.dmdd import SIZES
 from engine.shelf import Version, promote_checked, shelves
+from engine.zones import EVERYWHERE
 
 from .collection import Captured, Collection
 from .device import teacher_weights
 from .endings import end
 from .housekeeping import Stored, good_pictures, tidy_models, tidy_pictures
+from .models import areas_of
 from .training import Training, TrainingState
 from .web.errors import Gone, Refused
 
@@ -59,7 +62,7 @@ class Shelf:
     """A model's versions, ascending, and the cameras whose config names it; `pinned` those with one version.
 
     `earlier` is what a rollback would go to, `reports` the versions that have one; `interrupted`: a training
-    was ended, from which the next one goes on.
+    was ended, from which the next one goes on; `no_latest`: why nobody knows which version is the latest.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Shelf:
     earlier: int | None
     reports: frozenset[int]
     interrupted: bool
+    no_latest: str = ""
 
     @property
     def latest(self) -> int | None:
@@ -266,6 +270,8 @@ class Teaching:
             words += ["--steps", str(steps)]
         name = name_of(model.ref)
         sharing = [c for c, its in settings.cameras.items() if c != camera and name_of(its.model.ref) == name]
+        # Each of several cameras has areas of its own, and all of them this model's alarm level.
+        words += ["--areas", json.dumps((EVERYWHERE if sharing else areas_of(said)).to_json())]
         self.trainer.start(camera, name, [*words, *self._extra], _one_sided(camera, name, sharing))
         assert self.training is not None
         return self.training
@@ -280,10 +286,7 @@ class Teaching:
 
     async def shelves(self) -> list[Shelf]:
         """Every model, by name; those that cameras want also while they have no version."""
-        try:
-            return await asyncio.to_thread(self._shelves)
-        except EngineError as error:  # `latest` was garbled by hand
-            raise Refused(str(error)) from error
+        return await asyncio.to_thread(self._shelves)
 
     def _shelves(self) -> list[Shelf]:
         settings = self._settings()
@@ -356,10 +359,18 @@ def _shelf(models: Path, name: str, them: list[Version], cameras: Mapping[str, s
         tuple(cameras),
         {camera: int(version) for camera, version in cameras.items() if version.isdecimal()},
         tuple(them),
-        earlier=versions.earlier(models, name),
+        earlier=_earlier(models, name),
         reports=frozenset(v.version for v in them if (home / str(v.version) / REPORT).is_file()),
         interrupted=(home / _KEPT).is_file(),
+        no_latest=next((v.no_latest for v in them), ""),
     )
+
+
+def _earlier(models: Path, name: str) -> int | None:
+    try:
+        return versions.earlier(models, name)
+    except EngineError:  # `latest` is garbled: there is no way back before one is chosen again
+        return None
 
 
 def name_of(ref: str) -> str:

@@ -147,14 +147,18 @@ class Training:
             await asyncio.gather(self._read(process.stdout), self._listen(process.stderr))
             self._judge(await process.wait())
         finally:
-            await _ended(process)
+            for last in (await _ended(process)).splitlines():
+                self._hear(last)
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
         while line := await stdout.readline():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line of somebody else's
-                said = json.loads(line)
-                if isinstance(said, dict):
-                    self._told(said)
+            self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a line of somebody else's
+            said = json.loads(line)
+            if isinstance(said, dict):
+                self._told(said)
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
         while line := await stderr.readline():
@@ -184,6 +188,8 @@ class Training:
 
     def _finish(self, phase: Phase, reason: str) -> None:
         assert self.state is not None
+        if self.state.version is not None:  # it was saved before it was ended
+            phase, reason = "done", ""
         self._change(phase=phase, reason=reason, left_s=None, ended_at=time.time())
         log.info("training of %s is %s %s", self.state.model, phase, reason)
 
@@ -193,14 +199,17 @@ class Training:
         self._on_change()
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, a grace, SIGKILL; what it still says is read, or it might wait for a reader for ever."""
+async def _ended(process: asyncio.subprocess.Process) -> bytes:
+    """SIGTERM, a grace, SIGKILL; what it still says is read, or it might wait for a reader for ever. Returns
+    what of that went to stdout.
+    """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
     try:
-        await asyncio.wait_for(process.communicate(), _GRACE_S)
+        said, _ = await asyncio.wait_for(process.communicate(), _GRACE_S)
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.communicate()
+        said, _ = await process.communicate()
+    return said

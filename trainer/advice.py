@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from engine.calibration import Calibration
 
-from .takes import takes
+from .takes import copies, takes
 
 ENOUGH = 50
 # The demo's pictures are learnt in 300 steps; with far fewer good parts look as odd as defects.
 ENOUGH_STEPS = 200
 _BLURRED_SHARE = 0.25
-_SAME_GREY_LEVELS = 0.75
-_SAME_SIDE_PX = 32
-_SAME_WITHIN = 200
 _SAME_NOTED_FROM = 0.2
 _SUSPECT_EXPECTED = 0.01
 _NAMED = 5
@@ -33,10 +30,10 @@ def advise(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[
     found = few(len(pictures))
     if names_blurred := blurred(names, pictures):
         found.append(f"Blurred beside the others: {_listed(names_blurred)}. Leave such pictures out.")
-    copies = max(near_copies(pictures), len(pictures) - len(set(takes(pictures))))
-    if copies >= max(2, _SAME_NOTED_FROM * len(pictures)):
+    same = max(near_copies(pictures), len(pictures) - len(set(takes(pictures))))
+    if same >= max(2, _SAME_NOTED_FROM * len(pictures)):
         found.append(
-            f"{copies} of {len(pictures)} pictures are nearly the same as an earlier one: they teach little, "
+            f"{same} of {len(pictures)} pictures are nearly the same as an earlier one: they teach little, "
             "and fewer parts are behind the alarm level than it seems. Capture for longer: "
             "`linewatch capture --every SECONDS`, about as long as one part is seen."
         )
@@ -69,17 +66,8 @@ def blurred(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list
 
 
 def near_copies(pictures: Sequence[Picture] | Picture) -> int:
-    """How many differ from one of the 200 before them by less than 0.75 grey levels on average, at 32x32."""
-    side = (_SAME_SIDE_PX, _SAME_SIDE_PX)
-    small = [
-        cv2.resize(_grey(p), side, interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for p in pictures
-    ]
-    stacked = np.stack(small) if small else np.empty((0, 0), np.float32)
-    copies = 0
-    for i in range(1, len(stacked)):
-        apart = np.abs(stacked[max(0, i - _SAME_WITHIN) : i] - stacked[i]).mean(axis=1)
-        copies += bool(apart.min() < _SAME_GREY_LEVELS)
-    return copies
+    """How many are nearly the same as an earlier one (see takes.py)."""
+    return int((copies(pictures) != np.arange(len(pictures))).sum())
 
 
 def suspects(names: Sequence[str], region_scores: Sequence[float]) -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.calibration import Calibration
+from engine.zones import Areas
 
-from .errors import TrainerError
+from .errors import DataError, TrainerError
 
 Picture = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -77,6 +78,26 @@ def maps_of(predict: Predict, pictures: Sequence[Picture], batch: int = BATCH) -
         if not np.isfinite(maps).all():
             raise TrainerError("The network's maps have values that aren't finite numbers: train again.")
         yield from maps
+
+
+def within(predict: Predict, areas: Areas) -> Predict:
+    """`predict` for a camera of which only `areas` count: whatever else a map shows is as low as its lowest
+    value, as in the running engine. What varies under a mask must not decide where the alarm level lies.
+
+    The function it returns raises DataError where the areas leave nothing to look at.
+    """
+    if not areas:
+        return predict
+
+    def look(pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        maps = predict(pictures)
+        counts = areas.zone(maps.shape[1:])
+        assert counts is not None
+        if not counts.any():
+            raise DataError("The area to inspect less its masks leaves nothing: draw it larger.")
+        return np.where(counts, maps, maps.min(axis=(1, 2), keepdims=True))
+
+    return look
 
 
 def calibrate(

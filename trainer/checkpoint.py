@@ -8,6 +8,7 @@ kept too.
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -70,6 +71,8 @@ class Checkpoint:
         network.load_state_dict(weights)
         self._moments = {k: v for k, v in kept.items() if k.startswith("moment.")}
         self.stage, self.step, self.threads = (int(said[name]) for name in ("stage", "step", "threads"))
+        with suppress(OSError):  # for `stamp`
+            os.utime(self.path)
         return "Going on with the training that was interrupted."
 
     def start(self, stage: int, optimiser: torch.optim.Optimizer) -> int:
@@ -90,6 +93,17 @@ class Checkpoint:
         said["threads"] = str(self.threads)
         _replace(self.path, {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, said)
         self._written_at = time.monotonic()
+
+
+def stamp(path: Path) -> int:
+    """Another number once a training has gone on from the file or written it; 0: nothing is kept.
+
+    That the file is there says little: it may be of another wish, which this training doesn't go on from.
+    """
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def fingerprint(pixels: Iterable[NDArray[np.uint8]], **wish: object) -> str:
@@ -123,7 +137,7 @@ def _give_moments(optimiser: torch.optim.Optimizer, moments: Mapping[str, Tensor
 
 
 def _replace(path: Path, tensors: dict[str, Tensor], said: dict[str, str]) -> None:
-    draft = path.with_suffix(".draft")
+    draft = path.with_suffix(f".{os.getpid()}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(save(tensors, said))

@@ -1,6 +1,7 @@
 """Good pictures from a folder. Nothing but good pictures gets in: a test folder is never opened here."""
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from engine.images import to_square
 from engine.tiles import ONE, Tiling
 
 from .errors import DataError
-from .takes import takes
+from .origin import digest_of
+from .takes import copies, takes
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MIN_GOOD = 10
@@ -23,11 +25,16 @@ MIN_GOOD = 10
 _EVALUATION = ("test", "ground_truth")
 _TWELVE_BITS = 4096
 _HELD_OUT_SHARE, _HELD_OUT_MAX, _HELD_OUT_RUNS = 0.25, 60, 8
+# Of the runs, how many may cut through takes; and how much more than wished whole takes may hold.
+_RUNS_CUT, _RUNS_LONGER = 0.25, 1.5
 HELD_OUT_RULE = (
     "a quarter of the good pictures, at least 8 and about 60 at most (of fewer than 24 a third), as up to 8 "
-    "runs of neighbours by name, each in the middle of an equal part of the sequence; takes of one part stay "
-    "together"
+    "runs of neighbours by name, each in the middle of an equal part of the sequence; takes of one part "
+    "stay together, for which there are fewer runs where parts have many; none that was filed as a false "
+    "alarm"
 )
+# What the page files as `False alarm`: its name ends with a hash of the pixels.
+_FILED = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}\.png")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,15 +55,25 @@ class GoodPictures:
         """(for training, held out), by HELD_OUT_RULE; the same pictures give the same split.
 
         Runs of whole takes, not single pictures: a threshold set on near-copies of training pictures is far
-        too low on tomorrow's parts. Spread over the sequence and never its end: what is newest, such as an
-        operator's false alarms, is what training must learn from. Pictures that are `odd` (N,) are always
-        for training.
+        too low on tomorrow's parts. Spread over the sequence and never its end: what is newest is what
+        training must learn from. Pictures that are `odd` (N,) are always for training, and so are filed false
+        alarms: the highest of thousands of pictures are no sample of them.
         """
-        ordinary = np.arange(len(self)) if odd is None else np.flatnonzero(~odd)
+        ordinary = np.flatnonzero(~odd) if odd is not None else np.arange(len(self))
+        asked = ordinary[~self.filed[ordinary]]
+        if len(asked) >= MIN_GOOD:
+            ordinary = asked
+        # Copies of one picture stand together, whatever their names are.
+        ordinary = ordinary[np.argsort(copies(self.pixels[ordinary]), kind="stable")]
         out = np.zeros(len(self), dtype=bool)
         for run in _held_out_runs(takes(self.pixels[ordinary])):
             out[ordinary[run]] = True
         return self.some(~out), replace(self.some(out), notes=())
+
+    @property
+    def filed(self) -> NDArray[np.bool_]:
+        """Which were filed as false alarms, by their names, (N,)."""
+        return np.array([_FILED.fullmatch(name) is not None for name in self.names], dtype=bool)
 
     def squeezed(self, side_px: int) -> NDArray[np.uint8]:
         """(N, side_px, side_px, 3): each picture as a whole at network size."""
@@ -76,9 +93,23 @@ def _held_out_runs(take_of: NDArray[np.int64]) -> list[slice]:
     count = math.ceil(pictures / 3)
     if pictures >= 24:
         count = min(max(round(pictures * _HELD_OUT_SHARE), 8), _HELD_OUT_MAX)
-    parts = min(_HELD_OUT_RUNS, max(1, count // 2))
     begins = np.flatnonzero(np.diff(take_of, prepend=-1))
-    runs = []
+    most = min(_HELD_OUT_RUNS, max(1, count // 2))
+    for parts in range(most, 0, -1):
+        runs, cut = _runs_in(parts, pictures, count, begins)
+        if cut <= _RUNS_CUT * parts and sum(r.stop - r.start for r in runs) <= _RUNS_LONGER * count:
+            return runs
+    whole = [(a, b) for a in begins for b in begins if count / 2 <= b - a <= 2 * count]
+    if whole:
+        middle = min(whole, key=lambda run: (abs(run[1] - run[0] - count), abs(sum(run) - pictures)))
+        return [slice(*middle)]
+    # One part fills nearly all of it: no run can leave it out.
+    return _runs_in(most, pictures, count, begins)[0]
+
+
+def _runs_in(parts: int, pictures: int, count: int, begins: NDArray[np.int64]) -> tuple[list[slice], int]:
+    """One run in each of so many equal parts of the sequence, and how many of them cut through a take."""
+    runs, cut = [], 0
     for part in range(parts):
         begin, end = part * pictures // parts, (part + 1) * pictures // parts
         length = (part + 1) * count // parts - part * count // parts
@@ -86,8 +117,9 @@ def _held_out_runs(take_of: NDArray[np.int64]) -> list[slice]:
         starts = [at for at in begins if first <= at <= end - length]
         ends = [at for at in begins if starts and starts[0] + length <= at <= end]
         # A take as long as its part of the sequence can't stay together.
+        cut += not ends
         runs.append(slice(starts[0], ends[0]) if ends else slice(first, first + length))
-    return runs
+    return runs, cut
 
 
 def good_folder(data: Path) -> Path:
@@ -177,11 +209,13 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], str, int | None]:
 
 def load_good(data: Path, input_px: int, tiles: str = ONE) -> GoodPictures:
     """Every good picture under `data` at the size that all tiles need together, one of 1x1 at network size.
+    Of files that are byte for byte the same the first by name.
 
     Raises DataError, in one sentence that says what to do.
     """
     folder, tiling = good_folder(data), Tiling.of(input_px, tiles)
-    fitted, names, notes, peaks = [], [], [], []
+    fitted, names, notes, peaks, twice = [], [], [], [], []
+    seen: set[str] = set()
     kinds: Counter[str] = Counter()
     sizes: Counter[tuple[int, ...]] = Counter()
     for path in list_pictures(folder):
@@ -190,12 +224,18 @@ def load_good(data: Path, input_px: int, tiles: str = ONE) -> GoodPictures:
         except DataError as error:
             notes.append(f"Skipped: {error}")
             continue
+        if (digest := digest_of(path)) in seen:
+            twice.append(path.name)
+            continue
+        seen.add(digest)
         kinds[kind] += 1
         sizes[pixels.shape[:2]] += 1
         peaks += [] if peak is None else [peak]
         fitted.append(tiling.fit(pixels))
         names.append(path.name)
-    _check_count(folder, len(fitted), notes)
+    unused = " and ".join(filter(None, [_copied(twice), _unused(folder)]))
+    _check_count(folder, len(fitted), notes, unused)
+    notes += [f"{unused}."] if unused else []
     notes += [*_remarks(kinds, sizes), *_too_dark(peaks), *_too_small(sizes, tiling)]
     return GoodPictures(np.stack(fitted), tuple(names), tuple(notes))
 
@@ -234,17 +274,52 @@ def _is_cmyk_jpeg(data: bytes) -> bool:
     return False
 
 
-def _check_count(folder: Path, count: int, notes: list[str]) -> None:
+def _copied(names: Sequence[str]) -> str:
+    return f"{len(names)} copies of other files, such as {names[0]}, don't count" if names else ""
+
+
+def _unused(folder: Path) -> str:
+    """What else lies in a folder of good pictures, in words without a full stop; "" if nothing."""
+    try:
+        inside = [p for p in sorted(folder.iterdir()) if _is_seen(p.name)]
+        folders = [p for p in inside if p.is_dir() and _has_pictures(p)]
+        others = [p for p in inside if p.suffix.lower() not in SUFFIXES and not p.is_dir()]
+    except OSError:  # pictures that can't be reached either have said so
+        return ""
+    counted = [f"{len(others)} files of other kinds"] if others else []
+    counted += [f"{len(folders)} subfolders with pictures"] if folders else []
+    if not counted:
+        return ""
+    return f"{' and '.join(counted)} are not used, such as {(folders or others)[0].name}"
+
+
+def _has_pictures(folder: Path) -> bool:
+    """At whatever depth."""
+    for _, inner, files in os.walk(folder):
+        inner[:] = filter(_is_seen, inner)
+        if any(Path(name).suffix.lower() in SUFFIXES for name in filter(_is_seen, files)):
+            return True
+    return False
+
+
+def _is_seen(name: str) -> bool:
+    """Of what lies beside good pictures: nothing that is hidden, or that only evaluation opens."""
+    return not name.startswith(".") and name not in _EVALUATION
+
+
+def _check_count(folder: Path, count: int, notes: list[str], unused: str) -> None:
     if count >= MIN_GOOD:
         return
+    besides = f" ({unused})" if unused else ""
     if count == 0 and not notes:
         raise DataError(
-            f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); capture good ones first."
+            f"{folder} holds no pictures of {', '.join(sorted(SUFFIXES))}{besides}; capture good ones first, "
+            "or name the folder that holds them."
         )
     skipped = f" ({len(notes)} could not be read: {notes[0].removeprefix('Skipped: ')})" if notes else ""
     raise DataError(
-        f"{folder} holds {count} good pictures{skipped}; training needs at least {MIN_GOOD}, better 50: "
-        "capture more."
+        f"{folder} holds {count} good pictures{skipped}{besides}; training needs at least {MIN_GOOD}, better "
+        "50: capture more."
     )
 
 

@@ -9,12 +9,13 @@ from engine.errors import ArtifactError
 from engine.model.dmdd import build_network
 from engine.model.teacher import build_teacher
 
-from .calibrate import Predict
+from .calibrate import Predict, within
 from .recipe import predictor
 
 
 def model_of(artifact: Artifact, device: torch.device, teacher_weights: Path | None = None) -> Predict:
-    """Build network and teacher as the manifest names them, in the runner's precision.
+    """Build network and teacher as the manifest names them, in the runner's precision; what lies outside the
+    areas that the alarm level was set for counts as nothing.
 
     Raises ArtifactError if the weights don't fit the size, TeacherError if the teacher isn't the one of
     training.
@@ -27,4 +28,4 @@ def model_of(artifact: Artifact, device: torch.device, teacher_weights: Path | N
         raise ArtifactError(
             f"The weights of {artifact.name}@{artifact.version} don't fit the size {artifact.size}."
         ) from error
-    return predictor(network.to(device), teacher, device, artifact.tiling)
+    return within(predictor(network.to(device), teacher, device, artifact.tiling), artifact.areas)

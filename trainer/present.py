@@ -4,6 +4,7 @@ warnings.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .origin import digest_of, good_of, made_from
 from .report import Good, Report, write_report
 
 REPORT = "report.html"
+_STRAY = "stray.json"
 _TRAINING_LOOKED_AT = 400
 
 
@@ -31,6 +33,20 @@ def present(
     good = _seen(model, predict, model.trained_on.get("held_out", ()))
     told = [*warnings, *model.trained_on.get("notes", ())]
     return Report(f"{model.name}@{model.version}", model.calibration, good, tested, told, _facts(model))
+
+
+def known_stray(model: Artifact, predict: Predict, folder: Path) -> list[str]:
+    """`stray`, for every report of the version in `folder`. It is looked for once: what was found lies in
+    stray.json beside the model and is still told when its pictures are gone.
+    """
+    path = folder / _STRAY
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(sentence) for sentence in json.loads(path.read_bytes())["warnings"]]
+    found = stray(model, predict)
+    with suppress(OSError):  # it only saves time, and can't be known where the pictures can't be seen
+        if good_of(model).is_dir():
+            replace_file(path, json.dumps({"warnings": found}) + "\n")
+    return found
 
 
 def stray(model: Artifact, predict: Predict) -> list[str]:
@@ -105,5 +121,5 @@ def _facts(model: Artifact) -> dict[str, object]:
         "good pictures": f"{on.get('good_pictures')}; the alarm level rests on {model.calibration.pictures}",
         "size": f"{model.size}, {model.input_px} px in {model.tiles} tiles, teacher {model.teacher}",
         "training": f"{model.config.get('steps')} steps in {on.get('seconds')} s on {on.get('device')}",
-        "alarm level": model.calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES),
+        "its own alarm level": model.calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES),
     }

@@ -14,20 +14,23 @@ from numpy.typing import NDArray
 
 from engine.artifact import Artifact
 from engine.calibration import Calibration
+from engine.choose import choose_device
 from engine.images import Pixels, to_device
 from engine.model.dmdd import SIZES, CameraNetwork, build_network
 from engine.model.precision import autocast
 from engine.model.teacher import TEACHERS, Teacher, build_teacher
 from engine.tiles import ONE, Tiling
+from engine.zones import EVERYWHERE, Areas
 
 from . import synthesis as synth
 from .advice import advise, short, stand_alone
 from .bank import build_bank
-from .calibrate import calibrate
+from .calibrate import calibrate, within
 from .checkpoint import Checkpoint, fingerprint
 from .dataset import HELD_OUT_RULE, GoodPictures, good_folder, load_good
 from .errors import DataError
 from .foreground import find_foregrounds
+from .input_px import check_input_px
 from .join import Joined, fit_join
 from .odd import odd_pictures
 from .origin import digest_of
@@ -50,7 +53,10 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the person asked for. `steps` None = by device; `device` "auto", "cpu", "cuda" or "cuda:n"."""
+    """What the person asked for. `steps` None = by device; `device` "auto", "cpu", "cuda" or "cuda:n".
+
+    `areas` are the camera's: they decide what counts for the alarm level, not what is learnt.
+    """
 
     name: str
     data: Path
@@ -64,6 +70,7 @@ class Wish:
     textures: Path | None = None
     foreground: str = "auto"
     tiles: str = ONE
+    areas: Areas = EVERYWHERE
 
     @property
     def tiling(self) -> Tiling:
@@ -97,7 +104,8 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     material, unseen = _material(wish, training, textures, schedule, teacher, device)
     network.strength.copy_(material.bank.strength())
     note(f"Foreground: {material.foregrounds.why}.")
-    words = {"wish": wish, "names": good.names, "schedule": schedule, "teacher": teacher.sha256}
+    learnt = replace(wish, areas=EVERYWHERE)
+    words = {"wish": learnt, "names": good.names, "schedule": schedule, "teacher": teacher.sha256}
     checkpoint = Checkpoint(keep, fingerprint([good.pixels, *textures], **words))
     if resumed := checkpoint.resume(network):
         note(resumed)
@@ -111,7 +119,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     foregrounds = find_foregrounds(held_out.pixels, material.foregrounds.mode)
     shown = squares_of(held_out.pixels, foregrounds, wish.tiling, _JOINED_SQUARES, wish.seed)
     joined = fit_join(network, teacher, shown.pixels, shown.foregrounds, unseen, device, wish.seed)
-    predict = predictor(network, teacher, device, wish.tiling)
+    predict = within(predictor(network, teacher, device, wish.tiling), wish.areas)
     calibration = calibrate(predict, list(held_out.pixels), input_px=wish.input_px)
     made = _made_of(wish, training, held_out, material, schedule, joined, device, time.monotonic() - begin)
     made["trained_on"] |= {"odd": odd_names, "sha256": digests}
@@ -138,19 +146,6 @@ def predictor(
     return predict
 
 
-def choose_device(wish: str) -> torch.device:
-    """ "auto" takes CUDA where there is one. Raises DataError for a device that isn't there."""
-    if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wish)
-    except RuntimeError as error:
-        raise DataError(f"--device {wish!r}: expected auto, cpu, cuda or cuda:0.") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
-        raise DataError(f"--device {wish!r}: torch finds no such device here; use auto or cpu.")
-    return device
-
-
 def _check(wish: Wish) -> None:
     if wish.size not in SIZES:
         raise DataError(f"--size {wish.size!r}: expected one of {', '.join(SIZES)}.")
@@ -164,8 +159,7 @@ def _check(wish: Wish) -> None:
         raise DataError(f"--steps {wish.steps}: expected at least 2, one for each stage.")
     if not 0 <= wish.seed < 2**32:
         raise DataError(f"--seed {wish.seed}: expected a whole number from 0 to {2**32 - 1}.")
-    if wish.input_px % 32 or not 64 <= wish.input_px <= 1024:
-        raise DataError(f"--input-px {wish.input_px}: expected a multiple of 32 from 64 to 1024.")
+    check_input_px(wish.input_px)
     try:
         _ = wish.tiling
     except ValueError as error:
@@ -236,6 +230,7 @@ def _made_of(
         "training": list(training.names),
         "held_out": list(held_out.names),
         "held_out_rule": HELD_OUT_RULE,
+        "areas": wish.areas.to_json(),
         "foreground": material.foregrounds.why,
         "notes": list(training.notes),
         "seconds": round(seconds, 1),

@@ -51,11 +51,14 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def threshold(self) -> float:
-        """The alarm level in raw map values."""
-        if self.tested is not None:
-            return self.tested.threshold
+    def own_threshold(self) -> float:
+        """The model's own alarm level in raw map values."""
         return self.calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES)
+
+    @property
+    def threshold(self) -> float:
+        """The alarm level that this report is of: the model's own, unless another one was tried."""
+        return self.own_threshold if self.tested is None else self.tested.threshold
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -79,6 +82,9 @@ def render(report: Report) -> str:
 
 def _warnings(report: Report) -> str:
     sentences = [*report.warnings, *(report.tested.warnings if report.tested else ())]
+    if report.threshold != report.own_threshold:
+        tried = f"This is a trial at the alarm level {report.threshold:.4g}"
+        sentences.insert(0, f"{tried}; the model's own is {report.own_threshold:.4g}.")
     items = "".join(f"<li>{escape(s)}</li>" for s in sentences)
     return f'<section class="warn"><h2>Before you rely on it</h2><ul>{items}</ul></section>' if items else ""
 
@@ -99,8 +105,10 @@ def _scores(report: Report) -> str:
         if values:
             series.append(Series(name, colour, values))
     chart = histogram(series, [(0.0, "median of good"), (1.0, "alarm level")], "score ratio")
-    words = escape(c.confidence_text(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES))
-    return f"<section><h2>What good pictures score</h2><p>{words}</p>{chart}</section>"
+    words = c.confidence_text(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES)
+    if level != report.own_threshold:
+        words = f"Of the model's own alarm level, which is {report.own_threshold:.4g}: {words}"
+    return f"<section><h2>What good pictures score</h2><p>{escape(words)}</p>{chart}</section>"
 
 
 def _cost(report: Report) -> str:

@@ -3,11 +3,14 @@
 DATA/test/good/*            good pictures
 DATA/test/KIND/NAME.png     defective ones, any number of kinds
 DATA/ground_truth/KIND/NAME_mask.png   (or NAME.png), of the picture's size, 0 = good
+
+Hidden folders are no kinds.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +23,9 @@ from .errors import DataError
 
 GOOD = "good"
 Mask = NDArray[np.bool_]
+# Soft edges are so wide at most, and the noise of a JPEG (quality 75 or better) stays below such a share of
+# its brightest value. Both are ours.
+_EDGE_PX, _NOISE = 2, 1 / 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +71,11 @@ def load_test(data: Path, input_px: int, tiles: str = ONE) -> list[TestPicture]:
 def read_mask(path: Path, size: tuple[int, int]) -> Mask:
     """(h, w) bool, True = defect; any grey, colour or 16-bit file. Raises DataError, also for another
     `size` (h, w).
+
+    Where values stay in the lower half of their type they are 0 and 1 or numbers of regions: all above 0
+    count. Else a pixel counts that is brighter than half of the brightest within 2 px around it and than a
+    sixth of the brightest of all: that cuts soft edges in their middle and leaves out a JPEG's noise, and a
+    region keeps a grey of its own beside brighter ones (but for 2 px where it touches one twice as bright).
     """
     try:
         raw = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
@@ -80,9 +91,17 @@ def read_mask(path: Path, size: tuple[int, int]) -> Mask:
             f"The mask {path} is {grey.shape[1]}x{grey.shape[0]} pixels, its picture {size[1]}x{size[0]}: "
             "both must have one size."
         )
-    # Masks of 0 and 255 may have soft edges; masks of 0 and 1 (or region numbers) may not be halved.
-    half = np.iinfo(grey.dtype).max // 2
-    return np.asarray(grey > (half if grey.max(initial=0) > half else 0))
+    return _defective(grey)
+
+
+def _defective(grey: NDArray[Any]) -> Mask:
+    brightest = int(grey.max(initial=0))
+    if brightest <= np.iinfo(grey.dtype).max // 2:
+        return np.asarray(grey > 0)
+    values = grey.astype(np.float32)
+    side = 2 * _EDGE_PX + 1
+    around = cv2.dilate(values, np.ones((side, side), np.uint8))
+    return np.asarray(values > np.maximum(around / 2, brightest * _NOISE))
 
 
 def shrink_mask(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -114,7 +133,8 @@ def _kinds(data: Path) -> list[Path]:
         raise DataError(
             f"{data} has no test folder; needed are test/good, test/KIND, and masks in ground_truth/KIND."
         )
-    kinds = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (p.name != GOOD, p.name))
+    found = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    kinds = sorted(found, key=lambda p: (p.name != GOOD, p.name))
     if not kinds:
         raise DataError(f"{folder} has no folders; good pictures belong in test/good, others in test/KIND.")
     return kinds

@@ -16,14 +16,17 @@ from .errors import DataError
 log = logging.getLogger(__name__)
 
 SHIPPED = ("brick.png", "grass.png", "gravel.png")
+# All are in memory while training goes on: at 1024 px so many take 3 GB.
+MOST = 1000
 
 
 def load_textures(
     folder: Path | None, size_px: int, note: Callable[[str], None] = log.warning
 ) -> list[NDArray[np.uint8]]:
-    """Every picture under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB.
+    """The pictures under `folder`, its subfolders too, by path; (P, P, 3) uint8 RGB.
 
-    None takes scikit-image's brick, grass and gravel. What can't be read is skipped and told to `note`.
+    None takes scikit-image's brick, grass and gravel. Of more than 1,000 so many are taken, evenly spread;
+    that and what can't be read is told to `note`.
     Raises DataError if nothing is left, where a test set lies among the subfolders, or where scikit-image
     isn't as it was.
     """
@@ -35,6 +38,9 @@ def load_textures(
         raise unreadable(folder, error) from error
     if not paths:
         raise DataError(f"{folder} and its subfolders hold no pictures to take textures from.")
+    if len(paths) > MOST:
+        note(f"{folder} holds {len(paths)} texture pictures: {MOST} of them are used, evenly spread by path.")
+        paths = [paths[i * len(paths) // MOST] for i in range(MOST)]
     found = []
     for path in paths:
         try:

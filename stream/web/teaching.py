@@ -78,7 +78,8 @@ class VersionOut(BaseModel):
 
 class ShelfOut(BaseModel):
     """A model, newest version first. `cameras` have it in their config, `pinned` those with one version,
-    `earlier` is where a rollback goes, `interrupted`: a training was ended, from which the next one goes on.
+    `earlier` is where a rollback goes, `interrupted`: a training was ended, from which the next one goes on,
+    `no_latest`: why nobody knows which version is the latest.
     """
 
     name: str
@@ -87,6 +88,7 @@ class ShelfOut(BaseModel):
     latest: int | None
     earlier: int | None
     interrupted: bool
+    no_latest: str
     versions: list[VersionOut]
 
 
@@ -229,6 +231,7 @@ def _shelf_out(shelf: Shelf, used: dict[tuple[str, int], list[str]]) -> ShelfOut
         latest=shelf.latest,
         earlier=shelf.earlier,
         interrupted=shelf.interrupted,
+        no_latest=shelf.no_latest,
         versions=[_version_out(shelf, v, used.get((shelf.name, v.version), [])) for v in newest_first],
     )
 

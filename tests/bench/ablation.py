@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from engine.choose import choose_device
 from engine.model.blocks import resize
 from engine.model.dmdd import SIZES, CameraNetwork, build_network
 from engine.model.teacher import Teacher, build_teacher
@@ -27,7 +28,6 @@ from trainer.dataset import load_good
 from trainer.foreground import find_foregrounds
 from trainer.join import MIX, Mix, fit_join, parts_of
 from trainer.metrics import Pixels, average_precision, image_auroc, pixel_auroc, pro
-from trainer.recipe import choose_device
 from trainer.testset import TestPicture, load_test
 from trainer.textures import load_textures
 from trainer.train import Material, Schedule, train_head, train_student

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.artifact import Artifact, load, save
+from engine.choose import choose_device
 from engine.model.blocks import resize
 from engine.model.dmdd import SIZES
 from engine.model.teacher import Teacher, build_teacher
@@ -37,7 +38,7 @@ from trainer.dataset import load_good
 from trainer.evaluate import evaluate, flat
 from trainer.metrics import Pixels, image_auroc, pooled_metrics, pro_per_image
 from trainer.predict import model_of
-from trainer.recipe import Wish, choose_device, make_model
+from trainer.recipe import Wish, make_model
 from trainer.testset import TestPicture, load_test
 
 SHOWN = ("image_auroc", "pixel_auroc", "ap", "pro", "pro_per_image", "aupimo")

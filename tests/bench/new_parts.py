@@ -17,6 +17,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
+from engine.choose import choose_device
 from stream.demo.stage import CAMERA_FPS, FPS, PATTERN_CAMERAS
 from stream.sim.encoder import Encoder
 from stream.sim.line import CYCLE_S, SLIDE_S
@@ -25,7 +26,7 @@ from trainer.calibrate import maps_of, region_score
 from trainer.dataset import to_square
 from trainer.predict import model_of
 from trainer.recalibrate import recalibrate
-from trainer.recipe import Wish, choose_device, make_model
+from trainer.recipe import Wish, make_model
 
 SIZE, LEARNT, FURTHER, ON_FRAMES = (640, 480), 60, 120, 2
 # Long after what was learnt; the line's parts differ by their number.

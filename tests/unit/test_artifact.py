@@ -1,5 +1,6 @@
 """A model on disk is whole, checked, and never half replaced."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as save_tensors
 
 from engine import artifact, versions
 from engine.artifact import Artifact
@@ -96,8 +98,11 @@ def test_weights_that_are_not_numbers_are_neither_saved_nor_loaded(made: Artifac
     [
         ({"schema": "linewatch-model/9"}, "is not a linewatch-model/1 manifest"),
         ({"input_px": "wide"}, "lacks or garbles"),
-        ({"calibration": {}}, "calibration in the manifest can't be read"),
+        ({"calibration": {}}, r"manifest\.json: The calibration in the manifest can't be read"),
+        ({"name": "../../x"}, r"manifest\.json: '\.\./\.\./x' can't be a model's name"),
+        ({"name": "\ud800"}, "can't be a model's name"),
         ({"teacher": None}, "lacks or garbles"),
+        ({"trained_on": []}, "lacks or garbles"),
         ({"input_px": float("inf")}, "lacks or garbles"),
         ({"input_px": 0}, "input_px 0, which is no multiple of 32 up to 1024"),
         ({"input_px": -32}, "input_px -32, which is no multiple"),
@@ -113,6 +118,34 @@ def test_a_garbled_manifest_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ArtifactError, match=says):
         artifact.load(path.parent)
+
+
+def test_a_smallest_region_larger_than_the_map_is_refused(made: Artifact, tmp_path: Path) -> None:
+    """It would never alarm, or end the device's thread where the number is larger still."""
+    path = artifact.save(made, tmp_path) / "manifest.json"
+    said = json.loads(path.read_text())
+    for least in (256 * 256 + 1, 10**400):
+        path.write_text(json.dumps(said | {"calibration": said["calibration"] | {"min_area_px": least}}))
+        with pytest.raises(ArtifactError, match="min_area_px above the 65536 cells of a map; train again"):
+            artifact.load(path.parent)
+
+
+def test_a_manifest_that_nests_without_an_end_is_refused(made: Artifact, tmp_path: Path) -> None:
+    path = artifact.save(made, tmp_path) / "manifest.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match="nests too deeply"):
+        artifact.load(path.parent)
+
+
+def test_weights_in_which_torch_does_not_compute_are_refused(made: Artifact, tmp_path: Path) -> None:
+    folder = artifact.save(made, tmp_path)
+    raw = save_tensors({"w": torch.ones(2).to(torch.float8_e4m3fn)})
+    (folder / "weights.safetensors").write_bytes(raw)
+    said = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256(raw).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(said | {"weights_sha256": digest}))
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors holds what torch can't use here"):
+        artifact.load(folder)
 
 
 def test_missing_files_and_names_are_said_plainly(made: Artifact, tmp_path: Path) -> None:

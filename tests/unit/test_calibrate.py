@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.calibration import CalibrationError
-from trainer.calibrate import calibrate, image_score, maps_of, region_score
-from trainer.errors import TrainerError
+from engine.zones import Areas
+from trainer.calibrate import calibrate, image_score, maps_of, region_score, within
+from trainer.errors import DataError, TrainerError
 from trainer.metrics import regions_of
 
 
@@ -100,3 +101,16 @@ def test_a_network_that_answers_nan_is_caught() -> None:
 def test_no_held_out_picture_is_a_clear_sentence() -> None:
     with pytest.raises(CalibrationError, match="held-out good pictures"):
         calibrate(_noise, [])
+
+
+def test_what_lies_outside_the_areas_counts_as_nothing() -> None:
+    raw = np.zeros((2, 8, 8), np.float32)
+    raw[:, :4] = 9.0
+    raw[1, 4:] = 3.0
+    raw[0, 7, 7] = -2.0
+    lower = within(lambda _: raw, Areas(masks=(((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5)),)))([])
+    assert lower[0, :4].max() == -2.0 and np.array_equal(lower[:, 4:], raw[:, 4:])
+    assert region_score(lower[1]) == 3.0 and raw[0, 0, 0] == 9.0
+    nothing = Areas(masks=(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)),))
+    with pytest.raises(DataError, match="leaves nothing"):
+        within(lambda _: raw, nothing)([])

@@ -137,11 +137,44 @@ def test_scores_that_can_not_carry_a_level_are_refused_in_words(scores: list[flo
         {"pictures": 0},
         {"median": 1e9},
         {"scores": None},
+        {"scores": []},
+        {"scores": [1.0, math.nan]},
+        {"median": 10**400},
+        {"image_median": 1e300},
+        {"pictures": 10**400},
+        {"min_area_px": 0},
     ],
 )
 def test_a_damaged_manifest_is_refused_in_words(damage: dict[str, object]) -> None:
     with pytest.raises(CalibrationError, match="manifest"):
         Calibration.from_json({**_fit(_normal(20)).to_json(), **damage})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"shape": 1e4},
+        {"shape": -1e4},
+        {"scale": 1e308},
+        {"scale": 1e9},
+        {"scale": 0.0},
+        {"level": 1e9},
+        {"count": 0},
+        {"count": 10**400},
+    ],
+)
+def test_a_tail_that_no_fit_gives_is_refused_before_it_can_silence_a_camera(
+    damage: dict[str, float],
+) -> None:
+    good = _fit(_normal(20)).to_json()
+    with pytest.raises(CalibrationError, match="manifest"):
+        Calibration.from_json({**good, "tail": {**good["tail"], **damage}})
+
+
+@pytest.mark.parametrize("scores", [[2.0] * 12, [0.0, 0.0], [-50.0, 50.0], [1e-9, 2e-9], [3.0] * 19 + [3e4]])
+def test_whatever_was_fitted_is_read_again(scores: list[float]) -> None:
+    calibration = _fit(scores)
+    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
 
 
 @pytest.mark.parametrize("wrong", [(0.0, 1.0, 1), (1.0, 0.0, 1), (1.0, 1.0, 0)])

@@ -60,6 +60,19 @@ WRITE = {
         "cameras, each with its address: a map that stays when a camera is added (read as a bridge of type "
         "modbus)",
     ),
+    "a precision in which nothing computes": (
+        HEAD + "engine: {precision: int8}",
+        "cameras.yaml:5: engine.precision: is 'int8', expected auto or float32 or bf16",
+    ),
+    "a back end that isn't here": (
+        HEAD + "engine: {backend: onnxruntime}",
+        "cameras.yaml:5: engine.backend: is 'onnxruntime', expected auto or torch or openvino",
+    ),
+    "a back end that a GPU hasn't": (
+        HEAD + "engine: {backend: openvino, device: 'cuda:1'}",
+        "cameras.yaml:5: engine: backend openvino computes on a CPU only, expected device: cpu, or backend: "
+        "auto or torch",
+    ),
     "a bridge that nobody has": (
         HEAD + "bridges: {plc: {type: profinet}}",
         "cameras.yaml:5: bridges.plc.type: no bridge of type 'profinet' is installed, expected one of "

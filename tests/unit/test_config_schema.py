@@ -46,6 +46,14 @@ def test_what_the_program_refuses_the_schema_refuses(
     assert list(validator.iter_errors({"version": 1, "cameras": {"a": {**camera, **wrong}}}))
 
 
+@pytest.mark.parametrize("engine", [{"precision": "fp16"}, {"backend": "onnxruntime"}])
+def test_the_schema_offers_no_engine_that_nobody_has(
+    engine: dict[str, str], validator: Draft202012Validator
+) -> None:
+    assert list(validator.iter_errors({"version": 1, "engine": engine}))
+    assert not list(validator.iter_errors({"version": 1, "engine": dict.fromkeys(engine, "auto")}))
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -78,6 +78,46 @@ def test_takes_of_one_part_stay_together() -> None:
     assert 0.15 * len(parts) < len(out) < 0.4 * len(parts)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "of_a_part"), [(50, 6), (50, 8), (100, 8), (200, 15), (400, 30), (24, 6), (20, 5)]
+)
+def test_parts_of_many_pictures_are_not_cut(pictures: int, of_a_part: int) -> None:
+    part_of = np.arange(pictures) // of_a_part
+    things = np.random.default_rng(3).integers(0, 256, (pictures, 16, 16, 3), dtype=np.uint8)
+    training, out = GoodPictures(things[part_of], tuple(map(str, range(pictures))), ()).split()
+    held = {part_of[int(name)] for name in out.names}
+    assert held and not held & {part_of[int(name)] for name in training.names}
+    assert of_a_part <= len(out) <= pictures / 2
+
+
+def test_copies_are_held_out_together_in_whatever_order_they_stand() -> None:
+    rng = np.random.default_rng(4)
+    part_of = rng.permutation(np.repeat(np.arange(30), 3))
+    things = rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    training, out = GoodPictures(things[part_of], tuple(map(str, range(90))), ()).split()
+    assert len(out) >= 20
+    assert not {part_of[int(n)] for n in out.names} & {part_of[int(n)] for n in training.names}
+
+
+def test_filed_false_alarms_are_learnt_from_and_have_no_say() -> None:
+    good = named(40)
+    filed = tuple(f"20261126T1011{n:02}.131415Z-{n:016x}.png" for n in range(20))
+    mixed = GoodPictures(good.pixels, (*good.names[:20], *filed), ())
+    training, out = mixed.split()
+    assert set(filed) <= set(training.names) and len(out) == 7
+    # Where there is nothing else, better by those than not at all.
+    training, out = GoodPictures(good.pixels[20:], filed, ()).split()
+    assert len(out) == 7
+
+
+def test_files_that_are_the_same_count_once(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for n in range(3):
+        (tmp_path / f"copy{n}.png").write_bytes((tmp_path / f"{n}.png").read_bytes())
+    good = load_good(tmp_path, 64)
+    assert len(good) == 12 and "3 copies of other files, such as copy0.png, don't count." in good.notes
+
+
 def test_one_endless_take_is_still_split() -> None:
     still = np.random.default_rng(2).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
     pixels = np.concatenate([np.repeat(still, 40, 0), 255 - np.repeat(still, 2, 0)])
@@ -163,6 +203,7 @@ def test_twelve_bits_in_sixteen_are_remarked(tmp_path: Path, top: int, said: boo
     write(tmp_path / "eight-bit.png")
     for index in range(12):
         deep = np.full((40, 50, 4), min(top, 4000 + index * 50), np.uint16)
+        deep[index, index, :3] = 4000  # no two the same
         deep[..., 3] = 65535  # all opaque
         cv2.imwrite(str(tmp_path / f"{index}.png"), deep)
     notes = " ".join(load_good(tmp_path, 64).notes)
@@ -202,3 +243,28 @@ def test_mixed_sizes_and_conversions_are_remarked(tmp_path: Path) -> None:
     notes = " ".join(load_good(tmp_path, 64).notes)
     assert "2 different sizes" in notes
     assert "1 pictures were converted from grey" in notes
+
+
+def test_what_else_lies_in_the_folder_is_said_once(tmp_path: Path) -> None:
+    assert load_good(fill(tmp_path / "plain"), 64).notes == ()
+    fill(tmp_path)
+    fill(tmp_path / "2026-11-23" / "early", 2)
+    fill(tmp_path / "2026-11-24", 2)
+    fill(tmp_path / ".thumbnails", 2)
+    fill(tmp_path / "cache" / ".small", 2)
+    for name in ("labels.csv", "film.mp4", ".DS_Store"):
+        (tmp_path / name).touch()
+    assert load_good(tmp_path, 64).notes == (
+        "2 files of other kinds and 3 subfolders with pictures are not used, such as 2026-11-23.",
+    )
+
+
+def test_a_folder_without_pictures_of_its_own_says_where_they_are(tmp_path: Path) -> None:
+    fill(tmp_path / "2026-11-24", 2)
+    (tmp_path / "raw.cr2").touch()
+    says = r"no pictures of .*\(1 files of other kinds and 1 subfolders with pictures are not used, such as"
+    with pytest.raises(DataError, match=says):
+        load_good(tmp_path, 64)
+    fill(tmp_path, 3)
+    with pytest.raises(DataError, match=r"holds 3 good pictures \(1 files of other kinds and"):
+        load_good(tmp_path, 64)

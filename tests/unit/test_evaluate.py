@@ -205,6 +205,43 @@ def test_a_mask_is_read_whatever_way_it_was_saved(tmp_path: Path, stored: NDArra
     assert np.array_equal(read_mask(tmp_path / "mask.png", (_SIZE, _SIZE)), _mask(_BOX) > 0)
 
 
+def _drawn(*shapes: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Discs (x, radius, grey) on a mask of 128 x 128."""
+    mask = np.zeros((128, 128), np.uint8)
+    for x, radius, grey in shapes:
+        cv2.circle(mask, (x, 64), radius, grey, -1)
+    return mask
+
+
+def test_a_darker_defect_of_a_mask_is_one_too(tmp_path: Path) -> None:
+    for x, left_out in ((110, 0), (71, 60)):  # apart, or touching the larger and brighter one
+        stored = _drawn((x, 12, 100), (40, 20, 255))
+        cv2.imwrite(str(tmp_path / "mask.png"), stored)
+        lost = (stored > 0) ^ read_mask(tmp_path / "mask.png", stored.shape)
+        assert lost.sum() <= left_out and not lost[:, x:].any()
+
+
+def test_soft_edges_of_a_mask_end_in_their_middle(tmp_path: Path) -> None:
+    hard = _drawn((40, 20, 255), (100, 4, 255))
+    soft = cv2.GaussianBlur(hard, (5, 5), 0)
+    cv2.imwrite(str(tmp_path / "mask.png"), soft)
+    assert np.array_equal(read_mask(tmp_path / "mask.png", hard.shape), soft > 127)
+
+
+@pytest.mark.parametrize("quality", [75, 95])
+def test_the_noise_of_a_jpeg_mask_is_no_defect(tmp_path: Path, quality: int) -> None:
+    hard = _drawn((40, 20, 255), (100, 9, 100))
+    cv2.imwrite(str(tmp_path / "mask.jpg"), hard, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    read = read_mask(tmp_path / "mask.jpg", hard.shape)
+    assert (read ^ (hard > 0)).sum() <= 3
+    assert not read[:, 120:].any() and not read[:30].any()
+
+
+def test_hidden_folders_are_no_kinds_of_defect(data: Path) -> None:
+    _save(data / "test/.ipynb_checkpoints/0.png", _picture(60, _THIN))
+    assert {p.kind for p in load_test(data, _SIZE)} == {"good", "scratch", "stain"}
+
+
 def test_masks_shrink_by_pixel_centres() -> None:
     big = np.zeros((8, 8), bool)
     big[:4, :4] = True

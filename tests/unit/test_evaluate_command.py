@@ -54,6 +54,33 @@ def test_evaluate_prints_the_agreed_keys_and_leaves_a_report_beside_the_model(
     assert listed.evaluated["pro"] == told["pro"]
 
 
+def test_a_trial_with_another_alarm_level_keeps_nothing_beside_the_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tiny_artifact(name="top", real="lite"), tmp_path / "models")
+    words = ["evaluate", str(model), "--data", str(data), "--device", "cpu"]
+    assert linewatch(words) == 0
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    capsys.readouterr()
+    assert linewatch([*words, "--threshold", "50", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1])["threshold"] == 50
+    assert "This is a trial at the alarm level 50: nothing was kept." in err
+    assert linewatch([*words, "--threshold", "50", "--report", str(tmp_path / "trial.html")]) == 0
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    page = (tmp_path / "trial.html").read_text()
+    assert "This is a trial at the alarm level 50; the model&#x27;s own is " in page
+    assert "Of the model&#x27;s own alarm level, which is " in page
+    assert "This is a trial" not in (model / "report.html").read_text()
+
+
+def test_what_was_said_of_the_good_pictures_is_in_every_later_report(model: Path, data: Path) -> None:
+    (model / "stray.json").write_text(json.dumps({"warnings": ["Among them stands out: 7.png."]}))
+    assert linewatch(["evaluate", str(model), "--data", str(data), "--device", "cpu"]) == 0
+    assert "Among them stands out: 7.png." in (model / "report.html").read_text()
+    (model / "stray.json").unlink()
+
+
 def test_a_test_picture_that_was_trained_on_is_pointed_out(data: Path) -> None:
     good = data / "test/good"
     trained_on = {"folder": str(good), "training": ["0.png"], "held_out": ["1.png", "gone.png"]}

@@ -15,7 +15,7 @@ from engine.core import ModelInfo
 from engine.errors import EngineError, TeacherError
 from engine.library import Entry, Library
 from engine.runner import Runner
-from stream.models import TRY_AGAIN_S, Models
+from stream.models import TRY_AGAIN_S, Models, areas_of
 from stream.web.errors import Refused
 from tests.models import tiny_artifact, tiny_backend
 
@@ -326,3 +326,18 @@ async def test_a_level_that_is_set_while_a_model_is_loaded_is_meant_for_the_one_
         await it.models.set_threshold("top", seen.threshold + 1, seen)
     await looking
     assert it.entry.info.version == 2 and it.level == seen.threshold
+
+
+async def test_a_level_that_was_set_for_other_areas_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = Loaded(tmp_path)
+    await it.models.look()
+    assert "other areas" not in caplog.text
+    masked = camera(masks={"display": {"polygon": [[0, 0], [1, 0], [1, 0.5]]}})
+    await it.models.watch("top", masked)
+    assert "alarm level of top@1 was set for other areas" in caplog.text
+    caplog.clear()
+    save(replace(tiny_artifact(name="top"), trained_on={"areas": areas_of(masked).to_json()}), tmp_path)
+    await it.models.look()
+    assert it.entry.info.version == 2 and "other areas" not in caplog.text

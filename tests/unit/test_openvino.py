@@ -1,7 +1,11 @@
 """OpenVINO answers as torch does, or torch answers."""
 
+import os
+import resource
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.backend import Prepared
 from engine.core import Batch, Frame
 from engine.errors import ArtifactError
 from engine.images import to_device
@@ -22,7 +27,7 @@ from engine.parity import Gap, probe_pictures
 from engine.runner import Runner
 from engine.tiles import Tiling
 from engine.torch_backend import TorchBackend
-from tests.models import TinyNetwork, TinyTeacher, bright_spot, tiny_artifact
+from tests.models import TinyNetwork, TinyTeacher, bright_spot, good_calibration, tiny_artifact
 
 
 class Scale(nn.Module):
@@ -80,6 +85,63 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None
     cache = GraphCache(tmp_path / "file" / "below")
     cache.keep_verdict("v", {"precision": "bf16"})
     assert cache.verdict("v") is None
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond a few bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_where_nothing_can_be_written_a_graph_is_exported_once_all_the_same(tmp_path: Path) -> None:
+    import openvino as ov
+
+    (tmp_path / "file").write_text("", encoding="ascii")
+    graph = export(Scale().eval(), (torch.zeros(2, 3, 4, 4),))
+    refusing, full = GraphCache(tmp_path / "file" / "below"), GraphCache(tmp_path / "full")
+    refusing.keep_graph("scale", graph)
+    with full_disk():
+        full.keep_graph("scale", graph)
+    assert not list((tmp_path / "full").iterdir())
+    for cache in (refusing, full):
+        kept = cache.graph(ov.Core(), "scale")
+        assert kept is not None and kept is not graph
+
+
+def test_another_user_may_read_what_is_kept(tmp_path: Path) -> None:
+    GraphCache(tmp_path).keep_graph("scale", export(Scale().eval(), (torch.zeros(2, 3, 4, 4),)))
+    assert (tmp_path / "scale").stat().st_mode & 0o777 == 0o755
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if me == 0:
+            os.seteuid(0)
+
+
+def test_what_another_user_keeps_for_himself_reads_as_none(tmp_path: Path) -> None:
+    import openvino as ov
+
+    core, cache = ov.Core(), GraphCache(tmp_path)
+    cache.keep_graph("scale", export(Scale().eval(), (torch.zeros(2, 3, 4, 4),)))
+    cache.keep_verdict("verdict", {"precision": "bf16"})
+    (tmp_path / "scale").chmod(0)
+    (tmp_path / "verdict.json").chmod(0)
+    with as_nobody():
+        assert cache.graph(core, "scale") is None and cache.verdict("verdict") is None
+    (tmp_path / "scale").chmod(0o755)
 
 
 def test_the_pieces_in_a_row_are_the_network() -> None:
@@ -193,6 +255,40 @@ def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(
     side = library.get("side")
     # The first model, and any in tiles, has all threads for itself when it comes alone.
     assert side is not None and set(side.network.network) == {1, 2}
+
+
+def test_one_model_has_all_threads_for_when_it_is_alone_and_hands_them_on(tmp_path: Path) -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path)
+
+    def threads_of(name: str, version: int) -> tuple[set[int], Prepared]:
+        made = tiny_artifact(real="lite", name=name, version=version, input_px=64)
+        prepared = backend.prepare(made)
+        return set(prepared.network), prepared
+
+    for_all, top = threads_of("top", 1)
+    assert for_all == {1, 2}
+    for_side, side = threads_of("side", 1)
+    assert for_side == {1}
+    # The next version takes them over, while the old one still runs; another camera's with it does not.
+    swapped, newer = threads_of("top", 2)
+    assert swapped == {1, 2} and threads_of("top", 2)[0] == {1}
+    del top
+    assert threads_of("side", 2)[0] == {1}
+    # With its last holder gone they are free.
+    del newer
+    freed, side = threads_of("side", 2)
+    assert freed == {1, 2} and side is not None
+
+
+def test_weights_that_are_calibrated_anew_are_judged_anew(tmp_path: Path) -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path)
+    made = replace(tiny_artifact(real="lite", input_px=64), sha256="a" * 64)
+    again = replace(made, version=2, calibration=good_calibration(64, low=2.0))
+    verdicts = []
+    for model in (made, made, again):
+        backend.prepare(model)
+        verdicts.append(len(list(tmp_path.glob("*.json"))))
+    assert verdicts == [1, 1, 2]
 
 
 def test_a_new_model_is_judged_without_waiting_for_what_the_device_thread_holds() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.artifact import Artifact
 from tests.models import SIDE, tiny_artifact
 from trainer import present
-from trainer.present import stray
+from trainer.present import known_stray, stray
 
 
 def brightness(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -49,3 +49,17 @@ def test_of_more_pictures_than_are_looked_at_some_are_evenly_spread(
 
     assert stray(trained(tmp_path, 50, 49), counted) == [] and sum(asked) == 40
     assert max(asked) <= 8  # few at a time, as a picture in tiles is large
+
+
+def test_what_stands_out_is_looked_for_once_and_told_when_the_pictures_are_gone(tmp_path: Path) -> None:
+    for folder in ("good", "version"):
+        (tmp_path / folder).mkdir()
+    model = trained(tmp_path / "good", 30, 7)
+    first = known_stray(model, brightness, tmp_path / "version")
+    assert "stands out: 7.png." in first[0]
+    (tmp_path / "good").rename(tmp_path / "gone")
+    assert known_stray(model, brightness, tmp_path / "version") == first
+    (tmp_path / "version" / "stray.json").write_text("[")
+    assert known_stray(model, brightness, tmp_path / "version") == []
+    (tmp_path / "gone").rename(tmp_path / "good")
+    assert known_stray(model, brightness, tmp_path / "version") == first

@@ -1,15 +1,20 @@
-"""A reader that is over holds nothing: a camera that reconnects for months makes thousands."""
+"""What a reader lets through; and one that is over holds nothing: a camera that reconnects for months makes
+thousands.
+"""
 
+import contextlib
 import gc
+import re
 import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stream.reader import Reader
-from stream.sources.base import Deadlines, SourceError, Unreachable
+from stream.sources.base import Deadlines, Refused, SourceError, Unreachable
 
 
 class Decoder:
@@ -52,3 +57,68 @@ def test_a_reader_that_failed_frees_its_decoder_at_once(error: type[Exception]) 
     assert isinstance(reader.error, SourceError)
     del source, reader
     assert decoder() is None
+
+
+class Pictures:
+    """An intake that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def on_picture(self, pixels: Any, _taken_at: float, _clock: str) -> None:
+        self.shapes.append(pixels.shape)
+
+
+class Showing:
+    """Hands over one picture, from a thread of its library if it is said to; that one swallows errors."""
+
+    deadlines = Deadlines(1.0, 1.0)
+
+    def __init__(self, pixels: Any, *, elsewhere: bool = False) -> None:
+        self.pixels = pixels
+        self.elsewhere = elsewhere
+
+    def run(self, sink: Any, stop: threading.Event) -> None:
+        if not self.elsewhere:
+            sink.put(self.pixels, 0.0)
+            return
+
+        def call_back() -> None:
+            with contextlib.suppress(Exception):
+                sink.put(self.pixels, 0.0)
+
+        threading.Thread(target=call_back).start()
+        stop.wait(5.0)
+
+
+def shown(source: Showing) -> tuple[SourceError | None, list[tuple[int, ...]]]:
+    """How the reader ended, and the pictures that it let through."""
+    pictures, ended = Pictures(), threading.Event()
+    reader = Reader(source, pictures, threading.Lock(), ended.set, "camera")  # type: ignore[arg-type]
+    reader.start()
+    assert ended.wait(5.0)
+    return reader.error, pictures.shapes
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(
+    ("pixels", "named"),
+    [
+        (np.zeros((4, 6, 4), np.uint8), r"an array \(4, 6, 4\) of uint8"),
+        (np.zeros((4, 6), np.uint8), r"an array \(4, 6\) of uint8"),
+        (np.zeros((4, 6, 3), np.uint16), r"an array \(4, 6, 3\) of uint16"),
+        (np.zeros((0, 6, 3), np.uint8), r"an array \(0, 6, 3\) of uint8"),
+        ([[0, 0, 0]], "a list"),
+    ],
+)
+def test_what_is_no_picture_ends_its_own_source_and_no_other(
+    pixels: Any, named: str, elsewhere: bool
+) -> None:
+    error, through = shown(Showing(pixels, elsewhere=elsewhere))
+    assert isinstance(error, Refused) and not through
+    assert re.search(f"hands over {named}: wanted is an array .height, width, 3. of uint8", str(error))
+
+
+def test_any_other_picture_is_let_through_however_it_lies_in_memory() -> None:
+    _, through = shown(Showing(np.zeros((4, 12, 3), np.uint8)[:, ::2]))
+    assert through == [(4, 6, 3)]

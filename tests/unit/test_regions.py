@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.core import Defect
 from engine.regions import View, find
+from engine.tiles import Tiling
 from engine.xp import ArrayLibrary, XpArray, numpy_library
 from tests.golden.make_regions import FILE, examples, result
 
@@ -110,6 +111,14 @@ def test_each_frame_of_a_batch_has_its_own_size_and_minimum() -> None:
     found = find(maps, [View(8, 8, 5), View(16, 16, 5)], LIBRARY)
     assert [len(defects) for defects in found] == [0, 1]
     assert found[1][0].box == (4, 4, 8, 8) and found[1][0].area_px == 16
+
+
+def test_a_region_of_exactly_the_smallest_area_counts_however_that_was_rounded() -> None:
+    for height, width in (Tiling(256, 2, 3).canvas, Tiling(256).canvas, Tiling(416, 3, 7).canvas):
+        maps = np.zeros((2, height, width), dtype=np.float32)
+        maps[0, 2:4, 2:6] = maps[1, 2:3, 2:9] = 2.0
+        least_px = 8 * 1080 * 1920 / (height * width)
+        assert [len(defects) for defects in find(maps, [View(1920, 1080, least_px)] * 2, LIBRARY)] == [1, 0]
 
 
 def test_maps_without_anything_between_others_change_nobodys_place() -> None:

@@ -172,9 +172,10 @@ def test_weights_of_another_shape_are_refused() -> None:
         runner().library.put("top", replace(tiny_artifact(), state={"other": torch.zeros(1)}))
 
 
-def test_a_threshold_below_what_good_parts_score_is_refused() -> None:
-    with pytest.raises(ArtifactError, match="not above the median"):
-        runner().library.tune("top", CameraTuning(threshold=0.0))
+@pytest.mark.parametrize(("level", "said"), [(0.0, "not above the median"), (math.inf, "no defect can")])
+def test_a_threshold_that_tells_nothing_apart_is_refused(level: float, said: str) -> None:
+    with pytest.raises(ArtifactError, match=said):
+        runner().library.tune("top", CameraTuning(threshold=level))
 
 
 def test_a_threshold_moves_the_alarm_level_at_once() -> None:

@@ -1,6 +1,7 @@
 """Models as people see them, and the commands that move them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,30 @@ def test_every_version_is_listed_and_the_latest_is_marked(models: Path) -> None:
 def test_a_version_with_a_broken_manifest_is_listed_as_such(models: Path) -> None:
     (models / "top" / "2" / "manifest.json").write_text("{")
     assert [bool(v.broken) for v in shelves(models)["top"]] == [False, True, False]
+
+
+@pytest.mark.parametrize("spoil", [lambda p: p.write_bytes(bytes(3)), lambda p: (p.unlink(), p.mkdir())])
+def test_a_garbled_latest_is_said_and_hides_no_other_model(
+    models: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object]
+) -> None:
+    save(tiny_artifact(name="box"), models)
+    spoil(models / "top" / "latest")
+    code, out, _ = _run(capsys, "models", "--models", str(models))
+    assert code == 0 and [line[:7].rstrip() for line in out.splitlines()] == [
+        *("* box@1", "  top@1", "  top@2", "  top@3", "! top")
+    ]
+    assert str(models / "top" / "latest") in out.splitlines()[-1]
+    code, out, _ = _run(capsys, "models", "--models", str(models), "--json")
+    told = json.loads(out.splitlines()[-1])["models"]
+    assert [bool(v["no_latest"]) for v in (*told["box"], *told["top"])] == [False, True, True, True]
+
+
+def test_a_version_can_be_promoted_where_latest_is_garbled(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (models / "top" / "latest").write_bytes(bytes(3))
+    assert _run(capsys, "promote", "top@2", "--models", str(models))[0] == 0
+    assert [v.latest for v in shelves(models)["top"]] == [False, True, False]
 
 
 def test_models_tells_versions_with_metrics_as_json(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

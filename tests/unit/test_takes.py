@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainer.takes import takes
+from trainer.takes import copies, parts, takes
 
 RNG = np.random.default_rng(0)
 
@@ -30,3 +30,15 @@ def test_a_scene_that_never_changes_is_no_single_take() -> None:
 
 def test_none_and_one_picture() -> None:
     assert takes([]).tolist() == [] and takes([scene(0)]).tolist() == [0]
+
+
+def test_copies_are_found_wherever_they_stand() -> None:
+    shown = [scene(0), scene(1), scene(0), scene(2), scene(1)]
+    assert copies(shown).tolist() == [0, 1, 0, 3, 1]
+    assert copies([]).tolist() == []
+
+
+def test_a_scene_that_never_changes_is_one_part_and_copies_join_the_takes_around_them() -> None:
+    assert set(parts([scene(0) for _ in range(20)])) == {0}
+    assert parts([scene(part) for part in (0, 0, 1, 2, 2, 0, 3)]).tolist() == [0, 0, 1, 2, 2, 0, 3]
+    assert parts([scene(part) for part in range(20)]).tolist() == list(range(20))

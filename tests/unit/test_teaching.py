@@ -1,11 +1,16 @@
-"""What a running line removes of its models."""
+"""What a running line removes of its models, and what it shows of those whose files are garbled."""
 
+import json
 from pathlib import Path
+
+import pytest
 
 from config.load import load
 from engine.artifact import save
 from engine.versions import versions
+from engine.zones import EVERYWHERE, Areas
 from stream.teaching import Teaching
+from stream.training import Training, TrainingState
 from tests.models import tiny_artifact
 
 CONFIG = """
@@ -25,3 +30,39 @@ async def test_the_version_that_a_disabled_camera_is_pinned_to_stays(tmp_path: P
     teaching = Teaching(lambda: settings, in_use=lambda: {"top": {2}})
     await teaching.tidy()
     assert versions(tmp_path / "models", "top") == [1, 2, 4, 5]
+
+
+async def test_a_model_whose_latest_is_garbled_says_so_and_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    settings = load(tmp_path / "cameras.yaml")
+    for name in ("side", "top", "top"):
+        save(tiny_artifact(name=name), tmp_path / "models")
+    (tmp_path / "models" / "top" / "latest").write_bytes(bytes(3))
+    side, top = await Teaching(lambda: settings, in_use=dict).shelves()
+    assert (side.name, side.latest, side.no_latest) == ("side", 1, "")
+    assert (top.name, top.latest, top.earlier, len(top.versions)) == ("top", None, None, 2)
+    assert "instead of a version number: promote one again" in top.no_latest
+
+
+ROI = "roi: [[0, 0], [0.5, 0], [0.5, 1]]"
+
+
+async def test_a_model_learns_for_its_cameras_areas_and_for_the_whole_picture_where_several_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def start(self: Training, camera: str, name: str, words: list[str], notes: object) -> None:
+        asked.append(words[words.index("--areas") + 1])
+        self.state = TrainingState(camera, name, "preparing", 0.0)
+
+    monkeypatch.setattr(Training, "start", start)
+    for shared in ("", ", model: top@latest"):
+        (tmp_path / "cameras.yaml").write_text(
+            f"version: 1\ncameras:\n  top: {{source: {{type: pattern}}, {ROI}}}\n"
+            f"  side: {{source: {{type: pattern}}{shared}}}\n"
+        )
+        settings = load(tmp_path / "cameras.yaml")
+        Teaching(lambda settings=settings: settings, in_use=dict).train("top")
+    half = Areas(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)))
+    assert [Areas.from_json(json.loads(said)) for said in asked] == [half, EVERYWHERE]

@@ -88,3 +88,16 @@ def test_what_is_kept_back_of_the_textures_is_never_drawn_in_training(
     assert isinstance(drawn[-1], Textures)
     assert [p[0, 0, 0] for p in drawn[-1].pictures] == list(range(count - kept))
     assert [p[0, 0, 0] for some in held for p in some] == list(range(count - kept, count))
+
+
+def test_of_very_many_textures_some_are_taken_evenly_spread_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(10):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((8, 8, 3), i, np.uint8))
+    monkeypatch.setattr(textures, "MOST", 4)
+    told: list[str] = []
+    assert [int(t[0, 0, 0]) for t in load_textures(tmp_path, SIDE, told.append)] == [0, 2, 5, 7]
+    assert told == [f"{tmp_path} holds 10 texture pictures: 4 of them are used, evenly spread by path."]
+    monkeypatch.setattr(textures, "MOST", 10)
+    assert len(load_textures(tmp_path, SIDE, told.append)) == 10 and len(told) == 1

@@ -12,6 +12,7 @@ import torch
 from config.cli import main as linewatch
 from engine import artifact
 from engine.artifact import Artifact
+from engine.errors import DeviceError
 from engine.model.dmdd import build_network
 from engine.model.teacher import Teacher, build_teacher
 from trainer import checkpoint, recipe, train
@@ -137,11 +138,11 @@ def test_the_bank_holds_the_teachers_answer_for_every_altered_copy(good: Path, t
         ({"steps": 1}, "--steps 1"),
         ({"seed": -1}, "--seed -1"),
         ({"input_px": 100}, "--input-px 100"),
-        ({"device": "tpu"}, "--device 'tpu'"),
+        ({"device": "tpu"}, "no device 'tpu'"),
     ],
 )
 def test_a_wish_that_can_not_be_met_is_refused(wish: Wish, change: dict[str, object], says: str) -> None:
-    with pytest.raises(DataError, match=says):
+    with pytest.raises((DataError, DeviceError), match=says):
         make_model(replace(wish, **change), quiet, quiet)  # type: ignore[arg-type]
 
 
@@ -228,6 +229,22 @@ def test_other_pictures_under_the_same_names_are_another_wish() -> None:
     assert checkpoint.fingerprint([pixels], seed=1) != checkpoint.fingerprint([pixels + 1], seed=1)
     texture = pixels[0]
     assert checkpoint.fingerprint([pixels, texture]) != checkpoint.fingerprint([pixels, texture + 1])
+
+
+def test_what_is_half_written_is_nobody_elses_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    (tmp_path / ".training.draft").mkdir()  # another one's
+    network = build_network("lite")
+    optimiser = torch.optim.Adam(network.head.parameters())
+    keep = tmp_path / ".training.safetensors"
+    assert checkpoint.stamp(keep) == 0
+    checkpoint.Checkpoint(keep, "wish").keep(1, 3, network, optimiser)
+    assert {path.name for path in tmp_path.iterdir()} == {".training.draft", ".training.safetensors"}
+    written = checkpoint.stamp(keep)
+    checkpoint.Checkpoint(keep, "another").resume(network)
+    assert checkpoint.stamp(keep) == written
+    checkpoint.Checkpoint(keep, "wish").resume(network)
+    assert checkpoint.stamp(keep) > written
 
 
 def test_a_folder_where_the_kept_file_should_be_costs_no_more_than_the_keeping(

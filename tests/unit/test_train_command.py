@@ -1,5 +1,6 @@
 """`linewatch train`: what it takes from the config, and what it says before and after the work itself."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from config.cli import main as linewatch
-from engine.artifact import Artifact
+from engine.artifact import Artifact, load
+from engine.zones import EVERYWHERE, Areas
 from tests.models import tiny_artifact
 from trainer import checkpoint
+from trainer.alone import alone
 from trainer.calibrate import Predict
 from trainer.errors import DataError
 from trainer.recipe import Wish
@@ -101,7 +104,7 @@ def test_a_size_that_there_is_not_is_still_one_sentence(
     assert "--size 'huge'" in capsys.readouterr().err
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -121,6 +124,51 @@ def test_after_ctrl_c_it_says_that_the_same_command_goes_on(
     assert "Going on with the training" in capsys.readouterr().err
 
 
+def test_what_is_kept_of_another_wish_is_not_promised_to_go_on(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.recipe.train_head", interrupt)
+    with monkeypatch.context() as often:
+        often.setattr(checkpoint, "EVERY_S", 0.0)
+        assert linewatch(words) == 130
+    capsys.readouterr()
+    assert linewatch([*words, "--seed", "1"]) == 130
+    said = capsys.readouterr().err
+    assert "starts anew" in said and "goes on" not in said
+    assert "nothing was saved yet, and what is kept of an earlier training is still there." in said
+    assert linewatch(words) == 130  # before it wrote anything of its own
+    said = capsys.readouterr().err
+    assert "Going on with the training" in said and "the same command goes on" in said
+
+
+@pytest.mark.parametrize("more", [[], ["--no-promote"]])
+def test_an_interruption_of_the_report_costs_no_more_than_the_report(
+    words: list[str],
+    more: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("trainer.present.present", interrupt)
+    assert linewatch([*words, *more, "--json"]) == 0
+    out, err = capsys.readouterr()
+    folder = Path(json.loads(out.splitlines()[-1])["artifact"])
+    assert load(folder).version == 1 and not (folder / "report.html").exists()
+    kept = "is saved" if more else "is saved and in use"
+    assert f"top@1 {kept}; only its report is missing, which `linewatch evaluate top@1 " in err
+
+
+def test_a_name_that_is_being_trained_is_refused_in_one_sentence(
+    words: list[str], tmp_path: Path, wishes: list[Wish], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone(tmp_path / "models" / "top"):
+        assert linewatch(words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert not wishes and said == [
+        "The model top is being trained already, by another `linewatch train`: wait until that is done, or "
+        "end it."
+    ]
+
+
 def test_a_models_folder_that_can_not_be_written_is_found_before_training(
     words: list[str], tmp_path: Path, wishes: list[Wish], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,3 +184,16 @@ def test_looking_whether_models_can_be_written_leaves_nothing_behind(
     (tmp_path / "models").mkdir()
     assert linewatch(words) == 2 and len(wishes) == 1
     assert not list((tmp_path / "models").iterdir())
+
+
+def test_the_alarm_level_is_for_the_cameras_areas(
+    words: list[str], config: Path, wishes: list[Wish], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text().replace("model:", "roi: [[0, 0], [0.5, 0], [0.5, 1]], model:"))
+    half = Areas(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)))
+    assert linewatch([*words, "--config", str(config)]) == 2
+    assert linewatch([*words, "--areas", json.dumps(half.to_json())]) == 2
+    assert linewatch(words) == 2
+    assert [wish.areas for wish in wishes] == [half, half, EVERYWHERE]
+    assert linewatch([*words, "--areas", "half"]) == 2
+    assert "--areas: expected JSON with roi and masks" in capsys.readouterr().err

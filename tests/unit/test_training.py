@@ -1,8 +1,23 @@
-"""How long a training still takes, by the steps of its last minute."""
+"""How long a training still takes, by the steps of its last minute; and how one that was ended ends."""
+
+import sys
 
 import pytest
 
-from stream.training import Pace
+from stream import training
+from stream.training import Pace, Training
+from tests.puppets import until
+
+# In the place of `linewatch`: it is told to end when there is nothing left to do but the report.
+SAVED = """
+import json, signal, sys
+def end(*_):
+    print(json.dumps({"version": 3, "good_pictures": 12}))
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print(json.dumps({"progress": {"stage": "head", "step": 9, "steps": 9, "loss": 1.0}}), flush=True)
+signal.pause()
+"""
 
 
 def test_nothing_is_said_before_two_steps_were_seen() -> None:
@@ -25,3 +40,13 @@ def test_only_the_last_minute_counts_so_a_machine_that_gets_busy_is_noticed() ->
     for second in range(60, 180, 10):
         left_s = pace.left_s(59 + (second - 50) // 10, 1000, float(second))  # then one in ten seconds
     assert left_s is not None and left_s == pytest.approx(10 * (1000 - 71), rel=0.1)
+
+
+async def test_a_training_that_was_saved_before_it_was_ended_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "linewatch", lambda: [sys.executable, "-c", SAVED])
+    trainer = Training(lambda: None)
+    trainer.start("top", "top", [])
+    await until(lambda: trainer.state and trainer.state.phase == "finishing", 60)
+    await trainer.cancel()
+    assert trainer.state is not None
+    assert (trainer.state.phase, trainer.state.version, trainer.state.reason) == ("done", 3, "")

@@ -4,8 +4,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .places import add_models, models_folder, teacher_file
+from .places import add_models, areas_of, camera_named, models_folder, teacher_file
+
+if TYPE_CHECKING:
+    from engine.artifact import Artifact
 
 HELP = "firm up a model's alarm level from further good pictures"
 
@@ -25,24 +29,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from engine.artifact import load, save
-    from engine.versions import resolve
+    from engine.choose import choose_device
+    from engine.versions import latest, resolve
 
     from ..evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES
     from ..predict import model_of
     from ..present import REPORT, keep_report, present
     from ..recalibrate import recalibrate
-    from ..recipe import choose_device
 
     models = models_folder(args)
     before = load(resolve(models, args.model))
-    predict = model_of(before, choose_device(args.device), teacher_file(args, before.teacher))
-    made = recalibrate(before, predict, args.data)
-    folder = save(made.model, models, promote=not args.no_promote)
+    areas = areas_of(camera_named(args, before.name), before.areas)
+    asked = replace(before, trained_on={**before.trained_on, "areas": areas.to_json()})
+    predict = model_of(asked, choose_device(args.device), teacher_file(args, before.teacher))
+    made = recalibrate(before, predict, args.data, areas)
+    newest = latest(models, before.name)
+    why_not = _why_not(before, newest, made.doubtful)
+    folder = save(made.model, models, promote=not args.no_promote and not why_not)
     saved = load(folder)
     for sentence in (
         *made.notes,
         *keep_report(present(saved, predict, warnings=made.notes), folder / REPORT),
+        *([] if args.no_promote or not why_not else [_left(saved, newest, why_not)]),
     ):
         print(sentence, file=sys.stderr)
     wish = FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES
@@ -53,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
         "pictures_before": before.calibration.pictures,
         "threshold": saved.calibration.threshold(*wish),
         "threshold_before": before.calibration.threshold(*wish),
+        "promoted": latest(models, saved.name) == saved.version,
     }
     if args.json:
         print(json.dumps(told))
@@ -63,3 +75,20 @@ def main(args: argparse.Namespace) -> int:
             f"{told['threshold']:.3f}."
         )
     return 0
+
+
+def _why_not(before: "Artifact", newest: int | None, doubtful: bool) -> str:
+    """Why the running line should not follow by itself; "" if it should."""
+    if doubtful:
+        return "so many of the new pictures stand above the old level: look at them first"
+    if newest not in (None, before.version):
+        return f"it has the weights of version {before.version}"
+    return ""
+
+
+def _left(saved: "Artifact", newest: int | None, why: str) -> str:
+    name = saved.name
+    return (
+        f"{name}@{saved.version} was saved and {name}@{newest} stays in use, because {why}. "
+        f"`linewatch promote {name}@{saved.version}` takes the new one."
+    )

@@ -21,9 +21,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="folder in MVTec layout (test, ground_truth)"
     )
-    parser.add_argument("--threshold", type=float, help="another alarm level, a raw map value")
+    parser.add_argument(
+        "--threshold", type=float, help="try another alarm level, a raw map value; nothing is kept"
+    )
     parser.add_argument("--original", action="store_true", help="also at the pictures' own sizes")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="the report (the model's report.html)")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="the report (the model's report.html; of a trial none)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     parser.add_argument(
         "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
@@ -34,11 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from engine.artifact import load
+    from engine.choose import choose_device
 
     from ..evaluate import evaluate
     from ..predict import model_of
-    from ..present import REPORT, copies, keep_evaluation, keep_report, present
-    from ..recipe import choose_device
+    from ..present import REPORT, copies, keep_evaluation, keep_report, known_stray, present
     from ..testset import load_test
 
     folder = _folder(args)
@@ -57,9 +61,12 @@ def main(args: argparse.Namespace) -> int:
     warnings = [*overlap, *found.warnings]
     for sentence in warnings:
         print(sentence, file=sys.stderr)
-    report = present(model, predict, found, overlap)
-    unwritten = keep_report(report, args.report or folder / REPORT)
-    for sentence in (*unwritten, *keep_evaluation(found.results, args.data, folder)):
+    trial = args.threshold is not None
+    said = [_of_trial(args)] if trial else keep_evaluation(found.results, args.data, folder)
+    if path := args.report or (None if trial else folder / REPORT):
+        told = [*overlap, *known_stray(model, predict, folder)]
+        said += keep_report(present(model, predict, found, told), path)
+    for sentence in said:
         print(sentence, file=sys.stderr)
     _show({"artifact": str(folder), **_ordered(found.results), "warnings": warnings}, args.json)
     return 0
@@ -77,6 +84,11 @@ def _folder(args: argparse.Namespace) -> Path:
     if "/" in args.artifact or path.exists():
         raise DataError(f"{path} is no model's folder, as it has no {MANIFEST}; give one, or NAME@7.")
     return resolve(models_folder(args), args.artifact)
+
+
+def _of_trial(args: argparse.Namespace) -> str:
+    kept = f"its report is {args.report}, and nothing else was kept" if args.report else "nothing was kept"
+    return f"This is a trial at the alarm level {args.threshold:g}: {kept}."
 
 
 def _ordered(results: dict[str, Any]) -> dict[str, Any]:

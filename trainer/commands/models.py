@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def describe(found: Mapping[str, Sequence["Version"]]) -> Iterator[str]:
-    """One line a version, for a terminal; `*` marks the latest."""
+    """One line a version, for a terminal; `*` marks the latest, `!` why there is none."""
     from engine.tiles import ONE
 
     for name, them in found.items():
@@ -45,6 +45,8 @@ def describe(found: Mapping[str, Sequence["Version"]]) -> Iterator[str]:
             size = v.size if v.tiles == ONE else f"{v.size} in {v.tiles} tiles"
             told = v.broken or f"{v.created_at}  {size}  {v.good_pictures} good pictures  {_numbers(v)}"
             yield f"{mark} {name}@{v.version}  {told}".rstrip()
+        if them and them[0].no_latest:
+            yield f"! {name}  {them[0].no_latest}"
 
 
 def _numbers(v: "Version") -> str:

@@ -3,11 +3,13 @@ default.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from config.settings import CameraSettings
+    from engine.zones import Areas
 
 _DEFAULT = Path("var/models")
 
@@ -66,3 +68,24 @@ def camera_named(args: argparse.Namespace, name: str) -> "CameraSettings | None"
     if args.config is None and (args.models is not None or not find().is_file()):
         return None
     return load(args.config).cameras.get(name)
+
+
+def areas_of(camera: "CameraSettings | None", otherwise: "Areas | None" = None) -> "Areas":
+    """Where on the camera's picture defects count; `otherwise` (all of it) where there is no such camera."""
+    from engine.zones import Areas
+
+    if camera is None:
+        return otherwise or Areas()
+    return Areas(camera.roi, tuple(mask.polygon for mask in camera.masks.values()))
+
+
+def areas_said(text: str) -> "Areas":
+    """Of `--areas`: the JSON of Areas. Raises DataError."""
+    from engine.zones import Areas
+
+    from ..errors import DataError
+
+    try:
+        return Areas.from_json(json.loads(text))
+    except ValueError as error:
+        raise DataError(f"--areas: expected JSON with roi and masks; {error}.") from error

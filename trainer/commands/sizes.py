@@ -16,6 +16,9 @@ def main(args: argparse.Namespace) -> int:
     from engine.model.cost import costs
     from engine.model.dmdd import SIZES
 
+    from ..input_px import check_input_px
+
+    check_input_px(args.input_px)
     found = {name: costs(name, args.input_px) for name in SIZES}
     if args.json:
         print(json.dumps({name: {k: asdict(c) for k, c in parts.items()} for name, parts in found.items()}))

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .places import add_models, camera_named, has_config, models_folder, teacher_file
+from .places import add_models, areas_of, areas_said, camera_named, has_config, models_folder, teacher_file
 
 if TYPE_CHECKING:
+    from config.settings import CameraSettings
     from engine.artifact import Artifact
 
     from ..recipe import OnProgress, Wish
@@ -46,6 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--foreground", choices=("auto", "on", "otsu", "off"), default="auto", help="find the part"
     )
+    parser.add_argument(
+        "--areas",
+        metavar="JSON",
+        help="for programs: what counts for the alarm level (the camera's roi, masks)",
+    )
     parser.add_argument("--no-promote", action="store_true", help="leave `latest` where it is")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     parser.add_argument(
@@ -57,8 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from engine import artifact
 
-    from ..recipe import make_model
-
     begin = time.monotonic()
     if args.progress:  # a program ends it by SIGTERM: what was begun is cleared away, as after Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -67,16 +71,7 @@ def main(args: argparse.Namespace) -> int:
     _check_writable((models / args.name).resolve())
     if not has_config(args):
         _note(f"No config file is here: the model goes to {models.resolve()}. --config names one.")
-    keep = models / args.name / ".training.safetensors"
-    try:
-        with _Bar() as bar:
-            on_progress = _Lines().on_progress if args.progress else bar.on_progress
-            made = make_model(_wish(args), on_progress, _note, keep)
-        folder = artifact.save(made, models, promote=not args.no_promote)
-    except KeyboardInterrupt:
-        _note(_what_is_left(keep))
-        raise
-    keep.unlink(missing_ok=True)
+    folder = _train(args, models)
     saved = artifact.load(folder)
     _present(saved, folder, args)
     report = _report(saved, folder, time.monotonic() - begin)
@@ -108,10 +103,38 @@ def _check_writable(home: Path) -> None:
         ) from error
 
 
-def _what_is_left(keep: Path) -> str:
-    if keep.is_file():
+def _train(args: argparse.Namespace, models: Path) -> Path:
+    """The folder of the new version. Says what is left where it is interrupted."""
+    from engine import artifact
+
+    from ..alone import alone
+    from ..checkpoint import stamp
+    from ..recipe import make_model
+
+    home = models / args.name
+    keep = home / ".training.safetensors"
+    with alone(home):
+        before = stamp(keep)
+        try:
+            with _Bar() as bar:
+                on_progress = _Lines().on_progress if args.progress else bar.on_progress
+                made = make_model(_wish(args), on_progress, _note, keep)
+            folder = artifact.save(made, models, promote=not args.no_promote)
+        except KeyboardInterrupt:
+            _note(_what_is_left(keep, before))
+            raise
+        keep.unlink(missing_ok=True)
+        return folder
+
+
+def _what_is_left(keep: Path, before: int) -> str:
+    """`before`: the stamp of `keep` before this training."""
+    from ..checkpoint import stamp
+
+    if stamp(keep) != before:
         return "Earlier versions are untouched, and the same command goes on from where it was saved last."
-    return "Earlier versions are untouched; of this training nothing was saved yet."
+    other = ", and what is kept of an earlier training is still there" if before else ""
+    return f"Earlier versions are untouched; of this training nothing was saved yet{other}."
 
 
 def _wish(args: argparse.Namespace) -> "Wish":
@@ -119,7 +142,8 @@ def _wish(args: argparse.Namespace) -> "Wish":
 
     from ..recipe import Wish
 
-    size, input_px, tiles = _meant_for(args)
+    camera = _camera(args)
+    size, input_px, tiles = _meant_for(args, camera)
     teacher = SIZES[size].teacher if size in SIZES else ""  # make_model refuses an unknown size
     return Wish(
         name=args.name,
@@ -134,16 +158,20 @@ def _wish(args: argparse.Namespace) -> "Wish":
         textures=args.textures,
         foreground=args.foreground,
         tiles=tiles,
+        areas=areas_of(camera) if args.areas is None else areas_said(args.areas),
     )
 
 
-def _meant_for(args: argparse.Namespace) -> tuple[str, int, str]:
+def _camera(args: argparse.Namespace) -> "CameraSettings | None":
+    """What the config says of the camera, where something is left to ask a config that may be broken."""
+    all_said = args.size and args.input_px and args.tiles and args.areas is not None
+    return None if all_said else camera_named(args, args.name)
+
+
+def _meant_for(args: argparse.Namespace, camera: "CameraSettings | None") -> tuple[str, int, str]:
     """Size, input_px and tiles: what was said on the line, else of the camera in the config, else the
     default."""
     size, input_px, tiles = "lite", 256, "1x1"
-    if args.size and args.input_px and args.tiles:  # nothing is left to ask a config that may be broken
-        return args.size, args.input_px, args.tiles
-    camera = camera_named(args, args.name)
     if camera is not None:
         size, input_px, tiles = camera.model.size, camera.model.input_px, camera.tiles or tiles
     return args.size or size, input_px if args.input_px is None else args.input_px, args.tiles or tiles
@@ -162,15 +190,28 @@ def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]
 
 
 def _present(saved: "Artifact", folder: Path, args: argparse.Namespace) -> None:
-    """report.html beside the model, and a word on good pictures that may not be good."""
-    from ..predict import model_of
-    from ..present import REPORT, keep_report, present, stray
-    from ..recipe import choose_device
+    """report.html beside the model, and a word on good pictures that may not be good.
 
-    predict = model_of(saved, choose_device(args.device), teacher_file(args, saved.teacher))
-    warnings = stray(saved, predict)
-    for sentence in (*warnings, *keep_report(present(saved, predict, warnings=warnings), folder / REPORT)):
-        _note(sentence)
+    The model is saved: an interruption costs no more than the report.
+    """
+    from engine.choose import choose_device
+
+    from ..predict import model_of
+    from ..present import REPORT, keep_report, known_stray, present
+
+    try:
+        predict = model_of(saved, choose_device(args.device), teacher_file(args, saved.teacher))
+        warnings = known_stray(saved, predict, folder)
+        report = present(saved, predict, warnings=warnings)
+        for sentence in (*warnings, *keep_report(report, folder / REPORT)):
+            _note(sentence)
+    except KeyboardInterrupt:
+        name = f"{saved.name}@{saved.version}"
+        kept = "is saved" if args.no_promote else "is saved and in use"
+        _note(
+            f"{name} {kept}; only its report is missing, which `linewatch evaluate {name} --data FOLDER` "
+            "makes with test pictures."
+        )
 
 
 def _note(sentence: str) -> None:

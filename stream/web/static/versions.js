@@ -36,6 +36,7 @@ export function versionsCard(name) {
     fixed.hidden = pinned == null;
     text(fixed, `The config file holds this camera at version ${pinned}: whatever is chosen here, it stays there.`);
     if (!shelf.versions.length) text(note, "No version yet: collect pictures and train.");
+    if (shelf.no_latest) text(note, shelf.no_latest);
     back.hidden = shelf.earlier == null;
     text(back, `Go back to version ${shelf.earlier}`);
     back.onclick = () => move(`/api/v1/models/${shelf.name}/rollback`, { version: shelf.latest });

@@ -1,0 +1,35 @@
+"""What a model remembers of the areas that its alarm level was set for."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine import artifact
+from engine.errors import ArtifactError
+from engine.zones import Areas
+from tests.models import tiny_artifact
+
+LEFT, RIGHT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0))
+
+
+def test_areas_are_equal_when_they_say_the_same_and_survive_a_manifest(tmp_path: Path) -> None:
+    areas = Areas(LEFT, (RIGHT, LEFT))
+    assert areas == Areas(LEFT, (LEFT, RIGHT)) != Areas(None, (LEFT, RIGHT))
+    assert areas and not Areas() and Areas().zone((4, 4)) is None
+    made = replace(tiny_artifact(name="top"), trained_on={"areas": areas.to_json()})
+    assert artifact.load(artifact.save(made, tmp_path)).areas == areas
+    assert artifact.load(artifact.save(tiny_artifact(name="old"), tmp_path)).areas == Areas()
+
+
+def test_areas_that_are_none_are_a_sentence(tmp_path: Path) -> None:
+    for said in ({"roi": [1, 2]}, {"masks": [[["a", "b"]]]}, {"masks": 3}, [1]):
+        with pytest.raises(ValueError, match=r"."):
+            Areas.from_json(said)  # type: ignore[arg-type]
+    folder = artifact.save(tiny_artifact(name="top"), tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["trained_on"]["areas"] = {"roi": 7}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="garbles an area is a list of points"):
+        artifact.load(folder)
