@@ -75,6 +75,15 @@ def copies(model: Artifact, tested: Sequence[Path]) -> list[str]:
     return [f"{len(twice)} test pictures, such as {twice[0]}, were trained on: the numbers are too good."]
 
 
+def cut_out(model: Artifact) -> list[str]:
+    """A sentence on the areas that the alarm level was set for: they are those of all numbers."""
+    if not model.areas:
+        return []
+    return [
+        "Only the camera's areas count: a defect outside the area to inspect, or under a mask, is missed."
+    ]
+
+
 def keep_evaluation(results: Mapping[str, Any], data: Path, folder: Path) -> list[str]:
     """evaluation.json beside the model, for `linewatch models`; a sentence where it can't be written."""
     told = {"data": str(data.resolve()), **results}

@@ -25,6 +25,8 @@ async def main(url: str, stream: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Say which broker and which stream: subscriber.py redis://127.0.0.1:6379/0 STREAM")
     try:
         asyncio.run(main(*sys.argv[1:3]))
     except AuthenticationError:

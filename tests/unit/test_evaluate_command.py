@@ -12,6 +12,7 @@ import pytest
 from config.cli import main as linewatch
 from engine.artifact import save
 from engine.shelf import shelves
+from engine.zones import Areas
 from tests.models import bright_spot, tiny_artifact
 from trainer.present import copies
 
@@ -124,3 +125,17 @@ def test_a_mask_of_another_size_is_one_sentence_and_exit_2(
     assert linewatch(["evaluate", str(model), "--data", str(tmp_path)]) == 2
     sentence = capsys.readouterr().err
     assert "is 10x10 pixels, its picture 96x64" in sentence and sentence.count("\n") == 1
+
+
+def test_a_model_of_areas_is_measured_by_its_areas(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A defect under a mask is missed, as on the line, and that is said."""
+    upper = Areas(masks=(((0.0, 0.0), (1.0, 0.0), (1.0, 0.9), (0.0, 0.9)),))
+    made = replace(tiny_artifact(name="top", real="lite"), trained_on={"areas": upper.to_json()})
+    folder = save(made, tmp_path / "models")
+    assert linewatch(["evaluate", str(folder), "--data", str(data), "--device", "cpu", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "a defect outside the area to inspect, or under a mask, is missed" in err
+    assert "under a mask" in (folder / "report.html").read_text()
+    assert json.loads(out.splitlines()[-1])["defects_found"] == 0.0

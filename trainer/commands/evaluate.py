@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
     from ..evaluate import evaluate
     from ..predict import model_of
-    from ..present import REPORT, copies, keep_evaluation, keep_report, known_stray, present
+    from ..present import REPORT, copies, cut_out, keep_evaluation, keep_report, known_stray, present
     from ..testset import load_test
 
     folder = _folder(args)
@@ -57,14 +57,14 @@ def main(args: argparse.Namespace) -> int:
         original=args.original,
         tiles=model.tiles,
     )
-    overlap = copies(model, [p.path for p in pictures])
-    warnings = [*overlap, *found.warnings]
+    of_model = [*copies(model, [p.path for p in pictures]), *cut_out(model)]
+    warnings = [*of_model, *found.warnings]
     for sentence in warnings:
         print(sentence, file=sys.stderr)
     trial = args.threshold is not None
     said = [_of_trial(args)] if trial else keep_evaluation(found.results, args.data, folder)
     if path := args.report or (None if trial else folder / REPORT):
-        told = [*overlap, *known_stray(model, predict, folder)]
+        told = [*of_model, *known_stray(model, predict, folder)]
         said += keep_report(present(model, predict, found, told), path)
     for sentence in said:
         print(sentence, file=sys.stderr)
