@@ -244,8 +244,8 @@ class WhipSource:
     async def _run(self, sink: Sink, stop: threading.Event) -> None:
         token = self._settings.token.get_secret_value() if self._settings.token else None
         where = f"a push to /whip/{self._camera}"
-        sink.connected(f"waiting for {where}")
         with DESK.waiting(self._camera, token) as push:
+            sink.connected(f"waiting for {where}")
             while (pushed := await push.next(_LOOK_S)) is None:
                 if stop.is_set():
                     return
