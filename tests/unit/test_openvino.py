@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,24 @@ from engine.runner import Runner
 from engine.tiles import Tiling
 from engine.torch_backend import TorchBackend
 from tests.models import TinyNetwork, TinyTeacher, bright_spot, good_calibration, tiny_artifact
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What graphs of the light network at 64 px are kept as, without verdicts: exporting them takes seconds."""
+    folder = tmp_path_factory.mktemp("graphs")
+    OpenVinoBackend(threads=2, precision="float32", cache_dir=folder).prepare(
+        tiny_artifact(real="lite", input_px=64)
+    )
+    for verdict in folder.glob("*.json"):
+        verdict.unlink()
+    return folder
+
+
+@pytest.fixture
+def graphs(exported: Path, tmp_path: Path) -> Path:
+    """The same for a test to write to."""
+    return Path(shutil.copytree(exported, tmp_path / "graphs"))
 
 
 class Scale(nn.Module):
@@ -189,8 +208,8 @@ def test_a_network_that_cannot_be_cut_is_run_by_torch_and_says_so() -> None:
     assert [d.box for d in seen.defects] == [(12, 8, 24, 20)]
 
 
-def test_a_teacher_says_of_many_pictures_what_it_says_of_each() -> None:
-    backend = OpenVinoBackend(threads=2, precision="float32")
+def test_a_teacher_says_of_many_pictures_what_it_says_of_each(graphs: Path) -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=graphs)
     teacher = backend.prepare(tiny_artifact(real="lite", input_px=64)).teacher
     pictures = np.random.default_rng(1).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     each = [[level.copy() for level in backend.features(teacher, p[None])] for p in pictures]
@@ -257,8 +276,8 @@ def test_the_real_network_answers_as_in_torch_and_starts_faster_the_second_time(
     assert side is not None and set(side.network.network) == {1, 2}
 
 
-def test_one_model_has_all_threads_for_when_it_is_alone_and_hands_them_on(tmp_path: Path) -> None:
-    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path)
+def test_one_model_has_all_threads_for_when_it_is_alone_and_hands_them_on(graphs: Path) -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=graphs)
 
     def threads_of(name: str, version: int) -> tuple[set[int], Prepared]:
         made = tiny_artifact(real="lite", name=name, version=version, input_px=64)
@@ -280,19 +299,19 @@ def test_one_model_has_all_threads_for_when_it_is_alone_and_hands_them_on(tmp_pa
     assert freed == {1, 2} and side is not None
 
 
-def test_weights_that_are_calibrated_anew_are_judged_anew(tmp_path: Path) -> None:
-    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path)
+def test_weights_that_are_calibrated_anew_are_judged_anew(graphs: Path) -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=graphs)
     made = replace(tiny_artifact(real="lite", input_px=64), sha256="a" * 64)
     again = replace(made, version=2, calibration=good_calibration(64, low=2.0))
     verdicts = []
     for model in (made, made, again):
         backend.prepare(model)
-        verdicts.append(len(list(tmp_path.glob("*.json"))))
+        verdicts.append(len(list(graphs.glob("*.json"))))
     assert verdicts == [1, 1, 2]
 
 
-def test_a_new_model_is_judged_without_waiting_for_what_the_device_thread_holds() -> None:
-    backend = OpenVinoBackend(threads=2, precision="float32")
+def test_a_new_model_is_judged_without_waiting_for_what_the_device_thread_holds(graphs: Path) -> None:
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=graphs)
     first = backend.prepare(tiny_artifact(real="lite", input_px=64))
     held = [chain.evidence.get() for chain in first.network.values()]
     judging = threading.Thread(
@@ -303,10 +322,10 @@ def test_a_new_model_is_judged_without_waiting_for_what_the_device_thread_holds(
     assert held and not judging.is_alive()
 
 
-def test_a_model_that_answers_no_numbers_is_refused_and_no_verdict_on_it_is_kept(tmp_path: Path) -> None:
+def test_a_model_that_answers_no_numbers_is_refused_and_no_verdict_on_it_is_kept(graphs: Path) -> None:
     made = tiny_artifact(real="lite", input_px=64)
     flat = replace(made, state={**made.state, "part_std": torch.zeros(PARTS)})
-    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=tmp_path)
+    backend = OpenVinoBackend(threads=2, precision="float32", cache_dir=graphs)
     for _ in range(2):
         with pytest.raises(ArtifactError, match="not numbers"):
             backend.prepare(flat)
