@@ -33,7 +33,7 @@ from tests.models import TinyNetwork, TinyTeacher, bright_spot, good_calibration
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What graphs of the light network at 64 px are kept as, without verdicts: exporting them takes seconds."""
+    """Kept graphs of the light network at 64 px, without verdicts: exporting them takes seconds."""
     folder = tmp_path_factory.mktemp("graphs")
     OpenVinoBackend(threads=2, precision="float32", cache_dir=folder).prepare(
         tiny_artifact(real="lite", input_px=64)
