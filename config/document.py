@@ -54,6 +54,18 @@ class Document:
             depth += 1
         return line, depth
 
+    def ends_before_a_comment(self, path: Path) -> bool:
+        """Whether the value at `path` stands without quotes, with a # behind it: perhaps it was to go on."""
+        node = self.root
+        for step in path:
+            found = _child(node, step)
+            if found is None:
+                return False
+            node = found[0]
+        if not isinstance(node, ScalarNode) or node.style is not None or node.end_mark.buffer is None:
+            return False
+        return bool(re.match(r"[ \t]+#", node.end_mark.buffer[node.end_mark.pointer :]))
+
 
 def _child(node: Node | None, step: str | int) -> tuple[Node, int] | None:
     if isinstance(node, MappingNode):
@@ -203,23 +215,48 @@ class _Form:
 
 
 def _syntax(error: yaml.YAMLError, text: str, name: str) -> Mistake:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
-        line = 1 if mark is None else mark.line + 1
-        problem = error.problem or error.context or "can't be read"
-    else:
-        position = getattr(error, "position", 0)
-        line, problem = text.count("\n", 0, position) + 1, "contains a character that YAML does not allow"
-    return Mistake(name, line, "", f"is not valid YAML: {_without_values(problem)}")
+    if not isinstance(error, yaml.MarkedYAMLError):
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        return Mistake(name, line, "", "is not valid YAML: contains a character that YAML does not allow")
+    begun, mark = error.context_mark, error.problem_mark or error.context_mark
+    problem = error.problem or error.context or ""
+    if begun is not None and any(part in problem for part in _KNOWN_LATE):
+        mark = begun
+    told = _plainly(problem, 0 if begun is None else begun.line + 1)
+    return Mistake(name, 1 if mark is None else mark.line + 1, "", f"is not valid YAML: {told}")
 
 
-def _without_values(problem: str) -> str:
-    """PyYAML quotes what it found, and that may be a password (`password: *me` is an alias)."""
-    if r"'\t'" in problem:
-        return "found a tab; indent with spaces, and put spaces after a colon"
-    if "alias" in problem:
-        return "found an undefined alias; put a text that begins with * in quotes"
-    return re.sub(r"'[^'<]{2,}'", "a text", problem)
+# What PyYAML says → what that means. It quotes what it found, and that may be a password (`password: *me` is
+# an alias): nothing of it is repeated.
+_PLAINLY = {
+    r"'\t'": "found a tab; indent with spaces, and put spaces after a colon",
+    "alias": "found an undefined alias; put a text that begins with * in quotes",
+    "cannot start any token": "a text that begins with @ % or ` belongs in quotes",
+    "expected ',' or '}'": "a comma is missing, or the } for the { on line {begun}",
+    "expected ',' or ']'": "a comma is missing, or the ] for the [ on line {begun}",
+    "found unexpected": "the quotation mark has no second one",
+    "another document": "a second document begins with this ---, expected one",
+    "expected '<document start>'": "this belongs to no key; check what stands before it",
+    "expected <block end>": "this belongs to no key; check its indentation, and quotes, commas and brackets",
+    "expected the node content": "a text that begins with , ] or } belongs in quotes",
+    "could not find expected ':'": "a colon is missing after this key",
+    "mapping values": "a colon too many; a text with a colon and a space in it belongs in quotes",
+    "sequence entries": "a list can't begin here; a text that begins with - belongs in quotes",
+    "mapping keys": "a key can't begin here; a text that begins with ? belongs in quotes",
+    "indentation indicator": "a text that begins with | or > belongs in quotes",
+    "escape": "a text with a \\ in it belongs in single quotes",
+    "second occurrence": "this & has stood before; a text that begins with & belongs in quotes",
+    "tag handle": "a text that begins with ! belongs in quotes",
+}
+# Noticed where something else begins, or at the end of the file.
+_KNOWN_LATE = ("found unexpected", "could not find expected ':'")
+
+
+def _plainly(problem: str, begun: int) -> str:
+    for part, told in _PLAINLY.items():
+        if part in problem:
+            return told.replace("{begun}", str(begun))
+    return "can't be read from here on; check the quotes, commas and brackets"
 
 
 def dotted(path: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,9 +26,6 @@ from pydantic_core import PydanticCustomError
 from .url import split_credentials
 
 Point = tuple[float, float]
-
-# Keys of a free mapping (a plugin's options) whose values are treated as secrets.
-SECRET_KEY = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_key", re.IGNORECASE)
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -116,8 +114,9 @@ def _checked_text(raw: bytes, path: Path) -> SecretStr:
     if len(raw) > _MAX_SECRET_BYTES:
         raise PydanticCustomError("secret_file", "secret file {path} is larger than 64 KiB", said)
     try:
-        # Editors and `echo` end a file with a newline that is not part of the password.
-        text = raw.decode().rstrip("\r\n")
+        # Editors and `echo` end a file with a newline that is not part of the password; those of Windows
+        # begin it with a mark that isn't either.
+        text = raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise PydanticCustomError("secret_file", "secret file {path} is not UTF-8 text", said) from None
     if not text:
@@ -200,7 +199,9 @@ def _checked_name(text: str) -> str:
 
 
 def _checked_ice_server(text: str) -> str:
-    if not re.fullmatch(_ICE_SERVER, text):
+    _, _, place = text.partition("?")[0].partition(":")
+    port = int(place.partition(":")[2] or 3478) if re.fullmatch(_ICE_SERVER, text) else 0
+    if not 1 <= port <= 65535:
         raise PydanticCustomError(
             "ice_server", "is no address of a STUN or TURN server, expected stun:HOST:PORT or turn:HOST:PORT"
         )
@@ -249,13 +250,43 @@ Polygon = Annotated[tuple[Point, ...], AfterValidator(_simple_polygon)]
 
 
 def take_credentials(raw: Any) -> Any:
-    """A section with user and password moved out of its `url` into the keys `username` and `password`."""
+    """A section with user and password moved out of its `url` into the keys `username` and `password`.
+
+    Where an @ would be left, they can't be told from the host: the `url` stays, for its own check to refuse.
+    """
     if not isinstance(raw, dict) or not isinstance(url := raw.get("url"), str):
         return raw
     split = split_credentials(url)
+    if "@" in split.url:
+        return raw
     found = {"username": split.username, "password": split.password}
     return {
         **raw,
         "url": split.url,
         **{k: v for k, v in found.items() if v is not None and raw.get(k) is None},
     }
+
+
+def refuse_login(url: str, wish: str = "keys username and password") -> None:
+    """Raises pydantic's error, which doesn't show it, for an address with a user or a password in it."""
+    if split_credentials(url).url != url:
+        raise PydanticCustomError(
+            "address", "user and password belong into their own {wish}, not into the address", {"wish": wish}
+        )
+
+
+def plain_address(url: str) -> str:
+    """An address without user and password, with a host and a port that there can be, as it is; else
+    pydantic's error, which doesn't show it.
+    """
+    refuse_login(url)
+    try:
+        parts = urlsplit(url)
+        well = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well = False
+    if not well:
+        raise PydanticCustomError(
+            "address", "expected HOST or HOST:PORT after the ://, with a port from 1 to 65535"
+        )
+    return url

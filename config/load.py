@@ -16,14 +16,16 @@ from pydantic_core import ErrorDetails
 from . import bridges, document, environment
 from .document import Document, Mistake, dotted
 from .environment import Overrides
-from .fields import SECRET_KEY, ReadContext
+from .fields import ReadContext
 from .mistakes import key_of, sentence
+from .redaction import SECRET_KEY, redacted
 from .settings import Settings
 from .url import split_credentials
 from .zones import ZonesError, drawn_over
 
 DEFAULT_FILE = Path("cameras.yaml")
 FILE_VARIABLE = "LINEWATCH_CONFIG"
+_EMPTY_SECRET = "is empty; put it in quotes, or leave the key out"
 
 
 class ConfigError(Exception):
@@ -77,10 +79,13 @@ def parse(text: str, *, name: str, folder: Path, env: Mapping[str, str] | None =
     for bridge, why in bridges.lacking(data):
         key = ("bridges", bridge, "type")
         mistakes.append(Mistake(read.name, read.line_of(key)[0], dotted(key), why))
+    empty = _empty_secrets(data, read, overrides)
+    mistakes += [Mistake(read.name, read.line_of(key)[0], dotted(key), _EMPTY_SECRET) for key in empty]
     try:
         settings = Settings.model_validate(data, context=context)
     except ValidationError as error:
-        mistakes += [_mistake(detail, read, overrides) for detail in error.errors(include_url=False)]
+        wrong = [detail for detail in error.errors(include_url=False) if key_of(detail) not in empty]
+        mistakes += [_mistake(detail, read, overrides) for detail in wrong]
     if mistakes:
         raise ConfigError(_hidden(sorted(mistakes), read.data, overrides.data))
     return settings.noted(None, (*_warnings(read), *overrides.warnings), tuple(sorted(context.files)))
@@ -119,33 +124,57 @@ def _mistake(error: ErrorDetails, read: Document, overrides: Overrides) -> Mista
     return Mistake(read.name, line, dotted(path), sentence(error))
 
 
-def _literal_secrets(value: Any, path: document.Path = ()) -> Iterator[tuple[document.Path, str]]:
+def _leaves(value: Any, path: document.Path = ()) -> Iterator[tuple[document.Path, Any]]:
+    """(key, value) of everything that is no list or mapping."""
+    if isinstance(value, dict | list):
+        for step, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, (*path, step))
+    else:
+        yield path, value
+
+
+def _is_secret(path: document.Path) -> bool:
+    key = path[-1] if path else None
+    return isinstance(key, str) and bool(SECRET_KEY.search(key)) and not key.endswith("_file")
+
+
+def _empty_secrets(data: Any, read: Document, overrides: Overrides) -> list[document.Path]:
+    """The secrets that the file writes without a value, as `password: #abc` does. The environment may."""
+    empty = [path for path, value in _leaves(data) if value is None and _is_secret(path)]
+    return [path for path in empty if not overrides.variable_of(path, read.line_of(path)[1])]
+
+
+def _literal_secrets(value: Any) -> Iterator[tuple[document.Path, str]]:
     """(key, text) of every password that stands in the file itself, or inside a URL there."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            here = (*path, key)
-            if isinstance(item, str) and SECRET_KEY.search(key) and not key.endswith("_file"):
-                yield here, item
-            elif isinstance(item, str):
-                split = split_credentials(item)
-                if split.password is not None:
-                    yield here, split.password.get_secret_value()
-            else:
-                yield from _literal_secrets(item, here)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _literal_secrets(item, (*path, index))
+    for path, text in _leaves(value):
+        if not isinstance(text, str):
+            continue
+        if _is_secret(path):
+            yield path, text
+        elif (password := split_credentials(text).password) is not None:
+            yield path, password.get_secret_value()
 
 
 def _warnings(read: Document) -> Iterator[str]:
-    for path, _ in _literal_secrets(read.data):
-        inside = str(path[-1]) == "url"
-        text = (
-            "user and password stand inside the address, better in the keys username and password"
-            if inside
-            else "a literal secret, better {file: PATH} or {env: NAME}"
+    for path, value in _leaves(read.data):
+        if isinstance(value, str) and (text := _unwise(path, value, read)):
+            yield str(Mistake(read.name, read.line_of(path)[0], dotted(path), text))
+
+
+def _unwise(path: document.Path, value: str, read: Document) -> str | None:
+    if _is_secret(path):
+        if read.ends_before_a_comment(path):
+            return "a literal secret, and what follows the # is no part of it; put it in quotes"
+        return "a literal secret, better {file: PATH} or {env: NAME}"
+    split = split_credentials(value)
+    if split.password is not None:
+        return "user and password stand inside the address, better in the keys username and password"
+    if str(path[-1]) == "url" and redacted(split.url) != split.url:
+        return (
+            "a secret stands inside the address itself, where everybody who reads this file sees it; better "
+            "in the keys username and password, if the camera takes them"
         )
-        yield str(Mistake(read.name, read.line_of(path)[0], dotted(path), text))
+    return None
 
 
 def _hidden(mistakes: list[Mistake], *raws: Any) -> Iterator[str]:

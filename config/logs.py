@@ -7,7 +7,6 @@ reason=…)`: the text is the fact, what changes from time to time goes into key
 """
 
 import logging
-import re
 import sys
 import time
 from collections import OrderedDict
@@ -19,16 +18,8 @@ from urllib.parse import quote
 import structlog
 from pydantic import SecretStr
 
-from .fields import SECRET_KEY
+from .redaction import HIDDEN, SECRET_KEY, redacted
 
-HIDDEN = "***"
-
-# user:password@ in any address, up to the last @ of the word; bearer tokens; password=… in a query.
-_IN_TEXT = (
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s'\"]*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
-    (re.compile(r"(\b(?:bearer|basic|digest)\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(\b\w*(?:password|passwd|secret|token)\w*=)[^\s&,;'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
-)
 # Libraries that tell too much: what they say below this is not for operators.
 _QUIET = {
     "aioice": logging.WARNING,
@@ -65,9 +56,7 @@ class Redaction:
         """`text` without secrets."""
         for secret in self._texts:
             text = text.replace(secret, HIDDEN)
-        for pattern, replacement in _IN_TEXT:
-            text = pattern.sub(replacement, text)
-        return text
+        return redacted(text)
 
     def _value(self, key: str, value: Any) -> Any:
         if isinstance(key, str) and SECRET_KEY.search(key) and value is not None:

@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .broker_url import PATTERN, WISH, BrokerUrl
-from .fields import IceServer, LocalPath, Secret, Section, take_credentials
+from .fields import IceServer, LocalPath, Secret, Section, refuse_login, take_credentials
 
 
 class EngineSettings(Section):
@@ -108,6 +108,7 @@ def _broker_url(url: str) -> str:
     if not re.match(PATTERN, url):
         raise PydanticCustomError("broker_url", "does not fit, expected: {wish}", {"wish": WISH})
     if url != "embedded":
+        refuse_login(url)
         try:
             BrokerUrl.parse(url)
         except ValueError as error:

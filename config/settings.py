@@ -164,12 +164,41 @@ class CameraSettings(CameraDefaults):
     """false: keep the settings, don't connect."""
 
 
+def _severity_in_order(defaults: CameraDefaults) -> CameraDefaults:
+    if wrong := _out_of_order(defaults.severity, defaults.severity.model_fields_set):
+        raise ValidationError.from_exception_data("defaults", [wrong])
+    return defaults
+
+
+def _out_of_order(severity: SeveritySettings, written: set[str], *place: str) -> InitErrorDetails | None:
+    """The mistake where critical begins below major, at a key that is `written` in the section at `place`."""
+    for by in ("ratio", "area_px"):
+        keys = f"critical_from_{by}", f"major_from_{by}"
+        critical, major = (getattr(severity, key) for key in keys)
+        if critical is not None and major is not None and critical < major:
+            told = PydanticCustomError(
+                "severity",
+                "{critical} is {low}, less than {major} {high}: major would never be reached",
+                {"critical": keys[0], "low": f"{critical:.9g}", "major": keys[1], "high": f"{major:.9g}"},
+            )
+            at = next((key for key in keys if key in written), keys[0])
+            return {"type": told, "loc": (*place, "severity", at), "input": critical}
+    return None
+
+
 def _complete(cameras: dict[str, CameraSettings], info: ValidationInfo) -> dict[str, CameraSettings]:
     """Put the defaults into every camera. Where `defaults` is wrong itself, that is reported."""
     defaults = info.data.get("defaults")
     if not isinstance(defaults, CameraDefaults):
         return cameras
     complete = {name: _with_defaults(name, camera, defaults) for name, camera in cameras.items()}
+    # Only here is a camera's severity whole: it may say one of two keys, and the defaults the other.
+    checked = (
+        _out_of_order(camera.severity, cameras[name].severity.model_fields_set, name)
+        for name, camera in complete.items()
+    )
+    if wrong := [mistake for mistake in checked if mistake]:
+        raise ValidationError.from_exception_data("cameras", wrong)
     for name, camera in complete.items():
         if isinstance(camera.source, PushedSource) and camera.frames != "every":
             raise PydanticCustomError(
@@ -263,7 +292,7 @@ class Settings(Section):
     """Name of the plant, in stream keys and events."""
     line: Name = "line"
     """Name of the production line, in stream keys and events."""
-    defaults: CameraDefaults = CameraDefaults()
+    defaults: Annotated[CameraDefaults, AfterValidator(_severity_in_order)] = CameraDefaults()
     """What holds for every camera that does not say otherwise."""
     cameras: Annotated[dict[Name, CameraSettings], AfterValidator(_complete)] = Field(
         default_factory=dict, max_length=256

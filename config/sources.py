@@ -11,11 +11,22 @@ from pydantic import (
     SecretStr,
     Tag,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from .fields import SECRET_KEY, IceServer, LocalPath, Secret, Section, read_secret, take_credentials
+from .fields import (
+    IceServer,
+    LocalPath,
+    Secret,
+    Section,
+    plain_address,
+    read_secret,
+    refuse_login,
+    take_credentials,
+)
+from .redaction import SECRET_KEY
 from .url import CameraUrl
 
 
@@ -48,6 +59,11 @@ class RtspSource(Section):
     def _credentials_out_of_the_url(cls, raw: Any) -> Any:
         return take_credentials(raw)
 
+    @field_validator("url")
+    @classmethod
+    def _plain_address(cls, url: str) -> str:
+        return plain_address(url)
+
     def camera_url(self) -> CameraUrl:
         """The address with its credentials, hidden in every text."""
         return CameraUrl(self.url, self.username, self.password)
@@ -70,6 +86,14 @@ class WebrtcSource(Section):
     """How long a connection may take to come about."""
     read_timeout_s: float = Field(default=3.0, gt=0, le=120)
     """How long it may be silent before the connection is given up."""
+
+    @field_validator("url")
+    @classmethod
+    def _plain_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            refuse_login(url, "key token")
+            plain_address(url)
+        return url
 
     @model_validator(mode="after")
     def _whep_needs_an_address(self) -> Self:

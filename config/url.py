@@ -1,12 +1,13 @@
 """CameraUrl: an address whose str() and repr() can't show a password; it is revealed in one place."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, unquote
 
 from pydantic import SecretStr
 
-_HIDDEN = "***"
+from .redaction import HIDDEN, redacted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ def _late_at(rest: str, end: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CameraUrl:
-    """Where a camera is and how we log in. Only `reveal()` gives the password away."""
+    """Where a camera is and how we log in. Only `reveal()` gives a secret away."""
 
-    url: str
+    _address: str
     username: str | None = None
     password: SecretStr | None = None
 
@@ -62,20 +63,30 @@ class CameraUrl:
         split = split_credentials(url)
         return cls(split.url, username or split.username, password or split.password)
 
+    @property
+    def url(self) -> str:
+        """Without credentials, for every text: scheme and host are right, a secret behind them is ***."""
+        scheme, _, rest = self._address.partition("://")
+        if "@" not in rest:
+            return redacted(self._address)
+        # The @ of a path, or of a password that was taken for a port: nobody can tell.
+        host = re.match(r"\[[^\]]*\]|[^:/?#@]*", rest)
+        return f"{scheme}://{host[0] if host else ''}/{HIDDEN}"
+
     def reveal(self) -> str:
         """The URL with user and password percent-encoded: for the connecting call only, never for a text."""
         secret = self.password.get_secret_value() if self.password else None
-        return self._with_password(None if secret is None else quote(secret, safe=""))
+        return self._with_password(self._address, None if secret is None else quote(secret, safe=""))
 
-    def _with_password(self, password: str | None) -> str:
+    def _with_password(self, address: str, password: str | None) -> str:
         if not self.username and password is None:
-            return self.url
-        scheme, _, rest = self.url.partition("://")
+            return address
+        scheme, _, rest = address.partition("://")
         user = quote(self.username or "", safe="")
         return f"{scheme}://{user}{'' if password is None else f':{password}'}@{rest}"
 
     def __str__(self) -> str:
-        return self._with_password(None if self.password is None else _HIDDEN)
+        return self._with_password(self.url, None if self.password is None else HIDDEN)
 
     def __repr__(self) -> str:
         return f"CameraUrl({str(self)!r})"

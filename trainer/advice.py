@@ -35,7 +35,7 @@ def advise(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[
         found.append(
             f"{same} of {len(pictures)} pictures are nearly the same as an earlier one: they teach little, "
             "and fewer parts are behind the alarm level than it seems. Capture for longer: "
-            "`linewatch capture --every SECONDS`, about as long as one part is seen."
+            "`linewatch capture NAME --every SECONDS`, about as long as one part is seen."
         )
     return found
 

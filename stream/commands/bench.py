@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +21,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tiles", type=_tiles, default=["1x1"], metavar="T[,T]", help="1x1 (default), 2x3, ..."
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each line of the table (default 10)")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=10.0, help="for each line of the table (default 10)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     parser.add_argument("--backend", default="auto", help="auto, torch, openvino")
-    parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--max-batch", type=_count, default=16, help="frames together, at most (16)")
     parser.add_argument(
         "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
     )
@@ -31,10 +34,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _counts(text: str) -> list[int]:
-    counts = [int(part) for part in text.split(",")]
-    if not counts or min(counts) < 1:
-        raise argparse.ArgumentTypeError("give numbers of cameras, 1 or more")
-    return counts
+    return [_count(part) for part in text.split(",")]
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 def _tiles(text: str) -> list[str]:

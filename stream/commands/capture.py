@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("camera", help="a camera of the config file")
     parser.add_argument("--frames", type=_count, default=200, help="how many pictures (200)")
     parser.add_argument(
-        "--every", type=float, default=0.5, metavar="SECONDS", help="at most one in so long (0.5)"
+        "--every", type=_interval, default=0.5, metavar="SECONDS", help="at most one in so long (0.5)"
     )
     parser.add_argument(
         "--give-up",
@@ -137,11 +137,22 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _interval(text: str) -> float:
+    seconds = _number(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+    return seconds
+
+
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
+    seconds = _number(text)
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return seconds
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Exit code 1 if nobody answered."""
+    """Exit code 1 if no camera answered."""
     from concurrent.futures import ThreadPoolExecutor
     from functools import partial
 
@@ -46,13 +46,27 @@ def main(args: argparse.Namespace) -> int:
     else:
         for camera, answer in told:
             print(_as_json(camera, answer) if args.json else _as_text(camera, answer), flush=True)
-    if not found:
-        print(
-            f"linewatch: no camera answered within {args.seconds:g} s; cameras behind a router are found by "
-            "address (linewatch discover HOST), and many have ONVIF switched off",
-            file=sys.stderr,
+    if why := _nobody(args, answers):
+        print(f"linewatch: {why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _nobody(args: argparse.Namespace, answers: "list[Device | OnvifError]") -> str | None:
+    """That no camera was there; one that a search found has answered, whatever it said when it was asked."""
+    from ..onvif import Device, NotAllowed
+
+    if not args.host and not answers:
+        return (
+            f"no camera answered within {args.seconds:g} s; cameras behind a router are found by address "
+            "(linewatch discover HOST), and many have ONVIF switched off"
         )
-    return 0 if found else 1
+    if args.host and not any(isinstance(answer, Device | NotAllowed) for answer in answers):
+        return (
+            f"no camera answered at {', '.join(args.host)}; check the address, and whether ONVIF is switched "
+            "on there"
+        )
+    return None
 
 
 def _probed(seconds: float) -> "list[Found]":
@@ -96,7 +110,7 @@ def _login(args: argparse.Namespace) -> "Login | None":
     if not args.user or not args.password_file:
         raise InputError("--user and --password-file go together")
     try:
-        password = args.password_file.read_text("utf-8").rstrip("\r\n")
+        password = args.password_file.read_text("utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise InputError(f"--password-file {args.password_file}: {why}") from None
@@ -118,10 +132,11 @@ def _as_json(camera: "Found", answer: "Device | OnvifError") -> str:
 
 
 def _as_text(camera: "Found", answer: "Device | OnvifError") -> str:
-    from ..onvif import Device
+    from ..onvif import Device, NoAnswer
 
     if not isinstance(answer, Device):
-        return f"{camera.address}  {camera.hardware or camera.name or 'camera'}  {answer}"
+        unnamed = "nothing answered there" if isinstance(answer, NoAnswer) else "camera"
+        return f"{camera.address}  {camera.hardware or camera.name or unnamed}  {answer}"
     streams = "; ".join(_described(stream) for stream in answer.streams) or "no streams"
     return f"{camera.address}  {answer.maker} {answer.model}  {streams}"
 
@@ -153,7 +168,10 @@ def _section(told: "list[tuple[Found, Device | OnvifError]]", user: str | None) 
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0.1 <= seconds <= 60:
-        raise argparse.ArgumentTypeError("expected 0.1 to 60")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 60")
     return seconds

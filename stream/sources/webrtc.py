@@ -31,6 +31,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtp import RtpPacket
 from av.video.frame import VideoFrame
 
+from config.redaction import redacted
 from config.sources import WebrtcSource as WebrtcSettings
 
 from ..timestamps import PtsClock
@@ -194,9 +195,10 @@ class WhepSource:
 
     @property
     def _where(self) -> str:
-        """The address without what could be a secret: neither user nor query."""
+        """The address without what could be a secret: neither user nor query, nor that form of a path."""
         parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        port = f":{parts.port}" if parts.port else ""
+        return redacted(f"{parts.scheme}://{parts.hostname}{port}{parts.path}")
 
     def _request(self, url: str, method: str, body: str | None = None) -> urllib.request.Request:
         headers = {"content-type": "application/sdp", "accept": "application/sdp"}

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,7 +75,7 @@ class Users:
         self._stamp = _stamp(path)
         self._file = read(path)
         if not self._file.users:
-            raise UsersError(f"{path} has no users: add one with `linewatch users add NAME --role admin`.")
+            raise UsersError(f"{path} has no users: add one with {_how_to_add(path)}.")
 
     def password_role(self, name: str, password: str) -> Role | None:
         """The role of a user with this password, or None."""
@@ -117,6 +118,10 @@ def read(path: Path) -> UsersFile:
     """Raises UsersError, one sentence that shows no hash."""
     try:
         return UsersFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except FileNotFoundError as error:
+        raise UsersError(
+            f"The users file {path} can't be read: {error.strerror}; make it with {_how_to_add(path)}."
+        ) from error
     except OSError as error:
         raise UsersError(f"The users file {path} can't be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -175,6 +180,11 @@ def without(content: UsersFile, name: str) -> UsersFile:
     users = {key: user for key, user in content.users.items() if key != name}
     tokens = {key: token for key, token in content.tokens.items() if key != name}
     return content.model_copy(update={"users": users, "tokens": tokens})
+
+
+def _how_to_add(path: Path) -> str:
+    """With the file's name: the config file that names it need not be the one that the command would find."""
+    return f"`linewatch users --file {shlex.quote(str(path))} add NAME --role admin`"
 
 
 def _check_name(name: str) -> None:

@@ -84,10 +84,10 @@ def new_peer() -> RTCPeerConnection:
 
 
 @contextlib.asynccontextmanager
-async def whep(token: str = TOKEN) -> AsyncIterator[tuple[MediaServer, Camera, list[Frame]]]:
+async def whep(token: str = TOKEN, path: str = "whep/top") -> AsyncIterator[tuple[MediaServer, Camera, list[Frame]]]:
     media, frames = MediaServer(), list[Frame]()
     server = await asyncio.start_server(media.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/whep/top"
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{path}"
     settings = WebrtcSettings(type="webrtc", mode="whep", url=url, token=SecretStr(token))
     policy = CameraPolicy(fps=10, grace_s=5.0)
     camera = Camera("top", lambda: build("top", settings), offer=frames.append, policy=policy)
@@ -109,10 +109,11 @@ async def test_whep_pulls_pictures_and_says_goodbye() -> None:
 
 
 async def test_whep_with_a_wrong_token_is_refused_and_nobody_sees_it() -> None:
-    async with whep("wr0ng") as (_, camera, _frames):
+    async with whep("wr0ng", "admin:Geheim99/whep") as (_, camera, _frames):
         await until(lambda: camera.state.state == "refused")
+        assert "/admin:***/whep" in camera.state.reason
         assert "refuses this token (401)" in camera.state.reason
-        assert "wr0ng" not in camera.state.reason
+        assert "wr0ng" not in camera.state.reason and "Geheim" not in camera.state.reason
 
 
 async def test_whep_comes_back_after_the_server_closed() -> None:

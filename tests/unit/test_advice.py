@@ -46,7 +46,8 @@ def test_copies_with_a_little_noise_are_counted() -> None:
 
 
 def test_a_set_that_is_one_picture_over_and_over_is_pointed_out() -> None:
-    assert any("nearly the same" in s for s in advise(_names(60), _parts(1) * 60))
+    (said,) = (text for text in advise(_names(60), _parts(1) * 60) if "nearly the same" in text)
+    assert "`linewatch capture NAME --every SECONDS`" in said
 
 
 @pytest.mark.parametrize("n", [8, 20, 60])

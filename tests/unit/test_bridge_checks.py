@@ -58,7 +58,8 @@ WRONG = {
     "m: {type: opcua, clients: {mes: {cert_file: old-cert.pem}}, users_file: users.yaml, "
     "tls: {cert_file: ours-cert.pem, key_file: ours-key.pem}}": [
         "m.clients.mes.cert_file: the certificate old-cert.pem expired on DATE; nobody would trust it",
-        "m.users_file: The users file users.yaml can't be read: No such file or directory.",
+        "m.users_file: The users file users.yaml can't be read: No such file or directory; make it with "
+        "`linewatch users --file users.yaml add NAME --role admin`.",
     ],
     f"m: {{{WEBHOOK}, state_dir: text.pem}}": ["m.state_dir: text.pem is no folder"],
     "m: {type: modbus, listen: '127.0.0.1:8080', stations: {top: {address: 100}}}": [

@@ -22,6 +22,12 @@ def soft(seed: int) -> np.ndarray:
     return np.asarray(cv2.GaussianBlur(scene(seed), (0, 0), 8), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("every", ["-1", "nan", "often"])
+def test_a_pause_that_there_can_not_be_is_told(every: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["capture", "top", "--every", every]) == 2
+    assert f"--every: '{every}' is no number of seconds, 0 or more" in capsys.readouterr().err
+
+
 def test_pictures_are_spread_over_time() -> None:
     selection = Selection(every_s=1.0)
     kept = [n for n in range(30) if selection.wants(scene(n), n / 10)]

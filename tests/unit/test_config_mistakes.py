@@ -81,6 +81,40 @@ WRITE = {
 }
 
 
+YAML = {
+    "a: {b: 1\nc: 2": "3: a comma is missing, or the } for the { on line 2",
+    "a: {b: 1, c: 'x y' d: 2}": "2: a comma is missing, or the } for the { on line 2",
+    "a: {b: hidden": "2: a comma is missing, or the } for the { on line 2",
+    "a: [1, 2}": "2: a comma is missing, or the ] for the [ on line 2",
+    "a: 1\n---\nb: 2": "3: a second document begins with this ---, expected one",
+    "a: 1\n...\nb: 2": "4: this belongs to no key; check what stands before it",
+    "a: 'hidden\nb: 2": "2: the quotation mark has no second one",
+    "a: 'hidden\n---\n'": "2: the quotation mark has no second one",
+    "a: @hidden": "2: a text that begins with @ % or ` belongs in quotes",
+    "a: %hidden": "2: a text that begins with @ % or ` belongs in quotes",
+    "a: `hidden": "2: a text that begins with @ % or ` belongs in quotes",
+    "a: |hidden": "2: a text that begins with | or > belongs in quotes",
+    "a: }hidden": "2: a text that begins with , ] or } belongs in quotes",
+    "a: - hidden": "2: a list can't begin here; a text that begins with - belongs in quotes",
+    "a: ? hidden": "2: a key can't begin here; a text that begins with ? belongs in quotes",
+    "a: !h!hidden": "2: a text that begins with ! belongs in quotes",
+    'a: "hid\\den"': "2: a text with a \\ in it belongs in single quotes",
+    "a: b: hidden": "2: a colon too many; a text with a colon and a space in it belongs in quotes",
+    "a:\n  b: 1\n  c\n  d: 2": "4: a colon is missing after this key",
+    "a:\n  b: 1\n c: 2": "4: this belongs to no key; check its indentation, and quotes, commas and brackets",
+    "a: &hidden 1\nb: &hidden 2": "3: this & has stood before; a text that begins with & belongs in quotes",
+    "a: !<hidden": "2: can't be read from here on; check the quotes, commas and brackets",
+}
+
+
+@pytest.mark.parametrize("text", YAML)
+def test_what_is_no_yaml_is_said_plainly_and_not_repeated(text: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        parse(f"version: 1\n{text}", name="cameras.yaml", folder=Path("/etc/linewatch"), env={})
+    line, said = YAML[text].split(": ", 1)
+    assert told.value.lines == (f"cameras.yaml:{line}: is not valid YAML: {said}",)
+
+
 @pytest.mark.parametrize("name", WRITE)
 def test_a_mistake_says_what_to_write(name: str) -> None:
     text, expected = WRITE[name]

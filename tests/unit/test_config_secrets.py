@@ -116,6 +116,48 @@ def test_a_secret_file_is_read_without_its_last_newline_and_counts_from_the_file
     assert found.warnings == ()
 
 
+def test_a_secret_file_of_a_windows_editor_is_read_without_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "top").write_bytes(b"\xef\xbb\xbfp@ss w\r\n")
+    (tmp_path / "empty").write_bytes(b"\xef\xbb\xbf\r\n")
+    password = read("events: {password: {file: top}}", folder=tmp_path).events.password
+    assert password is not None and password.get_secret_value() == "p@ss w"
+    with pytest.raises(ConfigError, match="empty is empty"):
+        read("events: {password: {file: empty}}", folder=tmp_path)
+
+
+@pytest.mark.parametrize("written", ["", "#abc", "&abc", "null"])
+def test_a_secret_without_a_value_is_a_mistake(written: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        read(
+            f"events:\n  password: {written}\n"
+            "cameras:\n  a:\n    source:\n      type: webrtc\n      token:\n"
+            "bridges:\n  b:\n    type: webhook\n    url: 'http://h'\n    secret:\n"
+        )
+    wish = "is empty; put it in quotes, or leave the key out"
+    assert told.value.lines == (
+        f"cameras.yaml:3: events.password: {wish}",
+        f"cameras.yaml:8: cameras.a.source.token: {wish}",
+        f"cameras.yaml:13: bridges.b.secret: {wish}",
+    )
+
+
+def test_the_environment_may_give_or_take_a_secret_that_the_file_leaves_empty() -> None:
+    given = read("events: {password: }", {"LINEWATCH_EVENTS__PASSWORD": "hunter2"}).events.password
+    assert given is not None and given.get_secret_value() == "hunter2"
+    assert (
+        read("events: {password: {env: P}}", {"LINEWATCH_EVENTS__PASSWORD": "null"}).events.password is None
+    )
+
+
+def test_a_literal_secret_that_a_comment_cuts_short_is_warned_of() -> None:
+    (said,) = read("events:\n  password: ab #c\n").warnings
+    assert said == (
+        "cameras.yaml:3: events.password: a literal secret, and what follows the # is no part of it; put it "
+        "in quotes"
+    )
+    assert "better {file: PATH}" in read("events:\n  password: 'ab #c' # not this\n").warnings[0]
+
+
 def test_a_secret_that_is_not_there_is_said_with_where_it_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     text = (
@@ -149,6 +191,54 @@ def test_credentials_inside_an_address_move_out_of_it_with_a_warning() -> None:
     assert found.events.password is not None
     assert found.events.password.get_secret_value() == "hunter2"
     assert "better in the keys username and password" in found.warnings[0]
+
+
+HIDDEN = {
+    "rtsp://h/s1?user=admin&password=hunter2": "rtsp://h/s1?user=admin&password=***",
+    "rtsp://h:554/user=admin&password=hunter2&channel=1": "rtsp://h:554/user=admin&password=***&channel=1",
+    "rtsp://h:554/user=admin_password=hunter2_channel=1.sdp": "rtsp://h:554/user=admin_password=***",
+    "rtsp://h/admin:hunter2/live": "rtsp://h/admin:***/live",
+    "rtsp://inspect:12345/hunter2@h/s": "rtsp://inspect/***",  # for all we know 12345 is a port
+}
+
+
+@pytest.mark.parametrize("url", HIDDEN)
+def test_a_secret_in_the_path_or_query_of_an_address_is_hidden_and_warned_of(url: str) -> None:
+    found = read(f"cameras:\n  a:\n    source:\n      type: rtsp\n      url: '{url}'\n")
+    source = found.cameras["a"].source
+    assert isinstance(source, RtspSource)
+    assert source.camera_url().reveal() == url
+    assert source.camera_url().url == str(source.camera_url()) == HIDDEN[url]
+    (said,) = found.warnings
+    assert said.startswith("cameras.yaml:6: cameras.a.source.url: a secret stands inside the address itself")
+    assert "hunter2" not in said
+
+
+def test_an_address_with_an_at_in_its_path_keeps_the_host_that_a_certificate_is_checked_for() -> None:
+    url = CameraUrl.parse("rtsps://u:hunter2@[::1]:322/live@2")
+    assert (url.url, str(url)) == ("rtsps://[::1]/***", "rtsps://u:***@[::1]/***")
+    assert url.reveal() == "rtsps://u:hunter2@[::1]:322/live@2"
+
+
+UNCLEAR = {
+    "cameras:\n  a:\n    source:\n      type: rtsp\n      url: 'rtsp://%s@127.0.0.1:8554/s1'": (
+        "cameras.a.source.url: user and password belong into their own keys username and password"
+    ),
+    "cameras:\n  a:\n    source: {type: webrtc, mode: whep,\n\n      url: 'http://%s@h/whep'}": (
+        "cameras.a.source.url: user and password belong into their own key token"
+    ),
+    "\n\nevents:\n  maxlen: 1000\n  url: 'redis://%s@127.0.0.1:6379/0'": (
+        "events.url: user and password belong into their own keys username and password"
+    ),
+}
+
+
+@pytest.mark.parametrize("place", UNCLEAR)
+@pytest.mark.parametrize("login", ["inspect:hun@ter2/99#", "inspect:hun@ter2#", "inspect:hun@/ter2"])
+def test_a_password_that_can_not_be_told_from_the_host_is_a_mistake(place: str, login: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        read(place % login)
+    assert told.value.lines == (f"cameras.yaml:6: {UNCLEAR[place]}, not into the address",)
 
 
 SPLITS = {

@@ -29,7 +29,16 @@ def test_a_path_that_can_be_none_is_a_mistake(source: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["foo", "http://10.0.0.9:3478", "stun:", "stun://h", "turn:u@h", "stun:h:port", "stun:h?transport=udp"],
+    [
+        "foo",
+        "http://10.0.0.9:3478",
+        "stun:",
+        "stun://h",
+        "turn:u@h",
+        "stun:h:port",
+        "stun:h:99999",
+        "stun:h?transport=udp",
+    ],
 )
 def test_an_ice_server_is_a_stun_or_turn_address(wrong: str) -> None:
     for where in (
@@ -39,3 +48,55 @@ def test_an_ice_server_is_a_stun_or_turn_address(wrong: str) -> None:
         read(where % "'stun:10.0.0.9', 'stuns:h:1', 'turns:turn.example:5349?transport=tcp'")
         with pytest.raises(ConfigError, match=r"ice_servers\[0\]: is no address of a STUN or TURN server"):
             read(where % f"'{wrong}'")
+
+
+@pytest.mark.parametrize("place", ["h:99999", "h:0", "h:abc", ":554", "[::1"])
+@pytest.mark.parametrize(
+    "source", ["type: rtsp, url: 'rtsp://%s/s1'", "type: webrtc, mode: whep, url: 'http://%s/s1'"]
+)
+def test_a_source_that_has_no_host_or_no_port_that_there_can_be_is_a_mistake(place: str, source: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        read(f"cameras: {{top: {{source: {{{source % place}}}}}}}")
+    wish = "expected HOST or HOST:PORT after the ://, with a port from 1 to 65535"
+    assert str(told.value) == f"c.yaml:2: cameras.top.source.url: {wish}"
+
+
+@pytest.mark.parametrize("place", ["cam_1", "10.0.0.9:65535", "[::1]:554", "[fe80::1%25eth0]", "h:"])
+def test_a_source_may_leave_its_port_out(place: str) -> None:
+    assert read(f"cameras: {{top: {{source: {{type: rtsp, url: 'rtsp://{place}/s1'}}}}}}").cameras
+
+
+SEVERITIES = {
+    "defaults:\n  severity: {major_from_ratio: 3, critical_from_ratio: 2}": (
+        "c.yaml:3: defaults.severity.critical_from_ratio: critical_from_ratio is 2, less than "
+        "major_from_ratio 3: major would never be reached"
+    ),
+    "defaults:\n  severity: {major_from_ratio: 3}": (
+        "c.yaml:3: defaults.severity.major_from_ratio: critical_from_ratio is 2.5, less than "
+    ),
+    "cameras:\n  a:\n    source: {type: pattern}\n    severity:\n      critical_from_ratio: 1.2": (
+        "c.yaml:6: cameras.a.severity.critical_from_ratio: critical_from_ratio is 1.2, less than "
+    ),
+    "defaults: {severity: {major_from_area_px: 900}}\n"
+    "cameras:\n  a:\n    source: {type: pattern}\n    severity:\n      critical_from_area_px: 40": (
+        "c.yaml:7: cameras.a.severity.critical_from_area_px: critical_from_area_px is 40, less than "
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SEVERITIES)
+def test_a_severity_that_no_defect_could_have_is_a_mistake(text: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        read(text)
+    (line,) = told.value.lines
+    assert line.startswith(SEVERITIES[text])
+
+
+def test_a_camera_may_say_one_limit_of_severity_and_the_defaults_the_other() -> None:
+    found = read(
+        "defaults: {severity: {critical_from_ratio: 5}}\n"
+        "cameras:\n"
+        "  a: {source: {type: pattern}, severity: {major_from_ratio: 3}}\n"
+        "  b: {source: {type: pattern}, severity: {major_from_ratio: 5, major_from_area_px: 900}}\n"
+    )
+    assert [camera.severity.major_from_ratio for camera in found.cameras.values()] == [3, 5]

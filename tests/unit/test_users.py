@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
+from config.cli import main
 from stream.commands import users as command
 from stream.web import users
 from stream.web.access import cookie_of, needed
@@ -104,17 +106,28 @@ def test_a_broken_file_is_one_sentence_without_what_it_holds(tmp_path: Path, tex
     assert "plain" not in str(said.value)
 
 
+def test_a_file_that_is_not_there_is_said_with_the_command_that_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "our users.yaml"
+    with pytest.raises(UsersError, match="No such file or directory; make it with ") as said:
+        Users(path)
+    _, line, _ = str(said.value).split("`")
+    assert line == f"linewatch users --file '{path}' add NAME --role admin"
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+    assert main(shlex.split(line.replace("NAME", "anna"))[1:]) == 0
+    assert Users(path).password_role("anna", PASSWORD) == "admin"
+
+
 def test_a_binary_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "users.yaml").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(UsersError, match="is not YAML"):
         users.read(tmp_path / "users.yaml")
 
 
-def test_a_file_without_users_or_no_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsersError, match="can't be read"):
-        Users(tmp_path / "none.yaml")
+def test_a_file_without_users_says_what_to_do(tmp_path: Path) -> None:
     users.write(tmp_path / "users.yaml", UsersFile())
-    with pytest.raises(UsersError, match="linewatch users add"):
+    with pytest.raises(UsersError, match=re.escape(f"--file {tmp_path}/users.yaml add NAME --role admin`")):
         Users(tmp_path / "users.yaml")
 
 

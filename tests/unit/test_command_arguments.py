@@ -1,0 +1,51 @@
+"""A value that a command can't use is answered with what is expected, before anything is tried."""
+
+import argparse
+import socket
+from pathlib import Path
+
+import pytest
+
+from config.cli import main
+from stream.commands.discover import _login
+
+WRONG = {
+    "events --last -1": "--last: '-1' is no whole number of 1 or more",
+    "events --last 0": "--last: '0' is no whole number of 1 or more",
+    "events --last few": "--last: 'few' is no whole number of 1 or more",
+    "bench --cameras x": "--cameras: 'x' is no whole number of 1 or more",
+    "bench --cameras 1,0": "--cameras: '0' is no whole number of 1 or more",
+    "bench --max-batch 0": "--max-batch: '0' is no whole number of 1 or more",
+    "bench --seconds -1": "--seconds: '-1' is no number of seconds above 0",
+    "bench --seconds soon": "--seconds: 'soon' is no number of seconds above 0",
+    "discover --seconds soon": "--seconds: 'soon' is no number of seconds from 0.1 to 60",
+    "discover --seconds 0": "--seconds: '0' is no number of seconds from 0.1 to 60",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_value_is_told_with_what_is_expected(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: argument {WRONG[line]}")
+
+
+def nobody() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_an_address_where_no_camera_answers_is_said_plainly_and_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = nobody()
+    assert main(["discover", place]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"127.0.0.1  nothing answered there  {place}: Connection refused\n"
+    assert err.startswith(f"linewatch: no camera answered at {place}; check the address")
+
+
+def test_a_password_file_of_a_windows_editor_is_read_without_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_bytes(b"\xef\xbb\xbfp@ss\r\n")
+    login = _login(argparse.Namespace(user="inspect", password_file=tmp_path / "pw"))
+    assert login is not None and login.password.get_secret_value() == "p@ss"
