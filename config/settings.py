@@ -140,7 +140,8 @@ class CameraDefaults(Section):
     health: HealthSettings = HealthSettings()
     """Limits of a healthy picture."""
     fps: float = Field(default=10.0, gt=0, le=1000)
-    """Frames a second that are inspected; what comes above is left out."""
+    """Frames a second that are inspected; what comes above is left out. With `frames: every` nothing is left
+    out, and fps only says for how many parts a second the alarm level is reckoned."""
     frames: Literal["latest", "every"] = "latest"
     """latest: a newer frame displaces one that waits; every: triggered parts, none is skipped."""
     tiles: str | None = Field(default=None, pattern=r"^[1-8]x[1-8]$")

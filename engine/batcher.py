@@ -40,7 +40,8 @@ class Batcher:
     waits, or when the oldest turn is `max_wait_s` old. A frame of a `latest` camera that can't be done
     within `deadline_s` of its `tick` is dropped before work is spent on it; the batch is kept small enough
     for the device to finish in half of that. A camera in `every` mode has a line of `line_frames`; a full
-    line refuses, and nothing in it is dropped for being late. All times are `time.monotonic()` seconds. Not
+    line refuses, and nothing in it is dropped for being late; a triggered part goes before pictures that
+    nobody asked for, and displaces one where the line is full. All times are `time.monotonic()` seconds. Not
     safe for threads: the engine holds a lock.
     """
 
@@ -99,10 +100,13 @@ class Batcher:
         return turn
 
     def _queue(self, turn: _Turn, frame: Frame) -> Dropped | None:
-        if len(turn.line) >= self.line_frames:
-            return Dropped(frame, "refused")
-        turn.line.append(frame)
-        return None
+        bare = [n for n, waiting in enumerate(turn.line) if waiting.part_id is None]
+        # A part goes before pictures that nobody asked for, and one of them gives way to it.
+        turn.line.insert(bare[0] if bare and frame.part_id is not None else len(turn.line), frame)
+        if len(turn.line) <= self.line_frames:
+            return None
+        gone = turn.line.pop()
+        return Dropped(gone, "refused" if gone is frame else "displaced")
 
     def due_at(self) -> float | None:
         """When the next batch is due if nothing else arrives; None with nothing waiting, -inf for "now"."""

@@ -144,7 +144,7 @@ class App:
         )
         return LivePage(
             view,
-            actions=LineActions(set_threshold=self._models.set_threshold),
+            actions=LineActions(self._models.set_threshold, self._models.model_of),
             evidence=self._evidence,
             teaching=self._teaching,
             drawing=Drawing(lambda: self.settings, self.live.reload),
@@ -224,6 +224,7 @@ class App:
     async def _start_engine(self) -> Engine:
         """Models are on the device and warm when this returns. Raises EngineError."""
         wish = self.settings.engine
+        log.info("models are being warmed up, which may take a minute; the cameras connect after that")
         runner = await asyncio.to_thread(make_runner, self._library, self.settings)
         cold = await asyncio.to_thread(runner.warm_up, wish.max_batch)
         for name, why in (*runner.refused, *cold):
@@ -281,7 +282,9 @@ class App:
         assert self._engine is not None
         if self._gateway.holds(frame):
             return
-        if not self._engine.offer(frame) and self._library.get(frame.camera) is None:
+        if self._engine.offer(frame):
+            self._overview.taken(frame)
+        elif self._library.get(frame.camera) is None:
             self._bare.put(frame)
 
     def _overrun(self, inspection: Inspection) -> None:
@@ -302,8 +305,7 @@ class App:
             for event in self._decide(inspection):
                 self._unpublished.append((event.camera, inspection.frame.tick))
             self._overview.inspected(inspection)
-            area = self._models.area_of(inspection.frame.camera)
-            self._drift.add(inspection, time.monotonic(), area)
+            self._drift.add(inspection, time.monotonic(), self._models.area_of(inspection.frame.camera))
             self.page.show(inspection)
 
     def _decide(self, inspection: Inspection) -> list[Event]:

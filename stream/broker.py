@@ -44,6 +44,10 @@ class BrokerError(Exception):
     user_message = True
 
 
+class NotRunning(BrokerError):
+    """No Linewatch has left its run file here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a broker is and who we are there. Neither str() nor repr() shows the password."""
@@ -88,11 +92,14 @@ def _told(options: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """What another program of the same user needs to subscribe: `linewatch events` reads it."""
+    """What another program of the same user needs to subscribe, and to see what waits: `linewatch events`
+    and `linewatch status` read it. `outbox` is a path; None: not known.
+    """
 
     endpoint: Endpoint
     stream: str
     pid: int
+    outbox: str | None = None
 
     def write(self, path: Path) -> None:
         """Readable by its owner only, from its first byte on."""
@@ -100,12 +107,12 @@ class RunFile:
 
     @classmethod
     def read(cls, path: Path) -> "RunFile":
-        """Raises BrokerError when there is none or it can't be read."""
+        """Raises NotRunning when there is none, BrokerError when it can't be read."""
         try:
             told = json.loads(path.read_text())
-            return cls(Endpoint(**told["endpoint"]), told["stream"], told["pid"])
+            return cls(Endpoint(**told["endpoint"]), told["stream"], told["pid"], told.get("outbox"))
         except FileNotFoundError:
-            raise BrokerError(
+            raise NotRunning(
                 f"no Linewatch runs here: {path} does not exist; start `linewatch run`"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -106,9 +106,7 @@ class Camera:
         self._make_source = make_source
         self._offer = offer
         self._policy = policy or CameraPolicy()
-        self._on_state = on_state
-        self._on_outage = on_outage
-        self._on_health = on_health
+        self._on_state, self._on_outage, self._on_health = on_state, on_outage, on_health
         self._lock = threading.Lock()
         self._condition = self._new_condition()
         self._outages = Outages(self._policy.outages)
@@ -222,6 +220,9 @@ class Camera:
         self._counts["decimated"] += 1
         self._condition.left_out(now)
         return False
+
+    def due_in_s(self, taken_at: float) -> float:
+        return self._thinning.due_in_s(taken_at)
 
     def on_picture(self, pixels: NDArray[np.uint8], taken_at: float, clock: str) -> None:
         now = time.monotonic()
@@ -390,9 +391,8 @@ class Camera:
 
     def _wake(self) -> None:
         if self._loop is not None:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the loop is closed: an abandoned reader woke up at the end
+            # The loop may be closed: an abandoned reader woke up at the end.
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._look.set)
 
     def _new_condition(self) -> Condition:

@@ -12,6 +12,7 @@ one run a body sees an event once. Over restarts be idempotent by `event.id`.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -94,10 +95,13 @@ class Held:
 class Consumer:
     """An async iterator over the events of one consumer group. One task at a time iterates.
 
-    `client` is closed by nobody here. Raises redis' AuthenticationError or NoPermissionError when the broker
-    refuses us at the start; later errors are waited out, and `on_waiting` is told the first of each outage.
+    `client` is closed by nobody here; one that decodes what the broker says is refused with a ValueError.
+    Raises redis' AuthenticationError or NoPermissionError when the broker refuses us at the start; later
+    errors are waited out, and `on_waiting` is told the first of each outage.
+
     With `until_idle` the iteration ends when nothing is left to read, instead of waiting for more; nor is a
-    broker waited for then: its RedisError or OSError is raised.
+    broker waited for then: its RedisError or OSError is raised. At that end a consumer without a given `name`
+    leaves its group, where the broker permits it: the next one will have another name.
     """
 
     def __init__(
@@ -115,6 +119,10 @@ class Consumer:
         until_idle: bool = False,
         on_waiting: Callable[[Exception], None] = lambda error: None,
     ) -> None:
+        if client.get_encoder().decode_responses:  # type: ignore[no-untyped-call]
+            raise ValueError(
+                "a Consumer reads the broker's own bytes: make its client without decode_responses=True"
+            )
         self.counts = Counts()
         self.group, self.stream = group, stream
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
@@ -123,6 +131,7 @@ class Consumer:
         self._idle_ms, self._max_deliveries = idle_ms, max_deliveries
         self._batch, self._block_ms = batch, block_ms
         self._until_idle, self._on_waiting = until_idle, on_waiting
+        self._leaves = until_idle and name is None
         self._seen, self._seqs = Seen(remember), SeqCheck()
         self._here: deque[_Entry] = deque()
         self._ready = False
@@ -140,6 +149,7 @@ class Consumer:
         self._here.clear()
         while True:
             if not self._here and not await self._fill():
+                await self._leave()
                 return
             while self._here:
                 entry = self._here.popleft()
@@ -322,6 +332,17 @@ class Consumer:
         self.counts.read += 1
         self.counts.lost += self._seqs.missing(event.camera, event.seq)
         return event
+
+    async def _leave(self) -> None:
+        """Else the group would have one consumer more for each run. Never with what it has not acknowledged:
+        that would be forgotten with it.
+        """
+        if not self._leaves:
+            return
+        stream, group = self.stream, self.group
+        with contextlib.suppress(RedisError, OSError):
+            if not await self._client.xpending_range(stream, group, "-", "+", 1, consumername=self.name):
+                await self._client.xgroup_delconsumer(stream, group, self.name)
 
     # -- settling --------------------------------------------------------------------------------------------
 

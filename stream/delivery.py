@@ -90,7 +90,9 @@ class Delivery:
         assert self.endpoint is not None
         if self._broker is None:
             return
-        RunFile(self.endpoint, self.keys.events, os.getpid()).write(run_file_of(self._settings.events))
+        events = self._settings.events
+        outbox = str(events.outbox.path)
+        RunFile(self.endpoint, self.keys.events, os.getpid(), outbox).write(run_file_of(events))
 
     def wake(self) -> None:
         """Something was recorded."""

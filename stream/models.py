@@ -113,6 +113,11 @@ class Models:
         whys = dict.fromkeys((self._library.broken(camera), self._said.get(camera)))
         return " ".join(why for why in whys if why) or "no model yet"
 
+    def model_of(self, camera: str) -> ModelInfo | None:
+        """What the camera's next picture is inspected with; None: it is not inspected."""
+        entry = self._library.get(camera)
+        return None if entry is None else entry.info
+
     def area_of(self, camera: str) -> Areas | None:
         """What of the camera's picture is inspected, as something that compares; None: all of it."""
         if (settings := self._cameras.get(camera)) is None:

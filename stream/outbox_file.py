@@ -55,6 +55,18 @@ def lock(path: Path) -> IO[bytes]:
     return handle
 
 
+def is_held(path: Path) -> bool:
+    """Whether a Linewatch runs on this outbox now; its lock is tried and let go at once. False where that
+    can't be told.
+    """
+    with contextlib.suppress(OSError), path.with_name(path.name + ".lock").open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)

@@ -1,4 +1,6 @@
-"""What the page and the metrics are told of the line, gathered as it happens. Event loop only, no waits."""
+"""What the page and the metrics are told of the line, gathered as it happens. No waits; event loop only, but
+for `taken`.
+"""
 
 import time
 from collections import deque
@@ -6,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from engine.core import Inspection
+from engine.core import Frame, Inspection
 from engine.meter import SECONDS_BOUNDS
 
 from .condition import CameraState
 from .events import Event, utc_seconds
+from .unanswered import Unanswered
 from .web.view import CameraView, Histogram, IncidentView, ModelView, Result, VerdictView
 
 RECENT_INCIDENTS = 200
@@ -26,6 +29,7 @@ class _Seen:
     times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_WINDOW_FRAMES))
     verdict: VerdictView | None = None
     model: ModelView | None = None
+    unanswered: Unanswered = field(default_factory=Unanswered)
     counts: dict[Result, int] = field(default_factory=lambda: {"ok": 0, "ng": 0, "unknown": 0})
 
 
@@ -65,12 +69,19 @@ class Overview:
         """A camera is inspected with this model from now on; None: not inspected."""
         if seen := self._cameras.get(camera):
             seen.model = model
+            seen.unanswered.forget()
+
+    def taken(self, frame: Frame) -> None:
+        """The engine took a picture. Any thread."""
+        if seen := self._cameras.get(frame.camera):
+            seen.unanswered.taken(frame.tick)
 
     def inspected(self, inspection: Inspection) -> None:
         """The engine answered."""
         if seen := self._cameras.get(inspection.frame.camera):
             now = self._tick_s()
             seen.times.append((now, now - inspection.frame.tick))
+            seen.unanswered.inspected(inspection.frame.tick, now)
             verdict: Result = "ng" if inspection.defects else "ok"
             seen.counts[verdict] += 1
             count = len(inspection.defects)
@@ -94,10 +105,9 @@ class Overview:
         """Every camera now; `age_s` says how old its last new picture is."""
         return [self._view(name, seen, age_s(name)) for name, seen in self._cameras.items()]
 
-    def idle_s(self, camera: str) -> float | None:
-        """Seconds since one of its pictures was inspected; None: none ever was."""
-        times = self._cameras[camera].times
-        return self._tick_s() - times[-1][0] if times else None
+    def unanswered_s(self, camera: str) -> float:
+        """For how long its pictures have come and none was inspected; 0.0: there is none to inspect."""
+        return self._cameras[camera].unanswered.for_s(self._tick_s())
 
     def incidents(self, limit: int) -> list[IncidentView]:
         """Newest first."""

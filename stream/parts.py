@@ -42,6 +42,7 @@ _FRAMES, _DROPPED = 16, 256
 # The last part's picture stays on the page so long before the live picture comes back.
 _RESULT_SHOWN_S = 2.0
 _LOOK_S = 1.0
+_REFUSED_SAID_EVERY_S = 60.0
 # Over a weekend and some days; later a restart may mean that nobody triggers any more.
 _STAYS_TRIGGERED_S = 7 * 86_400.0
 _LONGEST_ID = 128
@@ -52,7 +53,7 @@ _UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
 @dataclass(slots=True)
 class _Station:
     """One camera of the line, as far as parts go. `configured`: enabled by the config file; `enabled`: by
-    commands too.
+    commands too. `refused`: untriggered pictures for which there was no place, since that was last said.
     """
 
     triggers: Triggers
@@ -62,6 +63,8 @@ class _Station:
     is_triggered: bool = False
     enabled: bool = field(init=False)
     shown_until: float = 0.0
+    refused: int = 0
+    refused_said_at: float = float("-inf")
     verdicts: Counter[Result] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -154,6 +157,8 @@ class Parts:
         """The engine will not inspect this frame."""
         if frame.part_id is not None:
             self._lost.put((frame, reason))
+        elif reason == "refused" and (station := self._stations.get(frame.camera)) is not None:
+            _say_refused(frame.camera, station, time.monotonic())
 
     # -- event loop ----------------------------------------------------------------------------------
 
@@ -302,6 +307,21 @@ class Parts:
     def _pause_s(self) -> float:
         due = [at for s in self._stations.values() if (at := s.triggers.due_at()) is not None]
         return max(0.0, min([_LOOK_S, *(at - time.monotonic() for at in due)]))
+
+
+def _say_refused(name: str, station: _Station, now: float) -> None:
+    """Pictures without a trigger that find no place: now and then, with their number since the last time.
+    Only the camera's own thread comes here.
+    """
+    station.refused += 1
+    if now - station.refused_said_at < _REFUSED_SAID_EVERY_S:
+        return
+    log.warning(
+        "camera %s: pictures find no place and are not inspected (%d since this was last said): until its "
+        "first trigger each is taken for a part, whatever fps says; send triggers, or let it take fewer",
+        *(name, station.refused),
+    )
+    station.refused, station.refused_said_at = 0, now
 
 
 def policy_of(parts: PartsSettings, triggers: TriggersSettings) -> TriggerPolicy:

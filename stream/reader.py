@@ -27,6 +27,8 @@ class Intake(Protocol):
 
     def on_received(self, taken_at: float) -> bool: ...
 
+    def due_in_s(self, taken_at: float) -> float: ...
+
     def on_picture(self, pixels: NDArray[np.uint8], taken_at: float, clock: str) -> None: ...
 
     def on_skipped(self, why: str) -> None: ...
@@ -133,6 +135,10 @@ class Reader:
             self._is_connected = True
             self._sign_at = time.monotonic()
             return self._intake.on_received(taken_at)
+
+    def due_in_s(self, taken_at: float) -> float:
+        with self._lock:
+            return 0.0 if self._closed else self._intake.due_in_s(taken_at)
 
     def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
         """Raises Refused for what is no picture, and ends the source: it would fail all cameras' batch."""

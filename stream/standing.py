@@ -10,19 +10,22 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError
 
 from config.services import WebSettings
 from config.settings import Settings
 
-from .broker import BrokerError, Endpoint, RunFile, endpoint_of, run_file_of
+from .broker import BrokerError, RunFile
 from .keys import Keys
-from .outbox_file import waiting
+from .outbox_file import is_held, waiting
 from .publisher import explain
+from .running import Starting, where
 from .snapshot import ERROR_WORDS
 
 _PROBE_WITHIN_S = 5.0
@@ -43,14 +46,18 @@ class CameraStanding:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`running`: the heartbeat is there. `text` is that as a sentence, or why it can't be told."""
+    """`running`: the heartbeat is there. `text` is that as a sentence, or why it can't be told. `pending`
+    None: nobody says where the outbox is. `mistakes`: what is wrong with the config file, so that a line that
+    runs goes on with the settings before.
+    """
 
     line: str
     running: bool
     text: str
-    pending: int
+    pending: int | None
     oldest_s: float | None
     cameras: Mapping[str, CameraStanding] = field(default_factory=dict)
+    mistakes: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
@@ -62,15 +69,38 @@ class Standing:
 
 async def ask(settings: Settings) -> Standing:
     """Raises OutboxError for an outbox that can't be read; a broker that is away is part of the answer."""
-    keys = Keys(settings.events.stream_key(settings.site, settings.line))
-    count, since = waiting(settings.events.outbox.path)
-    oldest_s = None if since is None else max(0.0, time.time() - since)
+    names = [name for name, camera in settings.cameras.items() if camera.enabled]
     try:
-        alive, cameras = await _read(_endpoint(settings), keys, settings)
+        at = where(settings)
+    except BrokerError as error:
+        text = "starts: models are being loaded and warmed up" if isinstance(error, Starting) else str(error)
+        keys = Keys(settings.events.stream_key(settings.site, settings.line))
+        return Standing(keys.base, False, text, *_backlog(settings.events.outbox.path))
+    return await ask_at(at, names, all_cameras=False)
+
+
+async def ask_at(at: RunFile, names: Collection[str] = (), *, all_cameras: bool = True) -> Standing:
+    """As `ask`, of the line at this place; `names` are its cameras. With `all_cameras` they are those whose
+    status stands at the broker, whatever the config file says now, and `names` only where looking for them
+    is not permitted.
+    """
+    keys, outbox = Keys(at.stream), Path(at.outbox) if at.outbox else None
+    count, oldest_s = _backlog(outbox)
+    try:
+        alive, cameras = await _read(at, keys, names, all_cameras)
     except BrokerError as error:
         return Standing(keys.base, False, str(error), count, oldest_s)
-    text = "runs" if alive else "does not run, or can't decide: there is no heartbeat"
+    starts = "starts" if outbox is not None and is_held(outbox) else "does not run"
+    text = "runs" if alive else f"{starts}, or can't decide: there is no heartbeat"
     return Standing(keys.base, alive, text, count, oldest_s, cameras)
+
+
+def _backlog(outbox: Path | None) -> tuple[int | None, float | None]:
+    """How many events wait, and the oldest for how long (s)."""
+    if outbox is None:
+        return None, None
+    count, since = waiting(outbox)
+    return count, None if since is None else max(0.0, time.time() - since)
 
 
 def probe(web: WebSettings, name: str) -> str:
@@ -96,24 +126,30 @@ def probe(web: WebSettings, name: str) -> str:
         return f"{url} does not answer: {getattr(error, 'reason', error)}"
 
 
-def _endpoint(settings: Settings) -> Endpoint:
-    if settings.events.url == "embedded":
-        return RunFile.read(run_file_of(settings.events)).endpoint
-    return endpoint_of(settings.events)
-
-
-async def _read(endpoint: Endpoint, keys: Keys, settings: Settings) -> tuple[bool, dict[str, CameraStanding]]:
-    names = [name for name, camera in settings.cameras.items() if camera.enabled]
-    client = endpoint.client(timeout_s=3.0)
+async def _read(
+    at: RunFile, keys: Keys, names: Collection[str], all_cameras: bool
+) -> tuple[bool, dict[str, CameraStanding]]:
+    client = at.endpoint.client(timeout_s=3.0)
     try:
         alive = bool(await client.exists(keys.heartbeat))
+        if all_cameras:
+            names = await _cameras(client, keys, names)
         hashes: list[Any] = [await client.hgetall(keys.status(name)) for name in names]
     except (RedisError, OSError) as error:
-        raise BrokerError(f"{endpoint.url}: {explain(error)}") from None
+        raise BrokerError(f"{at.endpoint.url}: {explain(error)}") from None
     finally:
         with contextlib.suppress(RedisError, OSError):
             await client.aclose()
     return alive, {name: _camera(told) for name, told in zip(names, hashes, strict=True)}
+
+
+async def _cameras(client: Redis, keys: Keys, names: Collection[str]) -> Collection[str]:
+    before, _, after = keys.status("*").partition("*")
+    try:
+        found = [key.decode() async for key in client.scan_iter(match=keys.status("*"), count=1000)]
+    except NoPermissionError:
+        return names
+    return sorted(key.removeprefix(before).removesuffix(after) for key in found)
 
 
 def _camera(told: Mapping[bytes, bytes]) -> CameraStanding:

@@ -76,12 +76,14 @@ class Vitals:
         return self.engine is not None and self.engine.is_stuck(time.monotonic(), limit_s)
 
     def _is_blind(self, camera: CameraView) -> bool:
-        """Live for a while, and none of its pictures was inspected lately; triggered cameras may rest."""
+        """Live for a while, and pictures came of which none was inspected in time. Triggered cameras may
+        rest, and so may others: a folder into which nothing is dropped is as ready as ever.
+        """
         settings = self._cameras[camera.name]
         if camera.state != "live" or settings.frames != "latest":
             return False
-        idle_s = self._overview.idle_s(camera.name)
-        if idle_s is not None and idle_s <= max(_BLIND_AFTER_S, _BLIND_INTERVALS / settings.fps):
+        waits_s = self._overview.unanswered_s(camera.name)
+        if waits_s <= max(_BLIND_AFTER_S, _BLIND_INTERVALS / settings.fps):
             return False
         # Not by how much: our clock may have been set since.
         return abs(time.time() - camera.since) > settings.down_after_s

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from config.fields import Name, Section
 from config.services import listen_address
 
+from ..events import Event
 from .modbus_map import CAMERA_REGISTERS, LINE_REGISTERS, Handshake, OnLoss, overlapping
 from .sink import BridgeOptions, Key, Line
 
@@ -69,6 +70,10 @@ class Options(BridgeOptions):
     def named_cameras(self) -> Mapping[str, Key]:
         """The stations."""
         return {name: ("stations", name) for name in self.stations}
+
+    def wants(self, event: Event) -> bool:
+        """What its stations show: for all else there is no register."""
+        return event.camera in self.stations and super().wants(event)
 
     @property
     def alone(self) -> tuple[Key, str]:

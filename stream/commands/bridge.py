@@ -40,7 +40,7 @@ async def _run(name: str, settings: "Settings", until_eof: bool) -> None:
     from ..bridges.edits import tell_edits
     from ..bridges.process import Bridge, explained
     from ..endings import end
-    from .events import where
+    from ..running import where
 
     at = where(settings)
     stop = asyncio.Event()

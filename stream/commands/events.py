@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from config.settings import Settings
-
     from ..broker import RunFile
     from ..events import Event
 
@@ -34,8 +32,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-file", type=Path, help="run file of a running Linewatch, instead of a config")
     parser.add_argument("--follow", action="store_true", help="go on with what comes, until interrupted")
     parser.add_argument("--group", help="read as this consumer group: from its last acknowledged event on")
-    parser.add_argument("--last", type=int, default=None, metavar="N", help="begin with the last N events")
+    parser.add_argument("--last", type=_count, default=None, metavar="N", help="begin with the last N events")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,21 +47,21 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _where(args: argparse.Namespace) -> "RunFile":
-    from config.load import load
+    from config.load import ConfigError, load
 
     from ..broker import RunFile
+    from ..running import remains_of, where, where_despite
 
-    return where(load(args.config)) if args.run_file is None else RunFile.read(args.run_file)
-
-
-def where(settings: "Settings") -> "RunFile":
-    """Which broker and stream: the run file of our own broker, or what the config says of another one."""
-    from ..broker import RunFile, endpoint_of, run_file_of
-
-    if settings.events.url == "embedded":
-        return RunFile.read(run_file_of(settings.events))
-    key = settings.events.stream_key(settings.site, settings.line)
-    return RunFile(endpoint_of(settings.events), key, 0)
+    if args.run_file is not None:
+        return RunFile.read(args.run_file)
+    try:
+        settings = load(args.config)
+    except ConfigError as error:
+        found = where_despite(error, remains_of(args.config))
+        for mistake in error.lines:
+            sys.stderr.write(f"remark: {mistake}\n")
+        return found
+    return where(settings)
 
 
 async def _print(where: "RunFile", args: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ from config.load import load
 from config.services import EventsSettings
 
 from ..broker import run_file_of
-from ..commands.events import where
 from ..outbox_file import last_seqs
+from ..running import where
 from ..sim import schedule
 from . import stage
 from .children import Child, memory_mb

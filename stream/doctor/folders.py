@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -92,17 +91,6 @@ def _backlog(outbox: Path) -> Finding:
     except OutboxError as error:
         return failed("outbox", str(error))
     return ok("outbox", f"{count} events wait for the broker")
-
-
-def is_held(outbox: Path) -> bool:
-    """Whether a Linewatch runs on this outbox now; its lock is tried and let go at once."""
-    lock = outbox.with_name(outbox.name + ".lock")
-    with contextlib.suppress(FileNotFoundError), lock.open("rb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def filesystem_of(path: Path, mounts: Path = Path("/proc/mounts")) -> str:

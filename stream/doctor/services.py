@@ -14,11 +14,12 @@ from config.services import WebSettings
 from config.settings import Settings
 
 from ..bridges.checks import wrong_bridges
-from ..broker import BrokerError, Endpoint, RunFile, endpoint_of, run_file_of, server_binary
+from ..broker import BrokerError, Endpoint, endpoint_of, server_binary
 from ..broker_version import check_version
 from ..keys import Keys
 from ..links import Links
 from ..publisher import explain
+from ..running import Starting, where
 from ..web.errors import ListenError
 from ..web.server import check_listen
 from ..web.users import Users, UsersError
@@ -107,7 +108,9 @@ async def broker(settings: Settings, *, running: bool) -> Finding:
             return await _ask(endpoint_of(events), settings, running=running)
         if not running:
             return ok("broker", f"embedded, by {server_binary().name}, started with the line")
-        return await _ask(RunFile.read(run_file_of(events)).endpoint, settings, running=True)
+        return await _ask(where(settings).endpoint, settings, running=True)
+    except Starting as starting:
+        return ok("broker", f"embedded; {starting}")
     except BrokerError as error:
         return failed("broker", str(error))
 

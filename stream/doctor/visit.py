@@ -6,6 +6,7 @@ from pathlib import Path
 from config.load import ConfigError, load
 from config.settings import Settings
 
+from ..outbox_file import is_held
 from ..reading import headline
 from . import folders, machine, models, services
 from .findings import Finding, failed, ok, warning
@@ -38,7 +39,7 @@ def _config(settings: Settings | None) -> Iterator[Finding]:
 
 
 async def _line(settings: Settings) -> AsyncIterator[Finding]:
-    running = folders.is_held(settings.events.outbox.path)
+    running = is_held(settings.events.outbox.path)
     if running:
         yield ok("instance", "a Linewatch runs on this data folder; a second one would not start")
     for finding in folders.folders(settings):

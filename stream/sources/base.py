@@ -96,6 +96,11 @@ class Sink(Protocol):
         out to the camera's frames per second.
         """
 
+    def due_in_s(self, taken_at: float) -> float:
+        """For a source whose pictures can wait: how much later one would be due, in seconds; 0.0 for now. It
+        counts nothing.
+        """
+
     def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
         """Hand over a picture that was due: (H, W, 3) uint8 RGB, native size, never written to again.
 

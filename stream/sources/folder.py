@@ -1,5 +1,6 @@
 """A folder of pictures as a camera: those that are there, and each one that a machine drops into it."""
 
+import logging
 import os
 import threading
 import time
@@ -17,10 +18,13 @@ from . import explain
 from .base import Broken, Deadlines, Ended, Refused, Sink, Source, Unreachable
 from .pace import wait_until
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
 _LOOK_S = 0.2
 _LOOK_SHARE = 10.0  # looking through a folder of 100,000 files takes a while: a tenth of the time at most
+_SAID_EVERY_S = 10.0  # a folder full of unreadable files is no flood in the log
 _SETTLED_S = 0.3  # a file that was not written to for so long is complete
 _MAX_BYTES = 512 * 1024 * 1024
 
@@ -33,18 +37,21 @@ Stamp = tuple[int, int]
 class _Past:
     """What one attempt leaves to the next: a share that comes back shall not be inspected again.
 
-    `shown` by path; `trying` is the file that was being read, where an attempt may have ended.
+    `shown` by path; `trying` is the file that was being read, where an attempt may have ended. `unsaid`:
+    files skipped since one was named, which was at `said_at` (monotonic s).
     """
 
     shown: dict[str, Stamp] = field(default_factory=dict)
     count: int = 0
     trying: str | None = None
     was_there: bool = False
+    unsaid: int = 0
+    said_at: float = float("-inf")
 
 
 class FolderSource:
-    """Pictures in order of name. See `base.Source` and `base.Resuming`. Unreadable ones are skipped and
-    counted.
+    """Pictures in order of name, each as soon as it is due. See `base.Source` and `base.Resuming`. Unreadable
+    ones are skipped, counted and said.
     """
 
     def __init__(self, camera: str, settings: FolderSettings) -> None:
@@ -110,7 +117,7 @@ class FolderSource:
                 continue
             if watching and _is_being_written(stamp):
                 continue
-            is_done = self._show(path, stamp, sink)
+            is_done = self._wait_due(sink, stop) and self._show(path, stamp, sink)
             if stop.is_set():
                 return  # whether it was taken is not known
             if is_done:
@@ -130,6 +137,15 @@ class FolderSource:
         self._looked_s = time.monotonic() - begun
         return there
 
+    def _wait_due(self, sink: Sink, stop: threading.Event) -> bool:
+        """False if `stop` was set. What lies in a folder can wait: nothing of a heap has to be left out. In
+        short steps, as the camera may get another rate.
+        """
+        while (left_s := sink.due_in_s(time.time())) > 0.0:
+            if not wait_until(time.monotonic() + min(left_s, _LOOK_S), sink, stop):
+                return False
+        return True
+
     def _show(self, path: str, stamp: Stamp, sink: Sink) -> bool:
         """False if it is gone, and may come back with its share."""
         taken_at = time.time()
@@ -140,14 +156,24 @@ class FolderSource:
             pixels = self._read(path, stamp)
         except FileNotFoundError:
             self._check()
-            sink.skipped("unreadable")
+            self._skip(path, sink)
             return False
         if pixels is None:
-            sink.skipped("unreadable")
+            self._skip(path, sink)
         else:
             self._past.count += 1
             sink.put(pixels, taken_at)
         return True
+
+    def _skip(self, path: str, sink: Sink) -> None:
+        sink.skipped("unreadable")
+        past, now = self._past, time.monotonic()
+        past.unsaid += 1
+        if now - past.said_at < _SAID_EVERY_S:
+            return
+        others = f" (and {past.unsaid - 1} before it)" if past.unsaid > 1 else ""
+        log.warning("camera %s: %s can't be read as a picture, and is skipped%s", self._camera, path, others)
+        past.unsaid, past.said_at = 0, now
 
     def _read(self, path: str, stamp: Stamp) -> NDArray[np.uint8] | None:
         """None if it is no picture. Raises FileNotFoundError; and Unreachable once for a file: if that is

@@ -72,8 +72,9 @@ def build(
     async def score_curve(name: str, seconds: Annotated[float, Query(ge=10, le=3600)] = 300.0) -> CurveOut:
         """The score over time."""
         found = scores(name)
-        can_set = actions.set_threshold is not None and found.model is not None
-        return curve_out(found, time.time(), seconds).model_copy(update={"can_set": can_set})
+        model = found.model or actions.model_of(name)
+        can_set = actions.set_threshold is not None and model is not None
+        return curve_out(found, time.time(), seconds, model).model_copy(update={"can_set": can_set})
 
     @router.get("/cost")
     async def level_cost(name: str, level: Level) -> CostOut:
@@ -89,17 +90,19 @@ def build(
         """Set the alarm level from now on. 409 if it is not `base` any more, or another model runs meanwhile:
         a repeated request changes nothing twice."""
         found = scores(name)
-        model = found.model
-        if actions.set_threshold is None or model is None:
+        # Of a triggered camera the model may be there for days before it inspects a picture.
+        known = [model for model in (found.model, actions.model_of(name)) if model is not None]
+        if actions.set_threshold is None or not known:
             raise HTTPException(409, "The alarm level of this camera can't be set now: it has no model yet.")
-        if wish.base is not None and not isclose(wish.base, model.threshold, rel_tol=1e-9):
+        meant = [m for m in known if wish.base is None or isclose(wish.base, m.threshold, rel_tol=1e-9)]
+        if not meant:
             raise HTTPException(
                 409, "The alarm level was changed meanwhile; look at the new one, then set it again."
             )
         if wish.level is None:
             in_force = await actions.set_threshold(name, None, None)
         else:
-            in_force = await actions.set_threshold(name, raw_threshold(model, wish.level), model)
+            in_force = await actions.set_threshold(name, raw_threshold(meant[0], wish.level), meant[0])
         # The next picture may be a minute away. Another model's scores begin anew with its first picture.
         if found.model is not None and found.model.sha256 == in_force.sha256:
             found.model = in_force
@@ -109,9 +112,11 @@ def build(
     return router
 
 
-def curve_out(found: Scores, now: float, seconds: float) -> CurveOut:
-    """The scores of the `seconds` before `now` (UTC s), in the API's words."""
-    drawn = curve(found, now, seconds)
+def curve_out(found: Scores, now: float, seconds: float, model: ModelInfo | None = None) -> CurveOut:
+    """The scores of the `seconds` before `now` (UTC s), in the API's words; `model` is told as long as none
+    has given a score.
+    """
+    drawn, model = curve(found, now, seconds), found.model or model
     return CurveOut(
         now=datetime.fromtimestamp(now, UTC),
         seconds=seconds,
@@ -119,8 +124,8 @@ def curve_out(found: Scores, now: float, seconds: float) -> CurveOut:
         at=drawn.at.tolist(),
         highest=[round(value, 4) for value in drawn.highest.tolist()],
         ng=[round(value, 3) for value in drawn.ng.tolist()],
-        threshold=found.model.threshold if found.model else None,
-        median=found.model.median if found.model else None,
+        threshold=model.threshold if model else None,
+        median=model.median if model else None,
         can_set=False,
     )
 

@@ -177,6 +177,9 @@ class LineActions:
     force then. `model`, with its level, is what the value was chosen by: another one in force refuses it, for
     it has other raw values. None in place of the value goes back to the model's own, whichever that is: with
     None for the model. Actions raise errors.Refused when it can't be done.
+
+    `model_of(camera)` is the model in force, also before it has inspected a picture; None: there is none.
     """
 
     set_threshold: Callable[[str, float | None, ModelInfo | None], Awaitable[ModelInfo]] | None = None
+    model_of: Callable[[str], ModelInfo | None] = lambda camera: None

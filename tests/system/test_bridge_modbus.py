@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.constants import ExcCodes
 
 from stream.bridges import modbus_map as m
+from stream.bridges.modbus import Options
 from stream.bridges.modbus_server import ModbusSink
 from stream.bridges.process import Bridge
 from tests.bridgeline import CONFIG, BridgeLine, pending, running
@@ -101,6 +103,28 @@ async def test_a_reject_is_latched_until_the_plc_has_acknowledged_it(line: Bridg
         assert await plc.read(TOP, m.VERDICT, 1) == [1]
         assert not await plc.one(TOP, m.STATUS) & m.REJECT
         await until(lambda: bridge.report.delivered == 2)
+
+
+async def test_a_camera_that_is_no_station_is_nobodys_late_verdict(
+    line: BridgeLine, caplog: pytest.LogCaptureFixture
+) -> None:
+    side = 'plc: {type: modbus, listen: "127.0.0.1:0", stations: {side: {address: 200}}}'
+    line.verdict("A-1", "ng", asked_s=time.time() - 900.0)
+    line.recorder.system("config", "nothing changed")
+    opened = line.defect("side")
+    options = Options.model_validate({"stations": {"side": {"address": 200}}, "kinds": ["part"]})
+    assert not options.wants(opened), "and the kinds count as ever"
+    async with (
+        running(line, "plc", side) as bridge,
+        plc_of(bridge) as plc,
+        line.broker.endpoint.client() as client,
+    ):
+        await plc.until(SIDE, m.RESULT_NO, 1)
+        assert await plc.write(SIDE, m.ACK, 1) == 0
+        while await pending(client, "bridge-plc"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (bridge.report.delivered, bridge.report.late) == (1, 0)
+    assert "too late" not in caplog.text
 
 
 async def test_a_slow_plc_gets_every_result_in_order_and_holds_up_no_other_camera(line: BridgeLine) -> None:

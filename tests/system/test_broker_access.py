@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 from config.services import EventsSettings
 from stream import standing
 from stream.bridges.process import Bridge
-from stream.broker import Endpoint, endpoint_of, free_port
+from stream.broker import Endpoint, RunFile, endpoint_of, free_port
 from stream.commands import events as events_command
 from stream.consumer import Consumer
 from stream.events import Event
@@ -26,7 +26,7 @@ from stream.inbox import Inbox
 from stream.outbox import Outbox
 from stream.publisher import Publisher
 from stream.status import StatusBoard
-from tests.bridgeline import CONFIG, settings_with
+from tests.bridgeline import settings_with
 from tests.brokers import (
     KEYS,
     SERVERS,
@@ -115,14 +115,17 @@ async def use_everything(url: str, folder: Path) -> None:
     async with as_user(url, "mes").client() as mes:
         consumer = Consumer(mes, KEYS.events, "mes", until_idle=True)
         check_complete([event async for event in consumer], put)
+        (group,) = [group for group in await mes.xinfo_groups(KEYS.events) if group["name"] == b"mes"]
+        assert group["consumers"] == 0, "it may leave its group"
 
 
 async def use_the_commands(ours: Endpoint, folder: Path) -> None:
     """`linewatch status` and `linewatch events` on the line's own machine, by the line's own config."""
-    alive, cameras = await standing._read(
-        ours, KEYS, settings_with(folder, config=CONFIG.replace("bridges:\n", ""))
-    )
-    assert alive and cameras["top"].ready
+    at = RunFile(ours, KEYS.events, 1)
+    said = await standing.ask_at(at, ["top"], all_cameras=False)
+    assert said.running and said.cameras["top"].ready
+    # Who may not look for cameras asks for those that it knows.
+    assert await standing.ask_at(at, ["top"]) == said
     for last in (None, 3):
         args = argparse.Namespace(group=None, follow=False, last=last)
         async with ours.client() as client:

@@ -8,9 +8,11 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from config.broker_url import BrokerUrl
 from stream.consumer import Consumer
 from stream.events import entry_fields, parse_entry
 from stream.lag import group_lags
+from stream.links import connect
 from stream.outbox import Outbox
 from tests.brokers import KEYS, SERVERS, facts, valkey
 
@@ -141,6 +143,51 @@ async def test_a_reader_goes_on_when_the_broker_comes_back(tmp_path: Path) -> No
         await client.aclose()
     assert numbers == [1, 2, 3]
     assert consumer.counts.lost == 0
+
+
+async def consumers(client: Redis) -> list[str]:
+    return [told["name"].decode() for told in await client.xinfo_consumers(KEYS.events, "mes")]
+
+
+async def test_one_that_is_named_by_chance_leaves_its_group_once_it_has_settled_all(
+    client: Redis, tmp_path: Path
+) -> None:
+    await publish(client, tmp_path, 3)
+    one = Consumer(client, KEYS.events, "mes", until_idle=True)
+    async for event in one:
+        if event.seq == 2:
+            await one._leave()
+            assert await consumers(client) == [one.name], "what it has not acknowledged would go with it"
+            break
+    assert [event.seq async for event in one] == [2, 3]
+    assert await consumers(client) == []
+    assert [event.seq async for event in reader(client)] == []
+    assert await consumers(client) == ["one"], "a name that was given is its giver's"
+
+
+async def test_one_that_may_not_leave_its_group_stays_without_a_word(client: Redis, tmp_path: Path) -> None:
+    rights = ("on", ">strict", "~*", "+@all", "-xgroup", "+xgroup|create")
+    await client.execute_command("ACL", "SETUSER", "strict", *rights)
+    await publish(client, tmp_path, 2)
+    where = client.connection_pool.connection_kwargs
+    async with Redis(host=where["host"], port=where["port"], username="strict", password="strict") as strict:
+        one = Consumer(strict, KEYS.events, "mes", until_idle=True)
+        assert [event.seq async for event in one] == [1, 2]
+    assert await consumers(client) == [one.name]
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+sentinel://127.0.0.1:1/mymaster"])
+def test_a_client_that_decodes_is_refused_at_once(url: str) -> None:
+    client = connect(BrokerUrl.parse(url), {"decode_responses": True}, {})
+    with pytest.raises(ValueError, match="without decode_responses=True"):
+        Consumer(client, KEYS.events, "mes")
+
+
+async def test_a_client_of_a_cluster_that_decodes_is_refused_too() -> None:
+    nodes = "redis+cluster://127.0.0.1:1"
+    with pytest.raises(ValueError, match="without decode_responses=True"):
+        Consumer(connect(BrokerUrl.parse(nodes), {"decode_responses": True}, {}), KEYS.events, "mes")
+    Consumer(connect(BrokerUrl.parse(nodes), {}, {}), KEYS.events, "mes")
 
 
 def holder(client: Redis) -> Consumer:

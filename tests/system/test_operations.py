@@ -99,6 +99,53 @@ def test_status_says_each_cameras_state_in_words(line: Running) -> None:
     assert told["cameras"]["top"]["state"] in ("no model", "connecting")
 
 
+@pytest.fixture(params=["a mistake", "no YAML", "renamed"])
+def mistaken(line: Running, request: pytest.FixtureRequest) -> Iterator[Running]:
+    """The line, while its file can't be used."""
+    well, aside = line.config.read_text(), line.config.with_suffix(".aside")
+    if request.param == "renamed":
+        line.config.rename(aside)
+    else:
+        line.config.write_text(well.replace("fps", "fsp") if request.param == "a mistake" else f"{well}}}\n")
+    yield line
+    aside.unlink(missing_ok=True)
+    line.config.write_text(well)
+
+
+def test_a_line_that_goes_on_is_asked_whatever_became_of_its_file(mistaken: Running) -> None:
+    said = linewatch("status", mistaken.config, "--json")
+    told: dict[str, Any] = json.loads(said.stdout)
+    assert said.returncode == 1  # a camera without a model is not ready
+    assert told["running"] and told["pending"] == 0 and list(told["cameras"]) == ["top"]
+    (mistake,) = told["mistakes"]
+    assert mistake.startswith(str(mistaken.config))
+    assert f"  {mistake}" in linewatch("status", mistaken.config).stdout.splitlines()
+    events = linewatch("events", "--config", mistaken.config, "--json")
+    assert (events.returncode, events.stderr) == (0, f"remark: {mistake}\n")
+
+
+def test_a_mistake_beside_the_page_does_not_make_a_probe_fail(line: Running) -> None:
+    well = line.config.read_text()
+    try:
+        line.config.write_text(well.replace("fps", "fsp"))
+        assert linewatch("status", line.config, "--probe", "live").returncode == 0
+        line.config.write_text(well.replace("listen:", "lisetn:"))
+        wrong = linewatch("status", line.config, "--probe", "live")
+        assert wrong.returncode == 2 and "did you mean listen?" in wrong.stderr
+    finally:
+        line.config.write_text(well)
+
+
+def test_a_run_file_is_enough_to_ask_and_is_named_where_it_would_help(line: Running, tmp_path: Path) -> None:
+    run_file = line.config.parent / "var/broker/run.json"
+    told: dict[str, Any] = json.loads(linewatch("status", "--run-file", run_file, "--json").stdout)
+    assert told["running"] and told["pending"] == 0 and list(told["cameras"]) == ["top"]
+    for command in (["status"], ["events", "--config"]):
+        said = linewatch(*command, tmp_path / "cameras.yaml")
+        mistake, hint = said.stderr.splitlines()
+        assert said.returncode == 2 and "there is no such file" in mistake and "--run-file" in hint
+
+
 def test_doctor_knows_that_the_line_itself_holds_folder_and_port(line: Running) -> None:
     said = linewatch("doctor", line.config, "--json")
     found = {finding["subject"]: finding for finding in json.loads(said.stdout)["findings"]}

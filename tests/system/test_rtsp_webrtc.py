@@ -84,7 +84,9 @@ def new_peer() -> RTCPeerConnection:
 
 
 @contextlib.asynccontextmanager
-async def whep(token: str = TOKEN, path: str = "whep/top") -> AsyncIterator[tuple[MediaServer, Camera, list[Frame]]]:
+async def whep(
+    token: str = TOKEN, path: str = "whep/top"
+) -> AsyncIterator[tuple[MediaServer, Camera, list[Frame]]]:
     media, frames = MediaServer(), list[Frame]()
     server = await asyncio.start_server(media.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{path}"

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from stream.broker import EmbeddedBroker, Endpoint
+from stream.broker import EmbeddedBroker, Endpoint, RunFile
 from stream.endings import end
+from stream.outbox_file import lock
+from stream.standing import ask_at
 from stream.status import StatusBoard
 from tests.brokers import KEYS, valkey
 
@@ -79,3 +81,13 @@ async def test_a_broker_that_is_away_or_hangs_does_not_hold_up_the_end(broker: E
         assert time.monotonic() - began < 2.0
     finally:
         os.kill(broker.pid, signal.SIGCONT)
+
+
+async def test_a_line_without_a_heartbeat_may_be_about_to_start(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Also when the run file of one that was killed is still there."""
+    at = RunFile(broker.endpoint, KEYS.events, 1, str(tmp_path / "outbox.db"))
+    assert (await ask_at(at)).text == "does not run, or can't decide: there is no heartbeat"
+    with lock(tmp_path / "outbox.db"):
+        assert (await ask_at(at)).text == "starts, or can't decide: there is no heartbeat"

@@ -29,6 +29,7 @@ class Served:
     http: httpx.AsyncClient
     levels: list[tuple[str, float | None]] = field(default_factory=list)
     of: list[ModelInfo | None] = field(default_factory=list)
+    in_force: dict[str, ModelInfo] = field(default_factory=dict)
 
     def keep(self) -> str:
         """One incident with its picture, written; its evidence path under the API."""
@@ -43,6 +44,7 @@ class Served:
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     line, levels, models = FakeLine.of("top", "side"), [], []
+    in_force: dict[str, ModelInfo] = {}
     evidence = Evidence(tmp_path / "evidence")
     evidence.start()
 
@@ -55,14 +57,14 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
     page = LivePage(
         line.view(),
-        actions=LineActions(set_threshold),
+        actions=LineActions(set_threshold, in_force.get),
         evidence=evidence,
         pictures=tmp_path / "pictures",
         listen="127.0.0.1:0",
     )
     await page.start()
     async with httpx.AsyncClient(base_url=page.url, timeout=5) as http:
-        yield Served(line, page, evidence, http, levels, models)
+        yield Served(line, page, evidence, http, levels, models, in_force)
     await page.stop()
     evidence.stop()
 
@@ -138,6 +140,25 @@ async def test_a_level_that_was_set_is_shown_before_the_next_picture_comes(serve
     assert curve["threshold"] == 0.1 + 1.5 * 1.9
     again = await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
     assert again.status_code == 409 and len(served.levels) == 1
+
+
+async def test_a_camera_that_was_not_triggered_yet_takes_an_alarm_level(served: Served) -> None:
+    served.in_force["top"] = MODEL
+    curve = (await served.http.get(f"{API}/cameras/top/scores")).json()
+    assert (curve["threshold"], curve["median"], curve["can_set"]) == (MODEL.threshold, MODEL.median, True)
+    assert (await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)).status_code == 200
+    assert (served.levels, served.of) == ([("top", 0.1 + 1.5 * 1.9)], [MODEL])
+    served.in_force["top"] = replace(MODEL, threshold=0.1 + 1.5 * 1.9)
+    again = await served.http.put(f"{API}/cameras/top/threshold", json=LOUDER)
+    assert again.status_code == 409 and "changed meanwhile" in again.json()["detail"]
+
+
+async def test_a_model_that_has_inspected_nothing_yet_takes_an_alarm_level_too(served: Served) -> None:
+    served.page.show(inspection("top"))
+    served.in_force["top"] = newer = replace(MODEL, sha256="cd" * 32, threshold=3.0)
+    answer = await served.http.put(f"{API}/cameras/top/threshold", json={"level": 2.0, "base": 3.0})
+    assert answer.status_code == 200 and served.of == [newer]
+    assert served.levels == [("top", newer.median + 2.0 * (3.0 - newer.median))]
 
 
 async def test_the_same_request_again_does_not_raise_the_level_again(served: Served) -> None:

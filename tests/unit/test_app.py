@@ -1,8 +1,11 @@
 """What a line tells of a camera whose model was refused, or taken out."""
 
+import logging
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
+import httpx
 import numpy as np
 import pytest
 
@@ -36,6 +39,7 @@ async def test_a_camera_whose_model_was_taken_out_is_not_ready_and_says_why(tmp_
         assert (told["ready"], told["error_code"], told["model_version"]) == (1, 0, "top@1")
         entry = app._library.get("top")
         assert entry is not None
+        assert (app._models.model_of("top"), app._models.model_of("side")) == (entry.info, None)
         app._library.discard(entry, "Its model top@1 failed 10 times in a row.")
         [view] = app._camera_views()
         assert (view.model, view.not_inspected) == (None, "Its model top@1 failed 10 times in a row.")
@@ -45,18 +49,50 @@ async def test_a_camera_whose_model_was_taken_out_is_not_ready_and_says_why(tmp_
         await app.shutdown()
 
 
+async def test_the_page_sets_the_alarm_level_of_a_camera_that_has_inspected_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    save(tiny_artifact(name="top"), tmp_path / "models")
+    app = App(load(tmp_path / "cameras.yaml"))
+    try:
+        await app._models.look()
+        await app.page.start()
+        async with httpx.AsyncClient(base_url=f"{app.page.url}api/v1/cameras/") as http:
+            base = (await http.get("top")).json()["model"]["threshold"]
+            answer = await http.put("top/threshold", json={"level": 1.5, "base": base})
+            assert answer.status_code == 200, answer.text
+            assert (await http.get("top")).json()["model"]["threshold"] > base
+    finally:
+        await app.shutdown()
+
+
 async def test_a_model_that_the_device_refuses_at_start_is_not_in_use_and_the_reason_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     (tmp_path / "cameras.yaml").write_text(CONFIG)
     save(tiny_artifact(name="top"), tmp_path / "models")
     app = App(load(tmp_path / "cameras.yaml"))
     try:
         await app._models.look()
         await app._start_engine()
+        assert "models are being warmed up" in caplog.text
         [view] = app._camera_views()
         assert view.model is None and "tiny" in view.not_inspected
         assert f"camera top is not inspected: {view.not_inspected}" in caplog.text
+    finally:
+        await app.shutdown()
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_only_a_picture_that_the_engine_took_waits_for_its_inspection(
+    tmp_path: Path, is_taken: bool
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    app = App(load(tmp_path / "cameras.yaml"))
+    app._engine = Mock(offer=lambda frame: is_taken)
+    try:
+        app._offer(Frame("top", 1, 0.0, time.monotonic() - 9.0, np.zeros((2, 2, 3), np.uint8)))
+        assert (app._overview.unanswered_s("top") >= 9.0) == is_taken
     finally:
         await app.shutdown()
 

@@ -1,6 +1,7 @@
 """Which frames go together, and when."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -83,6 +84,19 @@ def test_every_mode_keeps_all_in_order_and_refuses_when_its_line_is_full() -> No
     assert gone[3] is not None and (gone[3].frame.seq, gone[3].reason) == (4, "refused")
     assert names(b, 0.02) == [("parts", 1), ("parts", 2)]
     assert names(b, 0.04) == [("parts", 3)]
+
+
+def test_a_triggered_part_goes_before_pictures_that_nobody_asked_for() -> None:
+    b = batcher(max_batch=1, line=3)
+    b.set_mode("parts", "every")
+    for seq in (1, 2, 3):
+        b.offer(frame("parts", seq), 0.0)
+    gone = [b.offer(replace(frame("parts", seq), part_id=f"A-{seq}"), 0.0) for seq in range(4, 8)]
+    assert [(one.frame.seq, one.reason) for one in gone if one is not None] == [
+        *((3, "displaced"), (2, "displaced"), (1, "displaced")),
+        (7, "refused"),
+    ]
+    assert [names(b, 1.0 + turn) for turn in range(4)] == [[("parts", seq)] for seq in (4, 5, 6)] + [[]]
 
 
 def test_a_line_shares_the_batch_with_other_cameras() -> None:

@@ -214,7 +214,19 @@ def test_thinning_goes_on_after_the_clock_jumped_back() -> None:
 
 
 def test_no_rate_takes_every_picture() -> None:
-    assert all(Thinning(None).due(0.0) for _ in range(5))
+    thinning = Thinning(None)
+    assert all(thinning.due(0.0) and thinning.due_in_s(0.0) == 0.0 for _ in range(5))
+
+
+def test_a_picture_that_can_wait_is_told_for_how_long() -> None:
+    thinning = Thinning(fps=10)
+    assert thinning.due_in_s(1000.0) == 0.0 and thinning.due(1000.0)
+    for at in (1000.0, 1000.04):
+        later = at + thinning.due_in_s(at)
+        assert abs(later - 1000.05) < 1e-6
+        assert not thinning.due(at)
+    assert thinning.due(later + 1e-6)
+    assert thinning.due_in_s(0.0) == thinning.due_in_s(2000.0) == 0.0, "the clock jumped, or there was a gap"
 
 
 def test_outages_keep_what_was_told_when_they_are_retuned() -> None:

@@ -21,6 +21,7 @@ from engine.artifact import save
 from stream.doctor import folders, machine, models, services
 from stream.doctor.findings import Finding
 from stream.doctor.visit import visit
+from stream.outbox_file import is_held, lock
 from tests.models import tiny_artifact
 
 CAMERA = "version: 1\ncameras:\n  top: {source: {type: pattern}}\n"
@@ -109,11 +110,11 @@ def test_a_disk_of_another_machine_is_no_place_for_the_outbox(tmp_path: Path) ->
 
 def test_a_running_linewatch_is_noticed_by_its_lock(tmp_path: Path) -> None:
     outbox = tmp_path / "outbox.db"
-    assert not folders.is_held(outbox)
+    assert not is_held(outbox)
     with (tmp_path / "outbox.db.lock").open("ab") as lock:
-        assert not folders.is_held(outbox)
+        assert not is_held(outbox)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert folders.is_held(outbox)
+        assert is_held(outbox)
 
 
 def test_an_outbox_of_another_version_says_what_to_do(tmp_path: Path) -> None:
@@ -182,6 +183,14 @@ async def test_the_embedded_broker_needs_nothing_and_one_that_is_away_is_told(tm
     found = await services.broker(away, running=False)
     assert found.level == "failed"
     assert "can't be reached" in found.text and "geheim" not in found.text
+
+
+async def test_a_line_that_starts_is_not_said_to_be_away(tmp_path: Path) -> None:
+    line = settings(tmp_path)
+    with lock(line.events.outbox.path):
+        found = await services.broker(line, running=True)
+    assert found.level == "ok"
+    assert "a Linewatch starts here: models are being loaded" in found.text
 
 
 def test_models_are_loaded_whole_and_a_foreign_one_says_what_to_do(tmp_path: Path) -> None:

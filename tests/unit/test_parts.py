@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -140,6 +141,22 @@ async def test_a_frame_that_the_engine_refuses_is_an_answer(line_outbox: Outbox)
     line.parts.dropped(line.offered[0], "refused")
     await asyncio.sleep(0)
     assert line.said() == [("p1", "unknown", "overloaded")]
+
+
+async def test_untriggered_pictures_that_the_engine_refuses_are_said_now_and_then(
+    line_outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, picture = Line(line_outbox), Frame("top", 1, 0.0, 0.0, np.zeros((4, 4, 3), np.uint8))
+    for _ in range(3):
+        line.parts.dropped(picture, "refused")
+    line.parts.dropped(picture, "late")
+    line.parts.dropped(replace(picture, camera="gone"), "refused")
+    (said,) = caplog.messages
+    assert said.startswith("camera top: pictures find no place") and "(1 since" in said
+    monkeypatch.setattr("stream.parts._REFUSED_SAID_EVERY_S", 0.0)
+    line.parts.dropped(picture, "refused")
+    assert "(3 since" in caplog.messages[1]
+    assert line.said() == []
 
 
 async def test_a_disabled_camera_is_shown_and_not_inspected(line_outbox: Outbox) -> None:

@@ -21,6 +21,9 @@ class Sink:
     def connected(self, what: str) -> None:
         self.what.append(what)
 
+    def due_in_s(self, taken_at: float) -> float:
+        return 0.0
+
     def due(self, taken_at: float) -> bool:
         self.asked += 1
         return self.asked % self._every == 0

@@ -41,6 +41,9 @@ class Taken:
     def alive(self) -> None:
         self.signs += 1
 
+    def due_in_s(self, taken_at: float) -> float:
+        return 0.0
+
     def due(self, taken_at: float) -> bool:
         return self._want(taken_at)
 

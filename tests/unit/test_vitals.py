@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from config.settings import CameraSettings, Settings
+from engine.core import Inspection
 from stream.condition import CameraState
 from stream.overview import Overview
 from stream.snapshot import BLIND
@@ -14,32 +15,96 @@ from stream.web.view import ModelView
 from tests.unit.test_overview import Clock, inspection
 
 
+class Told:
+    """The PLC's view of one live camera."""
+
+    def __init__(self, live_s: float = 60.0, fps: float = 10.0) -> None:
+        self.clock = Clock()
+        self.overview = Overview(self.clock)
+        self.overview.add("top")
+        self.overview.state(CameraState("top", "live", "", time.time() - live_s))
+        self.overview.model("top", ModelView("top", 1))
+        settings = CameraSettings.model_validate({"source": {"type": "pattern"}, "fps": fps})
+        gateway = Mock()
+        gateway.parts.waiting.return_value = 0
+        gateway.counts.side_effect = lambda name, counts: counts
+        self._vitals = Vitals(
+            Settings(version=1),
+            {"top": settings},
+            recorder=Mock(disk_error=None),
+            delivery=Mock(),
+            gateway=gateway,
+            overview=self.overview,
+        )
+
+    def picture(self) -> Inspection:
+        """One comes, and goes to the engine; what the engine would say of it."""
+        made = inspection(self.clock.now)
+        self.overview.taken(made.frame)
+        return made
+
+    def code(self, after_s: float = 0.0) -> int:
+        self.clock.now += after_s
+        told = self._vitals.status(self.overview.cameras(lambda name: 0.1))["top"]
+        assert told["ready"] == int(not told["error_code"])
+        return int(told["error_code"])
+
+
 @pytest.mark.parametrize("live_s", [60.0, -3600.0])  # the clock was set back an hour since
 @pytest.mark.parametrize(
-    ("fps", "idle_s", "code"),
+    ("fps", "waits_s", "code"),
     [(10.0, 5.0, 0), (10.0, 5.1, BLIND), (0.1, 29.9, 0), (0.1, 30.1, BLIND)],
 )
 def test_a_camera_is_blind_when_an_inspection_is_overdue_at_its_own_rate(
-    fps: float, idle_s: float, code: int, live_s: float
+    fps: float, waits_s: float, code: int, live_s: float
 ) -> None:
-    clock = Clock()
-    overview = Overview(clock)
-    overview.add("top")
-    overview.state(CameraState("top", "live", "", time.time() - live_s))
-    overview.model("top", ModelView("top", 1))
-    overview.inspected(inspection(clock.now))
-    clock.now += idle_s
-    settings = CameraSettings.model_validate({"source": {"type": "pattern"}, "fps": fps})
-    gateway = Mock()
-    gateway.parts.waiting.return_value = 0
-    gateway.counts.side_effect = lambda name, counts: counts
-    vitals = Vitals(
-        Settings(version=1),
-        {"top": settings},
-        recorder=Mock(disk_error=None),
-        delivery=Mock(),
-        gateway=gateway,
-        overview=overview,
-    )
-    told = vitals.status(overview.cameras(lambda name: 0.1))["top"]
-    assert (told["ready"], told["error_code"]) == (int(not code), code)
+    top = Told(live_s, fps)
+    top.picture()
+    assert top.code(waits_s) == code
+
+
+def test_a_camera_without_pictures_is_not_blind_whatever_it_has_inspected() -> None:
+    top = Told()
+    assert top.code(3600.0) == 0
+    top.overview.inspected(top.picture())
+    assert top.code(3600.0) == 0
+
+
+def test_a_picture_after_a_pause_gets_its_time_and_those_that_follow_are_no_excuse() -> None:
+    top = Told()
+    top.overview.inspected(top.picture())
+    top.clock.now += 3600.0
+    top.picture()
+    assert top.code(4.0) == 0
+    top.picture()
+    assert top.code(1.1) == BLIND
+    last = top.picture()
+    assert top.code() == BLIND
+    top.overview.inspected(last)
+    assert top.code(3600.0) == 0
+
+
+def test_what_came_while_another_one_was_inspected_is_counted_from_its_answer() -> None:
+    top = Told()
+    first = top.picture()
+    top.clock.now += 4.0
+    top.picture()
+    top.overview.inspected(first)
+    assert top.code(4.0) == 0
+    assert top.code(1.1) == BLIND
+
+
+def test_a_picture_that_is_inspected_before_it_is_said_to_be_taken_does_not_wait() -> None:
+    top = Told()
+    quick = inspection(top.clock.now)
+    top.overview.inspected(quick)
+    top.overview.taken(quick.frame)
+    assert top.code(3600.0) == 0
+
+
+def test_another_model_is_not_blamed_for_what_the_one_before_lost() -> None:
+    top = Told()
+    top.picture()
+    assert top.code(3600.0) == BLIND
+    top.overview.model("top", ModelView("top", 2))
+    assert top.code() == 0

@@ -1,0 +1,71 @@
+"""A folder that is filled faster than it is inspected, and with what can't be inspected at all."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.core import Frame
+from stream.camera import Camera, CameraPolicy
+from stream.collection import write_png
+from stream.sources import folder as folder_module
+from tests.puppets import picture
+from tests.unit.test_replay import Taken, ended, folder_source
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in (2, 10, 1):
+        write_png(picture(number), tmp_path / "drop" / f"{number:03}.png")
+    return tmp_path / "drop"
+
+
+def test_an_unreadable_picture_is_named_but_not_a_folder_full_of_them(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("003", "004", "005"):
+        (folder / f"{name}.png").write_bytes(b"bad")
+    source = folder_source(folder, watch=False, interval_s=0)
+    ended(source, Taken())
+    (said,) = caplog.messages
+    assert said == f"camera top: {folder / '003.png'} can't be read as a picture, and is skipped"
+    monkeypatch.setattr(folder_module, "_SAID_EVERY_S", 0.0)
+    (folder / "006.png").write_bytes(b"bad")
+    again = folder_source(folder, watch=False, interval_s=0)
+    again.resume(source)
+    ended(again, Taken())
+    assert "006.png" in caplog.messages[1] and caplog.messages[1].endswith("skipped (and 2 before it)")
+
+
+async def test_pictures_that_are_dropped_at_once_wait_until_they_are_due(folder: Path) -> None:
+    for number in range(20, 28):
+        write_png(picture(number), folder / f"{number:03}.png")
+    frames: list[Frame] = []
+    camera = Camera(
+        "top",
+        lambda: folder_source(folder, watch=False, interval_s=0),
+        offer=frames.append,
+        policy=CameraPolicy(fps=20),
+    )
+    await camera.start()
+    await camera.finished()
+    stats = camera.stats()
+    await camera.stop()
+    assert (len(frames), stats.received, stats.decimated) == (11, 11, 0)
+    assert frames[-1].taken_at - frames[0].taken_at > 9.4 / 20
+
+
+def test_stopping_does_not_wait_until_a_picture_is_due(folder: Path) -> None:
+    class Never(Taken):
+        def due_in_s(self, taken_at: float) -> float:
+            return 3600.0
+
+    taken, stop = Never(), threading.Event()
+    thread = threading.Thread(target=folder_source(folder, interval_s=0).run, args=(taken, stop))
+    thread.start()
+    while taken.signs < 10:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(1.0)
+    assert not thread.is_alive() and taken.pixels == [] and taken.skips == []
