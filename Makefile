@@ -32,7 +32,7 @@ check: $(VENV)/.ok-dev
 # Two workers, because many tests wait for sockets and deadlines; one thread each, because torch's threads spin
 # against each other on a busy machine.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 # What `make test` deselects because it needs Debian packages or takes minutes; two at a time, as above.
 test-all: $(VENV)/.ok-dev
