@@ -58,8 +58,9 @@ class Backend(Protocol):
         order.
         """
 
-    def settle(self, networks: Sequence[tuple[Prepared, slice]], images: Images, features: Features) -> None:
-        """Measure the ways to run so many networks together and keep to the fastest; while warming up."""
+    def settle(self, networks: Sequence[tuple[Prepared, slice]], images: Images, most: int) -> None:
+        """Measure the ways to run these networks together, for at most so many pictures at once, and keep to
+        the fastest; while warming up. They share a teacher; of `images` only the size matters."""
 
     @property
     def together(self) -> str:

@@ -204,7 +204,7 @@ class OpenVinoBackend:
         return torch.from_numpy(maps)
 
     def settle(
-        self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], features: Any
+        self, networks: Sequence[tuple[Prepared, slice]], images: NDArray[np.uint8], most: int
     ) -> None:
         """Nothing to measure: side by side won wherever it was measured."""
 

@@ -106,7 +106,7 @@ class Runner:
                 refused.append((entry.camera, error))
             else:
                 frames.append(frame)
-        if min(len(frames), max_batch) > 1:
+        if frames:
             self._settle(frames[:max_batch], entries)
         # A device that bears one frame but not so many: the engine will halve its batches.
         with suppress(DeviceError):
@@ -115,7 +115,8 @@ class Runner:
         return refused
 
     def _settle(self, frames: Sequence[Frame], entries: Entries) -> None:
-        """Let the back end find out how it best runs 2, 4, 8, … cameras together; then see how many pay."""
+        """Let the back end find out how it best runs 2, 4, 8, … cameras together; then see how many pay. One
+        camera may send several pictures at once, too."""
         # Not one alone: back ends may have prepared the first model better for that than the others.
         counts = {len(frames), *(2**power for power in range(1, len(frames).bit_length()))}
         costs: dict[int, float] = {}
@@ -125,8 +126,7 @@ class Runner:
                 for group in groups(frames[:count], entries):
                     networks, part = next(at_most(self._max_squares, group.networks()))
                     images = self.backend.upload(group.pictures())[part]
-                    features = self.backend.features(group.teacher, images)
-                    self.backend.settle(networks, images, features)
+                    self.backend.settle(networks, images, self._max_squares)
                 costs[count] = self._frame_cost_s(Batch(tuple(frames[:count])), entries)
         self.plateau = plateau(costs, len(frames))
 

@@ -6,16 +6,16 @@ it is as many as for one. On a CPU grouped convolutions are slower. So it is tri
 """
 
 import copy
-from collections import OrderedDict
+import math
+import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 
-Members = tuple[nn.Module, ...]
-# Sets of cameras whose stack is kept: so many batches of 16 serve 64 cameras in turn.
-_KEPT = 4
 # Of the time one by one: what a stack must stay under to be worth its memory.
 _WINS = 0.9
 # In raw map values, which are in standard deviations of good pictures: as far as orders of addition matter.
@@ -33,35 +33,66 @@ def reducible(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class Stack:
-    """A copy of the weights of `networks`, in `dtype` where they multiply matrices."""
+    """Room for the weights of `slots` networks shaped like `like`; slot k's network looks at picture k.
 
-    def __init__(self, networks: Members, dtype: torch.dtype) -> None:
-        weights, self._buffers = stack_module_state(list(networks))
-        self._form = copy.deepcopy(networks[0]).to("meta")
-        reduced = {
-            f"{name}.{weight}"
-            for name, layer in reducible(self._form)
-            for weight, _ in layer.named_parameters(recurse=False)
-        }
-        self._weights = {k: v.to(dtype) if k in reduced else v for k, v in weights.items()}
+    A camera with several pictures has as many slots. `load` copies only what a slot doesn't hold yet, so
+    cameras that come in the same order cost nothing, and the memory stays that of `slots` networks however
+    many cameras there are. For one thread.
+    """
+
+    def __init__(self, like: nn.Module, slots: int) -> None:
+        self._form = copy.deepcopy(like).to("meta")
         for layer in self._form.modules():
             if isinstance(layer, _MULTIPLIES):
                 # Autocast doesn't reach what is mapped.
                 layer.register_forward_pre_hook(_as_weights)
+        self._weights = {
+            # A copy also for one slot: a view would be the network itself, and be overwritten.
+            name: tensor.detach().expand(slots, *tensor.shape).clone(memory_format=torch.contiguous_format)
+            for name, tensor in _state(like)
+        }
+        self._rows = [[rows[slot] for rows in self._weights.values()] for slot in range(slots)]
+        # Not the networks: a camera that is gone must not stay in memory.
+        self._holds = [weakref.ref(like)] * slots
+        self._known = weakref.WeakKeyDictionary[nn.Module, list[Tensor]]()
 
-    def __call__(self, images: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """(K * n, 3, P, P) and features alike → raw maps (K * n, P, P): network k looks at n pictures of its
-        own."""
-        count = next(iter(self._weights.values())).shape[0]
-        own = [tensor.reshape(count, -1, *tensor.shape[1:]) for tensor in (images, *features)]
-        maps: Tensor = vmap(self._one)(self._weights, self._buffers, own[0], *own[1:])
-        return maps.flatten(0, 1)
+    @property
+    def slots(self) -> int:
+        return len(self._rows)
 
-    def _one(
-        self, weights: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, *own: Tensor
-    ) -> Tensor:
-        maps: Tensor = functional_call(self._form, (weights, buffers), (images, own))
+    def load(self, networks: Sequence[nn.Module]) -> None:
+        """Network k into slot k, for as many as there are."""
+        into: list[Tensor] = []
+        weights: list[Tensor] = []
+        for slot, network in enumerate(networks):
+            if self._holds[slot]() is network:
+                continue
+            into += self._rows[slot]
+            weights += self._weights_of(network)
+            self._holds[slot] = weakref.ref(network)
+        if into:
+            # One call for some hundred tensors, as optimizers do it.
+            torch._foreach_copy_(into, weights)
+
+    def __call__(self, images: Tensor, *features: Tensor) -> tuple[Tensor]:
+        """(k, 3, P, P) and features alike → raw maps (k, P, P) float32 of the first k slots."""
+        used = {name: rows[: len(images)] for name, rows in self._weights.items()}
+        own = [tensor.unsqueeze(1) for tensor in (images, *features)]
+        maps: Tensor = vmap(self._one)(used, *own)
+        return (maps[:, 0].float(),)
+
+    def _one(self, weights: dict[str, Tensor], images: Tensor, *features: Tensor) -> Tensor:
+        maps: Tensor = functional_call(self._form, weights, (images, features))
         return maps
+
+    def _weights_of(self, network: nn.Module) -> list[Tensor]:
+        if network not in self._known:
+            self._known[network] = [tensor.detach() for _, tensor in _state(network)]
+        return self._known[network]
+
+
+def _state(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(network.named_parameters(), network.named_buffers())
 
 
 def _as_weights(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -70,46 +101,50 @@ def _as_weights(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
     return (inputs[0].to(weight.dtype), *inputs[1:])
 
 
-class Stacks:
-    """Which numbers of networks run faster stacked, and the stacks that are in use. For one thread.
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Seconds of one network for one picture by itself, and of a stack with all its slots."""
 
-    `form` names what networks must have in common to be stacked: size and precision.
+    alone_s: float
+    stacked_s: float
+
+
+class Stacks:
+    """Which sizes of stacks pay, by measurement. For one thread.
+
+    `form` names what networks must have in common to be stacked: size, precision, size of picture.
     """
 
     def __init__(self) -> None:
-        self._wins: dict[tuple[str, int], bool] = {}
-        self._kept: OrderedDict[Members, Stack | None] = OrderedDict()
+        self._measured: dict[tuple[str, int], _Measured | None] = {}
 
-    def knows(self, form: str, count: int) -> bool:
-        return (form, count) in self._wins
+    def knows(self, form: str, slots: int) -> bool:
+        return (form, slots) in self._measured
 
-    def judge(self, form: str, count: int, alone_s: float, stacked_s: float, apart: float) -> None:
-        """So many are stacked from now on if that is faster by a tenth and answers the same."""
-        self._wins[form, count] = stacked_s < _WINS * alone_s and apart < _SAME
+    def judge(self, form: str, slots: int, alone_s: float, stacked_s: float, apart: float) -> bool:
+        """Whether it pays that so many networks, which took `alone_s` one by one, go stacked: it does if
+        that is faster by a tenth and answers the same, `apart` at worst."""
+        # Written so that an `apart` that is no number doesn't agree.
+        pays = stacked_s < _WINS * alone_s and apart < _SAME
+        self._measured[form, slots] = _Measured(alone_s / slots, stacked_s) if pays else None
+        return pays
 
-    def find(self, form: str, members: Members, dtype: torch.dtype) -> Stack | None:
-        """The stack of these networks if the largest number tried that isn't above theirs was faster stacked.
+    def slots_for(self, form: str, pictures: int, networks: int) -> int | None:
+        """The stack that looks at so many pictures of so many networks in the least time; more pictures than
+        it has slots take turns. None where one by one is about as fast.
 
-        From the second time on that they come together: making one for a chance meeting costs more than it
-        saves. Where there is no memory for one, nothing is stacked any more.
+        A network alone is taken to need the same time for several pictures as for one: so it is on a device
+        that waits for launches, and where it isn't stacks are used too seldom rather than too often.
         """
-        tried = [count for known, count in self._wins if known == form and count <= len(members)]
-        if not tried or not self._wins[form, max(tried)]:
-            return None
-        met = members in self._kept
-        stack = self._kept.pop(members, None)
-        if stack is None and met:
-            try:
-                stack = Stack(members, dtype)
-            except torch.OutOfMemoryError:
-                self._wins = dict.fromkeys(self._wins, False)
-                self._kept.clear()
-                return None
-        self._kept[members] = stack
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[members]
+        found = None
+        least_s = math.inf
+        for (known, slots), measured in sorted(self._measured.items()):
+            if known == form and measured is not None:
+                cost_s = measured.stacked_s * math.ceil(pictures / slots)
+                if cost_s < least_s and cost_s < _WINS * measured.alone_s * networks:
+                    found, least_s = slots, cost_s
+        return found
 
     def __str__(self) -> str:
-        won = sorted(count for (_, count), wins in self._wins.items() if wins)
+        won = sorted({slots for (_, slots), measured in self._measured.items() if measured is not None})
         return f"stacked at {', '.join(map(str, won))}" if won else "one by one"

@@ -1,10 +1,9 @@
 """Teacher and camera networks in torch, on a CPU or a CUDA device."""
 
 import copy
-import math
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,21 +19,21 @@ from .model.dmdd import build_network
 from .model.precision import cpu_has_bf16
 from .model.teacher import build_teacher
 from .parity import Gap, probe_pictures
-from .stacked import Members, Stack, Stacks, reducible
+from .recorded import Capture, CudaGraphs
+from .stacked import reducible
+from .together import Together, quickest_s
 
 TensorFeatures = tuple[torch.Tensor, ...]
 BuildTeacher = Callable[[str, Path | None], nn.Module]
 BuildNetwork = Callable[[str], nn.Module]
 _IN_BF16, _IN_FLOAT32 = "bf16", "float32"
-# Where it lost with so many, more of them are not tried on a CPU: it takes seconds and wins nothing there.
-_TRIED_ON_CPU = 2
 
 
 class TorchBackend:
     """Channels-last, batch norms folded, bfloat16 where the device computes in it and the answers agree.
 
     `teacher_weights` names files of teachers that don't come from a package. `bf16` None means: where it
-    pays.
+    pays. `capture` None means: CUDA graphs on a CUDA device, nothing recorded elsewhere.
     """
 
     def __init__(
@@ -45,6 +44,7 @@ class TorchBackend:
         bf16: bool | None = None,
         make_teacher: BuildTeacher = build_teacher,
         make_network: BuildNetwork = build_network,
+        capture: Capture | None = None,
     ) -> None:
         self.device = device
         self._weights = dict(teacher_weights or {})
@@ -53,13 +53,16 @@ class TorchBackend:
         # Copies of them, as a model may still want the same teacher in float32.
         self._reduced: dict[str, nn.Module] = {}
         self._loading = threading.Lock()
-        self._stacks = Stacks()
         self._bf16 = bf16 if bf16 is not None else device.type == "cuda" or cpu_has_bf16()
         if device.type == "cuda":
             # cuDNN's convolutions otherwise round what they multiply to 10 bits, and float32, by which every
             # faster way is judged, would be nearly as coarse as what it judges. Off for the whole process.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
+            capture = capture or CudaGraphs(device)
+        # Not bound methods: they and this object would hold each other, and a replaced one stay in memory.
+        teach = partial(_teach, self._teachers, self._reduced)
+        self._together = Together(device, teach, _one_by_one, capture)
 
     @property
     def name(self) -> str:
@@ -121,92 +124,36 @@ class TorchBackend:
         return to_device([square for picture in pictures for square in fitted(picture)], self.device)
 
     def features(self, teacher: str, images: torch.Tensor) -> TensorFeatures:
-        name, _, precision = teacher.partition("/")
-        teachers = self._reduced if precision == _IN_BF16 else self._teachers
-        with torch.inference_mode(), self._autocast(precision):
-            return tuple(teachers[name](images))
+        with torch.inference_mode():
+            return self._together.features(teacher, images)
 
     def raw_maps(
         self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
     ) -> torch.Tensor:
-        form = self._form_of(networks)
-        if form is not None:
-            stack = self._stacks.find(form, _members(networks), self._dtype(networks))
-            if stack is not None:
-                with torch.inference_mode():
-                    return stack(images, features).float()
-        return self._one_by_one(networks, images, features)
+        with torch.inference_mode():
+            return self._together.raw_maps(networks, images, features)
 
-    def _one_by_one(
-        self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
-    ) -> torch.Tensor:
-        _, _, precision = networks[0][0].teacher.partition("/")
-        with torch.inference_mode(), self._autocast(precision):
-            maps = [p.network(images[part], tuple(f[part] for f in features)) for p, part in networks]
-        return torch.cat(maps).float()
-
-    def _form_of(self, networks: Sequence[tuple[Prepared, slice]]) -> str | None:
-        """What several networks have in common that may be stacked; None if they may not."""
-        first, part = networks[0]
-        spec = getattr(first.network, "spec", None)
-        like = all(
-            getattr(prepared.network, "spec", None) == spec
-            and other.stop - other.start == part.stop - part.start
-            for prepared, other in networks
-        )
-        return f"{first.teacher} {spec.name}" if spec is not None and like and len(networks) > 1 else None
-
-    def _dtype(self, networks: Sequence[tuple[Prepared, slice]]) -> torch.dtype:
-        return torch.bfloat16 if networks[0][0].teacher.endswith(_IN_BF16) else torch.float32
-
-    def settle(
-        self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
-    ) -> None:
-        """One by one, or stacked (see stacked.py)."""
-        form, members, count = self._form_of(networks), _members(networks), len(networks)
-        tries = self.device.type != "cpu" or count <= _TRIED_ON_CPU
-        if form is None or self._stacks.knows(form, count) or not tries:
-            return
-        alone = self._seconds(lambda: self._one_by_one(networks, images, features), 3)
-        try:
-            stack = Stack(members, self._dtype(networks))
-            with torch.inference_mode():
-                stacked = self._seconds(lambda: stack(images, features), 3)
-                apart = self._one_by_one(networks, images, features) - stack(images, features).float()
-        except torch.AcceleratorError:
-            raise
-        except RuntimeError:
-            # No memory for both, or a layer that can't be stacked here: one by one is no failure.
-            self._stacks.judge(form, count, alone, math.inf, math.inf)
-            return
-        self._stacks.judge(form, count, alone, stacked, float(apart.abs().max()))
+    def settle(self, networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, most: int) -> None:
+        with torch.inference_mode():
+            self._together.settle([prepared for prepared, _ in networks], images, most)
 
     @property
     def together(self) -> str:
-        return str(self._stacks)
+        return str(self._together)
 
     def student_share(self, prepared: Prepared, images: torch.Tensor, features: TensorFeatures) -> float:
         student = getattr(prepared.network, "student", None)
         if student is None:
             return 1.0
         _, _, precision = prepared.teacher.partition("/")
-        with torch.inference_mode(), self._autocast(precision):
+        with torch.inference_mode(), _autocast(self.device, precision):
             alone = whole = float("inf")
             for _ in range(5):  # in turns, so that what else the machine does meets both
-                alone = min(alone, self._seconds(lambda: student(features[0]), times=1))
-                whole = min(whole, self._seconds(lambda: prepared.network(images, features), times=1))
+                alone = min(alone, quickest_s(lambda: student(features[0]), self.device, times=1))
+                whole = min(
+                    whole, quickest_s(lambda: prepared.network(images, features), self.device, times=1)
+                )
         return min(alone / whole, 1.0)
-
-    def _seconds(self, call: Callable[[], object], times: int = 5) -> float:
-        """The quickest of a few calls."""
-        spent = []
-        for _ in range(times + 1):
-            started = time.perf_counter()
-            call()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            spent.append(time.perf_counter() - started)
-        return min(spent[1:])
 
     def reference(self, artifact: Artifact, network: nn.Module) -> torch.Tensor:
         """Float32 raw maps (4, P, P) of the probe pictures, on the host: what every faster way must agree
@@ -227,16 +174,30 @@ class TorchBackend:
     def _answer(self, artifact: Artifact, network: nn.Module, precision: str) -> torch.Tensor:
         teacher = self.teacher(artifact.teacher)
         images = to_device(probe_pictures(artifact.input_px), self.device)
-        with torch.inference_mode(), self._autocast(precision):
+        with torch.inference_mode(), _autocast(self.device, precision):
             raw: torch.Tensor = network(images, tuple(teacher(images)))
         return raw.float().cpu()
 
-    def _autocast(self, precision: str) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == _IN_BF16)
+
+def _teach(
+    exact: Mapping[str, nn.Module], reduced: Mapping[str, nn.Module], teacher: str, images: torch.Tensor
+) -> TensorFeatures:
+    name, _, precision = teacher.partition("/")
+    with _autocast(images.device, precision):
+        return tuple((reduced if precision == _IN_BF16 else exact)[name](images))
 
 
-def _members(networks: Sequence[tuple[Prepared, slice]]) -> Members:
-    return tuple(prepared.network for prepared, _ in networks)
+def _one_by_one(
+    networks: Sequence[tuple[Prepared, slice]], images: torch.Tensor, features: TensorFeatures
+) -> torch.Tensor:
+    _, _, precision = networks[0][0].teacher.partition("/")
+    with _autocast(images.device, precision):
+        maps = [p.network(images[part], tuple(f[part] for f in features)) for p, part in networks]
+    return torch.cat(maps).float()
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == _IN_BF16)
 
 
 def _key(teacher: str, precision: str) -> str:

@@ -6,15 +6,18 @@ machine without one can say nothing about either. They need neither pydantic nor
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from engine.backend import Prepared
 from engine.core import Batch, Frame
 from engine.fitting import fitted_on_device
 from engine.library import CameraTuning, Library
+from engine.recorded import CudaGraphs, Recorded
 from engine.regions import View, find
 from engine.runner import Runner
 from engine.stacked import Stack
@@ -114,14 +117,55 @@ def test_a_picture_in_tiles_is_seen_on_cuda_as_on_the_cpu() -> None:
         assert [d.box for d in here.defects] == [d.box for d in there.defects] != []
 
 
+def real_networks(backend: TorchBackend, count: int) -> list[tuple[Prepared, slice]]:
+    made = [backend.prepare(tiny_artifact(real="lite", version=v, input_px=64)) for v in range(1, count + 1)]
+    assert all(prepared.teacher.endswith("/bf16") for prepared in made)
+    return [(prepared, slice(k, k + 1)) for k, prepared in enumerate(made)]
+
+
 def test_stacked_networks_answer_on_cuda_as_one_by_one() -> None:
     backend = TorchBackend(torch.device("cuda", 0))
-    made = [backend.prepare(tiny_artifact(real="lite", version=v, input_px=64)) for v in (1, 2, 3, 4)]
-    assert all(prepared.teacher.endswith("/bf16") for prepared in made)
-    networks = [(prepared, slice(k, k + 1)) for k, prepared in enumerate(made)]
+    networks = real_networks(backend, 4)
     images = torch.rand(4, 3, 64, 64, device="cuda")
-    features = backend.features(made[0].teacher, images)
+    features = backend.features(networks[0][0].teacher, images)
     with torch.inference_mode():
-        stack = Stack(tuple(prepared.network for prepared in made), torch.bfloat16)
-        together = stack(images, features).float()
+        stack = Stack(networks[0][0].network, 4)
+        stack.load([prepared.network for prepared, _ in networks])
+        [together] = stack(images, *features)
     assert (together - backend.raw_maps(networks, images, features)).abs().max() < 0.05
+
+
+def test_a_recorded_teacher_and_stack_answer_as_they_do_unrecorded() -> None:
+    """Whatever is faster here: with a capture of CUDA's own, for as many pictures and for fewer."""
+    device = torch.device("cuda", 0)
+    backend = TorchBackend(device)
+    networks = real_networks(backend, 4)
+    capture, teacher = CudaGraphs(device), networks[0][0].teacher
+    images = torch.rand(4, 3, 64, 64, device="cuda").contiguous(memory_format=torch.channels_last)
+    plain_features = backend.features(teacher, images)
+    plain = backend.raw_maps(networks, images, plain_features)
+    with torch.inference_mode():
+        blank = torch.zeros_like(images)
+        taught = Recorded(lambda pictures: backend.features(teacher, pictures), [blank], capture)
+        stack = Stack(networks[0][0].network, 4)
+        stack.load([prepared.network for prepared, _ in networks])
+        seen = Recorded(stack, [blank, *taught(blank)], capture)
+        for count in (4, 1, 3):
+            features = taught(images[:count])
+            [maps] = seen(images[:count], *features)
+            for one, other in zip(features, plain_features, strict=True):
+                assert torch.allclose(one.float(), other[:count].float(), rtol=0.02, atol=0.02)
+            assert (maps - plain[:count]).abs().max() < 0.05
+
+
+def test_warming_up_records_while_another_thread_gets_models_ready() -> None:
+    device = torch.device("cuda", 0)
+    backend = TorchBackend(device)
+    networks, images = real_networks(backend, 3), torch.rand(3, 3, 64, 64, device="cuda")
+    plain = backend.raw_maps(networks, images, backend.features(networks[0][0].teacher, images))
+    with ThreadPoolExecutor(1) as others:
+        late = others.submit(real_networks, backend, 8)
+        backend.settle(networks, images, 16)
+        assert len(late.result()) == 8
+    after = backend.raw_maps(networks, images, backend.features(networks[0][0].teacher, images))
+    assert (after - plain).abs().max() < 0.05

@@ -1,0 +1,167 @@
+"""How the pictures of several cameras go through torch together, as measured while warming up: networks one
+by one or stacked, calls recorded or not.
+
+Pictures are looked at in the smallest number of places that was settled and has room for them, empty places
+included: so a few recordings serve every batch, whichever cameras are in it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Hashable, Sequence
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+
+from .backend import Prepared
+from .recorded import Call, Capture, Recorded, Tensors, can_not_be_recorded
+from .stacked import Stack, Stacks
+
+Networks = Sequence[tuple[Prepared, slice]]
+Teach = Callable[[str, Tensor], Tensors]
+OneByOne = Callable[[Networks, Tensor, Tensors], Tensor]
+
+# Where stacking lost with so many, more are not tried on a CPU: it takes seconds and wins nothing there.
+_TRIED_ON_CPU = 2
+_TIMES = 3
+# Of the largest feature: what a recording may be off, as it runs the same kernels on other memory.
+_SAME = 0.01
+
+
+class Together:
+    """Belongs to the device thread, which calls it in inference mode.
+
+    `teach` and `one_by_one` are the plain ways. With `capture` calls are recorded where that is faster.
+    """
+
+    def __init__(
+        self, device: torch.device, teach: Teach, one_by_one: OneByOne, capture: Capture | None
+    ) -> None:
+        self._device, self._capture = device, capture
+        self._teach, self._one_by_one = teach, one_by_one
+        self._stacks = Stacks()
+        self._stack: dict[str, Stack] = {}
+        self._stacked: dict[tuple[str, int], Call] = {}
+        # By teacher and size of picture; by number of pictures.
+        self._teachers: dict[Hashable, dict[int, Recorded]] = {}
+
+    def __str__(self) -> str:
+        recorded = any(self._teachers.values()) or any(
+            isinstance(call, Recorded) for call in self._stacked.values()
+        )
+        return f"{self._stacks}{', recorded' if recorded else ''}"
+
+    def features(self, teacher: str, images: Tensor) -> Tensors:
+        """The teacher's features of N pictures."""
+        known = self._teachers.get((teacher, images.shape[1:]), {})
+        enough = [places for places in known if places >= len(images)]
+        return known[min(enough)](images) if enough else self._teach(teacher, images)
+
+    def raw_maps(self, networks: Networks, images: Tensor, features: Tensors) -> Tensor:
+        """(N, P, P) float32: each network looks at its own slice."""
+        form = _form_of([prepared for prepared, _ in networks], images)
+        slots = None if form is None else self._stacks.slots_for(form, len(images), len(networks))
+        if form is None or slots is None:
+            return self._one_by_one(networks, images, features)
+        owners = [prepared.network for prepared, part in networks for _ in range(part.stop - part.start)]
+        maps: list[Tensor] = []
+        for start in range(0, len(images), slots):
+            part = slice(start, start + slots)
+            self._stack[form].load(owners[part])
+            maps += self._stacked[form, slots](images[part], *(level[part] for level in features))
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+    def settle(self, models: Sequence[Prepared], images: Tensor, most: int) -> None:
+        """Find out what is fastest for up to `most` pictures like `images`, seen by these models."""
+        counts = [2**power for power in range(most.bit_length())]
+        if self._capture is not None:
+            for count in counts:
+                self._settle_teacher(models[0].teacher, images, count)
+        form = _form_of(models, images)
+        if form is None:
+            return
+        if self._device.type == "cpu" and self._capture is None:
+            counts = [_TRIED_ON_CPU] if len(models) > 1 else []
+        for slots in counts:
+            if not self._stacks.knows(form, slots):
+                self._settle_stack(form, list(islice(cycle(models), slots)), images, counts[-1])
+
+    def _settle_teacher(self, teacher: str, images: Tensor, count: int) -> None:
+        known = self._teachers.setdefault((teacher, images.shape[1:]), {})
+        if count in known or self._capture is None:
+            return
+
+        def teach(pictures: Tensor) -> Tensors:
+            return self._teach(teacher, pictures)
+
+        shown, others = _random_pictures(count, images), _random_pictures(count, images, seed=2)
+        recorded = self._recorded(teach, [shown])
+        if recorded is None:
+            return
+        apart = [
+            float((one.float() - other.float()).abs().max() / one.float().abs().max())
+            for one, other in zip(teach(others), recorded(others), strict=True)
+        ]
+        plain_s = quickest_s(lambda: teach(others), self._device, _TIMES)
+        if max(apart) < _SAME and quickest_s(lambda: recorded(others), self._device, _TIMES) < plain_s:
+            known[count] = recorded
+
+    def _settle_stack(self, form: str, models: Sequence[Prepared], images: Tensor, most: int) -> None:
+        count, teacher = len(models), models[0].teacher
+        shown, others = _random_pictures(count, images), _random_pictures(count, images, seed=2)
+        alone = [(prepared, slice(place, place + 1)) for place, prepared in enumerate(models)]
+        features = self.features(teacher, others)
+        alone_s = quickest_s(lambda: self._one_by_one(alone, others, features), self._device, _TIMES)
+        try:
+            stack = self._stack.get(form) or Stack(models[0].network, most)
+            stack.load([prepared.network for prepared in models])
+            call = self._recorded(stack, [shown, *self.features(teacher, shown)]) or stack
+            [maps] = call(others, *features)
+            apart = float((maps - self._one_by_one(alone, others, features)).abs().max())
+            stacked_s = quickest_s(lambda: call(others, *features), self._device, _TIMES)
+        except RuntimeError as error:
+            if not can_not_be_recorded(error):
+                raise
+            # No memory for both, or a layer that can't be stacked here: one by one is no failure.
+            stacked_s = apart = math.inf
+        if self._stacks.judge(form, count, alone_s, stacked_s, apart):
+            self._stack[form], self._stacked[form, count] = stack, call
+
+    def _recorded(self, call: Call, inputs: Sequence[Tensor]) -> Recorded | None:
+        """None where it can't be."""
+        if self._capture is None:
+            return None
+        try:
+            return Recorded(call, inputs, self._capture)
+        except RuntimeError as error:
+            if not can_not_be_recorded(error):
+                raise
+            return None
+
+
+def quickest_s(call: Callable[[], object], device: torch.device, times: int) -> float:
+    """Seconds of the quickest of a few calls, after one that doesn't count."""
+    spent = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - started)
+    return min(spent[1:])
+
+
+def _form_of(models: Sequence[Prepared], images: Tensor) -> str | None:
+    """What several networks have in common that may be stacked; None if they may not."""
+    first = models[0]
+    spec = getattr(first.network, "spec", None)
+    if spec is None or any(getattr(model.network, "spec", None) != spec for model in models):
+        return None
+    return f"{first.teacher} {spec.name} {images.shape[-1]}"
+
+
+def _random_pictures(count: int, like: Tensor, seed: int = 1) -> Tensor:
+    """Not blank ones, on which a recording that ignores its input would look right."""
+    dice = torch.Generator().manual_seed(seed)
+    pictures = torch.rand((count, *like.shape[1:]), generator=dice)
+    return pictures.to(like.device, like.dtype, memory_format=torch.channels_last)
