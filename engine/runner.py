@@ -127,7 +127,8 @@ class Runner:
                     networks, part = next(at_most(self._max_squares, group.networks()))
                     images = self.backend.upload(group.pictures())[part]
                     self.backend.settle(networks, images, self._max_squares)
-                costs[count] = self._frame_cost_s(Batch(tuple(frames[:count])), entries)
+                if len(frames) > 1:
+                    costs[count] = self._frame_cost_s(Batch(tuple(frames[:count])), entries)
         self.plateau = plateau(costs, len(frames))
 
     def _frame_cost_s(self, batch: Batch, entries: Entries) -> float:

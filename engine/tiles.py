@@ -31,6 +31,8 @@ class Tiling:
     columns: int = 1
 
     @classmethod
+    # Asked for several times with each picture.
+    @lru_cache(maxsize=64)
     def of(cls, side_px: int, words: str) -> "Tiling":
         """From "2x3", 1 to 8 of each. Raises ValueError."""
         found = _WORDS.fullmatch(words)

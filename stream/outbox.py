@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .events import Event
-from .outbox_file import OutboxError, lock, open_database
+from .outbox_file import OutboxError, lock, mend, open_database
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +69,15 @@ class Outbox:
         self.keep = keep
         self.max_bytes = max_bytes
         self._now_s = now_s
+        self._waiting: dict[tuple[str, str], int] = {}
+        self._kept: dict[str, int] = {}
         self._lock = lock(path)
         try:
             self._db = open_database(path)
+            self._count()
         except OutboxError:
             self._lock.close()
             raise
-        self._waiting: dict[tuple[str, str], int] = {}
-        self._kept: dict[str, int] = {}
-        self._count()
 
     def belong_to(self, base: str) -> None:
         """What is kept for a replay was acknowledged under this stream's name; under another one it is let
@@ -293,9 +293,14 @@ class Outbox:
     # -- room ------------------------------------------------------------------------------------------------
 
     def _make_room(self) -> None:
-        """Full: first the replay window goes, then waiting updates, then the oldest of the rest, counted."""
+        """Full: first the replay window goes, then waiting updates, then the oldest of the rest, counted.
+
+        The oldest goes also where it has an entry id: what was recalled has one, and may be all there is, so
+        that else the newest would go. One that is just under way may arrive although it is counted.
+        """
         while self.size_bytes > self.max_bytes:
-            if not (self._shrink_window() or self._drop("phase = 'update'") or self._drop("1")):
+            unsent = "ms IS NULL AND phase = 'update'"
+            if not (self._shrink_window() or self._drop(unsent) or self._drop("1")):
                 return
 
     def _shrink_window(self) -> bool:
@@ -318,7 +323,7 @@ class Outbox:
         with self._transaction():
             gone = self._db.execute(
                 "DELETE FROM event WHERE n IN (SELECT n FROM event "
-                f"WHERE acked = 0 AND ms IS NULL AND {which} ORDER BY n LIMIT 256) "
+                f"WHERE acked = 0 AND {which} ORDER BY n LIMIT 256) "
                 "RETURNING stream, camera, phase"
             ).fetchall()
             self._db.executemany(
@@ -337,7 +342,7 @@ class Outbox:
         try:
             yield
         except sqlite3.Error as error:
-            raise OutboxError(f"outbox {self.path}: {error}; check the disk's space and rights") from error
+            raise OutboxError(f"outbox {self.path}: {error}; {mend(error)}") from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -379,10 +384,8 @@ class Outbox:
             self._waiting.pop((stream, camera), None)
 
     def _count(self) -> None:
-        for stream, camera, n in self._db.execute(
+        waiting = self._ask(
             "SELECT stream, camera, COUNT(*) FROM event WHERE acked = 0 GROUP BY stream, camera"
-        ):
-            self._waiting[stream, camera] = n
-        self._kept = dict(
-            self._db.execute("SELECT stream, COUNT(*) FROM event WHERE acked = 1 GROUP BY stream")
         )
+        self._waiting = {(stream, camera): n for stream, camera, n in waiting}
+        self._kept = dict(self._ask("SELECT stream, COUNT(*) FROM event WHERE acked = 1 GROUP BY stream"))

@@ -82,18 +82,20 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.executescript(_SCHEMA)
         db.execute(f"PRAGMA user_version={_VERSION}")
     except sqlite3.Error as error:
-        raise OutboxError(f"outbox {path} can't be used: {error}; {_mend(error)}") from error
+        raise OutboxError(f"outbox {path} can't be used: {error}; {mend(error)}") from error
     return db
 
 
-def _mend(error: sqlite3.Error) -> str:
-    """A full or read-only disk is no broken file: moving that away would lose what waits in it."""
+def mend(error: sqlite3.Error) -> str:
+    """What to do about it. Only a broken file is moved away: in a whole one events may wait."""
     name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return "move it away to start with an empty one"
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return "free some room on that disk, or name another file in events.outbox.path"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return "let this user write there (`chown`), or name another file in events.outbox.path"
-    return "move it away to start with an empty one"
+    return "check the disk's space and rights, and who else has the file open"
 
 
 def _other_version(path: Path, version: int) -> OutboxError:

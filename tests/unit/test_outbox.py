@@ -71,6 +71,33 @@ def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -
         Outbox(tmp_path / "o.db")
 
 
+def test_a_file_that_is_broken_further_inside_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    """Its first page is well, so it opens: what is wrong shows when the events are counted."""
+    box = Outbox(tmp_path / "o.db")
+    box.put(facts(200))
+    box.close()
+    data = bytearray((tmp_path / "o.db").read_bytes())
+    for page in range(8192, len(data), 4096):
+        data[page : page + 16] = b"\xff" * 16
+    (tmp_path / "o.db").write_bytes(data)
+    for _ in range(2):  # the second time it is not "in use by another Linewatch"
+        with pytest.raises(OutboxError, match="malformed; move it away"):
+            Outbox(tmp_path / "o.db")
+
+
+def test_a_file_that_another_program_holds_is_not_to_be_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Outbox(tmp_path / "o.db").close()
+    connect = sqlite3.connect
+    other = connect(tmp_path / "o.db")
+    other.executescript("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;")
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **more: connect(path, **more | {"timeout": 0.0}))
+    with pytest.raises(OutboxError, match="locked; check .* who else has the file open"):
+        Outbox(tmp_path / "o.db")
+    other.close()
+
+
 def test_a_file_that_can_not_be_opened_is_not_to_be_moved_away(tmp_path: Path) -> None:
     """Only a broken file is: in a whole one events may wait."""
     (tmp_path / "outbox.db").mkdir()
@@ -189,6 +216,21 @@ def test_a_full_outbox_drops_updates_then_the_oldest_and_counts_them(tmp_path: P
     assert left[-1].event_id == put[-1].id
     outbox.told_dropped(dropped)
     assert outbox.dropped() == {}
+    outbox.close()
+
+
+def test_a_full_outbox_of_what_the_broker_lost_keeps_the_newest(tmp_path: Path) -> None:
+    """What is recalled has its entry id already; once only what had none was dropped: the newest."""
+    outbox = Outbox(tmp_path / "o.db", max_bytes=300_000)
+    outbox.put(facts(300))
+    send(outbox)
+    outbox.recall("events", (0, 0), 1000)
+    put = [outbox.put(facts(1))[0] for _ in range(300)]
+    left = outbox._rows("acked = 0 ORDER BY n", ())
+    assert [row.event_id for row in left[-100:]] == [event.id for event in put[-100:]]
+    assert outbox.dropped() == {"close": 600 - len(left)}
+    assert outbox.pending == len(left)
+    assert outbox.size_bytes < 330_000
     outbox.close()
 
 
