@@ -71,9 +71,11 @@ class FileSource:
         shown = self._last_s = 0
         for packet in container.demux(stream):
             for frame in self._decode(packet, sink):
-                at_s = frame.time if frame.time is not None else self._last_s + _NO_TIME_STEP_S
-                first_s = at_s if first_s is None else first_s
-                self._last_s = max(self._last_s, at_s - first_s)
+                if frame.pts is None:
+                    self._last_s += _NO_TIME_STEP_S if shown else 0.0
+                else:
+                    first_s = frame.time if first_s is None else first_s
+                    self._last_s = max(self._last_s, frame.time - first_s)
                 self._show(frame, sink, stop)
                 shown += 1
                 if stop.is_set():

@@ -131,6 +131,17 @@ def test_a_video_at_its_own_speed_takes_its_time(video: Path) -> None:
     assert 0.85 < time.monotonic() - start < 2.0
 
 
+def test_a_video_without_times_is_shown_at_25_pictures_a_second(tmp_path: Path) -> None:
+    bare, taken = tmp_path / "line.h264", Taken()  # a stream without a container holds no times
+    with av.open(str(bare), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for shown in (*(av.VideoFrame(64, 48, "yuv420p") for _ in range(10)), None):
+            container.mux(stream.encode(shown))
+    ended(FileSource("top", bare), taken)
+    assert np.diff(taken.times) == pytest.approx([0.04] * 9, abs=0.001)
+
+
 def test_a_looped_video_goes_on_without_a_gap_until_it_is_stopped(video: Path) -> None:
     with Running(FileSource("top", video, pace="full", loop=True)) as running:
         running.wait(lambda taken: len(taken.times) > 35)
