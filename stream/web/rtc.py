@@ -21,13 +21,16 @@ import av
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
-    RTCIceServer,
     RTCPeerConnection,
     RTCRtpSender,
     RTCSessionDescription,
 )
+from aiortc.exceptions import OperationError
 from aiortc.mediastreams import MediaStreamError
 
+from config.ice import IceServer
+
+from ..ice import rtc_servers
 from .errors import Refused
 from .hub import Hub
 from .scene import VIDEO, VIDEO_PLAIN, Look, Picture
@@ -38,6 +41,7 @@ _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 1.0
 _LOOK_EVERY_S = 10.0
 _OVER = ("failed", "closed")
+_UNREADABLE = "The offer is not SDP that can be read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class RtcOptions:
     any.
     """
 
-    ice_servers: tuple[str, ...] = ()
+    ice_servers: tuple[IceServer, ...] = ()
     advertise: str | None = None
     udp_ports: tuple[int, int] | None = None
 
@@ -77,7 +81,7 @@ class Whep:
         The session ends when `is_allowed` says no, which is asked every some seconds.
         """
         look = VIDEO if overlay else VIDEO_PLAIN
-        servers = [RTCIceServer(urls=url) for url in self._options.ice_servers]
+        servers = rtc_servers(self._options.ice_servers)
         viewer = self._hub.watch([camera], look)
         session = _Session(RTCPeerConnection(RTCConfiguration(iceServers=servers)), viewer)
         key = secrets.token_urlsafe(12)
@@ -112,7 +116,9 @@ class Whep:
             await peer.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
         except (ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
             # What aiortc's SDP reader raises on nonsense depends on the nonsense.
-            raise Refused("The offer is not SDP that can be read.") from error
+            raise Refused(_UNREADABLE) from error
+        except OperationError as error:  # also of a line beside the video: nothing is sent without it
+            raise Refused("The offer has a line without a codec that is known here.") from error
         wanted = [t for t in peer.getTransceivers() if t.kind == "video"]
         vp8 = [c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType == "video/VP8"]
         if len(wanted) != 1 or not _offers_vp8(offer):
@@ -121,7 +127,10 @@ class Whep:
         sender = peer.addTrack(_Track(session.viewer))
         _on_picture_loss(sender, partial(self._hub.key_wanted, camera, look))
         with self._ports.used():
-            await peer.setLocalDescription(await peer.createAnswer())
+            try:
+                await peer.setLocalDescription(await peer.createAnswer())
+            except ValueError as error:  # an offer whose lines can't be told apart
+                raise Refused(_UNREADABLE) from error
         return str(peer.localDescription.sdp)
 
     def _changed(self, key: str) -> None:

@@ -1,6 +1,7 @@
 """Video by WHEP between a real server and a real WebRTC peer, over the loopback interface."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -177,6 +178,25 @@ async def test_a_bad_offer_is_refused_with_a_sentence_and_leaves_nothing(page: L
         assert (await http.post("/whep/left", content="v=0")).status_code == 404
         assert (await http.post("/whep/top", content="v=0")).status_code == 415
     assert page.stats().viewers == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other"),
+    [("(VP8|H264|rtx)/90000", "AV1/90000"), ("opus/48000/2|PCM./8000|G722/8000", "AAC/1"), ("a=mid:.*", "")],
+)
+async def test_an_offer_that_does_not_fit_is_refused_with_a_sentence(
+    page: LivePage, pattern: str, other: str
+) -> None:
+    browser = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    for kind in ("video", "audio"):
+        browser.addTransceiver(kind, direction="recvonly")
+    await browser.setLocalDescription(await browser.createOffer())
+    offer = re.sub(pattern, other, browser.localDescription.sdp)
+    async with httpx.AsyncClient(base_url=page.url) as http:
+        refused = await http.post("/whep/top", content=offer, headers={"content-type": "application/sdp"})
+    assert (refused.status_code, refused.json()["detail"][:9]) == (409, "The offer")
+    assert page.stats().viewers == 0
+    await browser.close()
 
 
 def test_the_advertised_address_replaces_the_machines_own() -> None:
