@@ -17,7 +17,8 @@ class PtsClock:
     `clock` "camera": the camera's own time from RTCP sender reports, believed while it is within
     `max_offset_s` of ours and no picture was taken after it arrived. "host": the arrival, corrected by the
     presentation time: a picture that waited on its way is dated back to where the least delayed ones of late
-    say that it belongs.
+    say that it belongs, by five seconds at most: presentation times that stand still or run slow would else
+    leave the pictures ever further behind, and none would be due any more.
     """
 
     max_offset_s: float = 5.0
@@ -70,9 +71,11 @@ class PtsClock:
             return arrived_at
         step_s = pts_s - self._last_pts_s
         self._last_pts_s = pts_s
-        if self._base is None or abs(step_s) > _JUMP_S:
+        if self._base is None or abs(step_s) > _JUMP_S or arrived_at - pts_s - self._base > _JUMP_S:
             self._base = arrived_at - pts_s
             self._camera_base = None
+        elif step_s == 0.0:  # a presentation time that stands still says nothing
+            return arrived_at
         # The least delayed picture sets the base; the leak lets it follow clocks that drift apart.
         self._base = min(self._base + _LEAK * max(0.0, step_s), arrived_at - pts_s)
         return self._base + pts_s

@@ -1,5 +1,6 @@
 import pytest
 
+from stream.thinning import Thinning
 from stream.timestamps import PtsClock
 
 
@@ -80,3 +81,15 @@ def test_a_camera_s_clock_that_is_ahead_of_ours_is_not_believed() -> None:
         for n, (way, ahead) in enumerate([(0.1, 0.3), (0.4, 0.3), (0.1, 0.3), (0.1, 0.0), (0.1, 0.12)])
     ]
     assert told == ["host", "host", "host", "camera", "camera"]
+
+
+@pytest.mark.parametrize(("speed", "within_s"), [(0.0, 0.0), (0.5, 5.0)])
+def test_presentation_times_that_stand_still_or_run_slow_leave_no_picture_behind(
+    speed: float, within_s: float
+) -> None:
+    clock, thinning, due = PtsClock(), Thinning(10.0), 0
+    for n in range(25 * 60):
+        at, _ = clock.taken_at(speed * n * 0.04, 1000 + n * 0.04, None)
+        assert 1000 + n * 0.04 - at <= within_s + 0.1
+        due += thinning.due(at)
+    assert due > 0.4 * 600
