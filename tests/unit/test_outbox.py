@@ -93,7 +93,7 @@ def test_a_file_that_another_program_holds_is_not_to_be_moved_away(
     other = connect(tmp_path / "o.db")
     other.executescript("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;")
     monkeypatch.setattr(sqlite3, "connect", lambda path, **more: connect(path, **more | {"timeout": 0.0}))
-    with pytest.raises(OutboxError, match="locked; check .* who else has the file open"):
+    with pytest.raises(OutboxError, match=r"locked; check .* who else has the file open"):
         Outbox(tmp_path / "o.db")
     other.close()
 
