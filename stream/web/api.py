@@ -28,6 +28,7 @@ from .schemas import (
 from .view import LineView
 
 MAX_INCIDENTS = 200
+MAX_CAMERAS = 256  # as many as a config file may name: the grid asks for all of them at once
 _Responses = dict[int | str, dict[str, Any]]
 _JPEG: _Responses = {200: {"content": {"image/jpeg": {}}, "description": "One picture"}}
 _MJPEG: _Responses = {
@@ -107,7 +108,7 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
 
     @router.get("/mjpeg", tags=["pictures"], responses=_MJPEG | _NO_CAMERA | _FULL)
     async def mjpeg_of_many(
-        camera: Annotated[list[str], Query(min_length=1, max_length=64)], overlay: Overlay = True
+        camera: Annotated[list[str], Query(min_length=1, max_length=MAX_CAMERAS)], overlay: Overlay = True
     ) -> Response:
         """Pictures of several cameras over one connection (browsers open six at most); part header
         X-Camera.

@@ -27,6 +27,8 @@ _MAX_CONNECTIONS = 512
 # most.
 _SILENT_S, _SWEEP_S = 20.0, 5.0
 _KEEP_ALIVE_S = 30
+# The grid's address names every camera: 256 of 64 letters are 18 kB.
+_MAX_HEAD_BYTES = 32 * 1024
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -105,7 +107,7 @@ class WebServer:
             timeout_keep_alive=_KEEP_ALIVE_S,
             limit_concurrency=_MAX_CONNECTIONS,
             timeout_graceful_shutdown=5,
-            h11_max_incomplete_event_size=16 * 1024,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
             ssl_certfile=None if tls is None else tls[0],
             ssl_keyfile=None if tls is None else tls[1],
         )
