@@ -1,7 +1,7 @@
 """Routes of the incident gallery: kept pictures, and what a person says of them."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,7 +52,9 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         before: datetime | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 60,
     ) -> list[EvidenceOut]:
-        """Kept pictures, newest first."""
+        """Kept pictures, newest first; `before` without an offset is UTC."""
+        if before is not None and before.tzinfo is None:
+            before = before.replace(tzinfo=UTC)
         start = None if before is None else before.timestamp()
         return [
             out(item) for item in evidence.items(camera=camera, feedback=feedback, before=start, limit=limit)

@@ -1,15 +1,20 @@
 """The page's routes with what is rare: many cameras, strange names and times, disks that hang."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
+import pytest
 
 from stream.evidence import Evidence
 from stream.web.page import LivePage
-from tests.webline import FakeLine
+from tests.webline import FakeLine, inspection
 
 API = "/api/v1"
+BOX = (100, 80, 180, 140)
 
 
 @asynccontextmanager
@@ -23,6 +28,18 @@ async def serve(line: FakeLine, evidence: Evidence | None = None) -> AsyncIterat
         await page.stop()
 
 
+@pytest.fixture
+def evidence(tmp_path: Path) -> Iterator[Evidence]:
+    """With one kept picture."""
+    evidence = Evidence(tmp_path / "evidence")
+    evidence.start()
+    evidence.keep(inspection("top", box=BOX))
+    evidence.stop()
+    evidence.start()
+    yield evidence
+    evidence.stop()
+
+
 async def test_the_grid_may_ask_for_as_many_cameras_as_a_config_file_may_name() -> None:
     names = [f"{number:064}" for number in range(256)]
     async with (
@@ -30,3 +47,22 @@ async def test_the_grid_may_ask_for_as_many_cameras_as_a_config_file_may_name() 
         http.stream("GET", f"{API}/mjpeg", params={"camera": names}) as answer,
     ):
         assert answer.status_code == 200
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+async def test_a_time_without_an_offset_is_utc_wherever_the_server_stands(evidence: Evidence) -> None:
+    async with serve(FakeLine.of("top"), evidence) as http:
+        for seconds, found in ((-60.0, 0), (60.0, 1)):
+            at = datetime.fromtimestamp(time.time() + seconds, UTC).replace(tzinfo=None)
+            listed = await http.get(f"{API}/evidence", params={"before": at.isoformat()})
+            assert len(listed.json()) == found
+        assert (await http.get(f"{API}/evidence?before=0001-01-01T00:00:00")).json() == []
