@@ -7,7 +7,6 @@ The trainer itself is another program (training.py); what it makes is met in the
 import asyncio
 import json
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +41,6 @@ _TIDY_EVERY_S = 60.0
 _PATIENCE_S = 120.0
 # Where the trainer keeps what a training that was ended had reached.
 _KEPT = ".training.safetensors"
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +234,7 @@ class Teaching:
     async def picture(self, camera: str, name: str) -> Path:
         """One of them by its file's name. Only what is listed has a path."""
         wanted = [p.path for p in await self.pictures(camera) if p.path.name == name]
-        if not wanted or not _FILE.fullmatch(name):
+        if not wanted:
             raise Gone("There is no such picture; it may have been removed.")
         return wanted[0]
 

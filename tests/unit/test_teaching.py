@@ -11,6 +11,7 @@ from engine.versions import versions
 from engine.zones import EVERYWHERE, Areas
 from stream.teaching import Teaching
 from stream.training import Training, TrainingState
+from stream.web.errors import Gone
 from tests.models import tiny_artifact
 
 CONFIG = """
@@ -42,6 +43,23 @@ async def test_a_model_whose_latest_is_garbled_says_so_and_hides_no_other(tmp_pa
     assert (side.name, side.latest, side.no_latest) == ("side", 1, "")
     assert (top.name, top.latest, top.earlier, len(top.versions)) == ("top", None, None, 2)
     assert "instead of a version number: promote one again" in top.no_latest
+
+
+@pytest.mark.parametrize("name", ["Bild (1).png", "größe#1%2f.PNG", "good+1.jpg"])
+async def test_a_good_picture_that_a_person_named_can_be_looked_at_and_removed(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG + "pictures: {dir: pictures}\n")
+    settings = load(tmp_path / "cameras.yaml")
+    teaching = Teaching(lambda: settings, in_use=dict)
+    path = teaching.good_folder("top") / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a picture")
+    assert await teaching.picture("top", name) == path
+    await teaching.remove_picture("top", name)
+    assert await teaching.pictures("top") == []
+    with pytest.raises(Gone, match="no such picture"):
+        await teaching.picture("top", name)
 
 
 ROI = "roi: [[0, 0], [0.5, 0], [0.5, 1]]"
