@@ -2,9 +2,10 @@
 
 Our consumer group begins at 0, because what was asked before we first started was asked too. It has one
 consumer, this line, under a name that does not change: what was read but not settled when the process ended
-comes again at the next start. An entry is acknowledged after what it led to was recorded. One that can't be
-read goes to `…:dead` with `dead_reason`, `dead_stream`, `dead_group` and `dead_entry`, and the next one is
-read. A broker that is away is waited for.
+comes again at the next start. A broker that fails over may have forgotten what it gave us: what comes again
+in one run is known, and carried out once. An entry is acknowledged after what it led to was recorded. One
+that can't be read goes to `…:dead` with `dead_reason`, `dead_stream`, `dead_group` and `dead_entry`, and the
+next one is read. A broker that is away is waited for.
 
 What is settled stays a while, for a look back, and is trimmed then. Pictures don't: a few hundred fill a
 broker, and one that is full takes no event either. So an entry that carried one is deleted after its
@@ -23,6 +24,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
+from .consumer import Seen
 from .heed import heed_cancellation
 from .publisher import explain
 
@@ -39,6 +41,8 @@ _BATCH = 64
 _BLOCK_MS = 200
 _TRIM_EVERY, _TRIM_EVERY_S = 1000, 60.0
 _LONGEST_FIELD = 4096
+# Entries that were carried out lately: more than a replica lacks when it becomes the primary.
+_REMEMBERED = 10_000
 # A reply may hold so many pictures.
 _LOOKED_AT_ONCE = 32
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 5.0
@@ -81,6 +85,7 @@ class Inbox:
         self._take, self._may_acknowledge = take, may_acknowledge
         self._open: set[str] = set()
         self._settled: set[str] = set()
+        self._carried_out = Seen(_REMEMBERED)
         # Those of both that carry a picture.
         self._heavy: set[str] = set()
         self._since_trim, self._trim_at_s = 0, float("-inf")
@@ -176,7 +181,7 @@ class Inbox:
             after = entries[-1][0].decode()
             for entry_id, fields in entries:
                 name = entry_id.decode()
-                if name in self._open or name in self._settled:
+                if self._is_in_hand(name):
                     continue
                 if await self._given_up(client, name):
                     await self._bury(client, name, fields, "delivered too often without being settled")
@@ -191,6 +196,8 @@ class Inbox:
     async def _take_all(self, client: Redis, entries: Iterable[tuple[bytes, Any]]) -> None:
         for entry_id, fields in entries:
             name = entry_id.decode()
+            if self._is_in_hand(name):
+                continue
             self._read_ms = max(self._read_ms, _ms(name))
             self._open.add(name)
             if not fields:
@@ -198,12 +205,19 @@ class Inbox:
                 self.settle(name)
                 continue
             self._weigh(name, fields)
+            if (told := _told(name, fields)) in self._carried_out:
+                self.settle(name)
+                continue
             try:
                 self.counts.taken += 1
                 if await self._take(name, _text(fields)):
                     self.settle(name)
             except Malformed as malformed:
                 await self._bury(client, name, fields, str(malformed))
+            self._carried_out.add(told)
+
+    def _is_in_hand(self, name: str) -> bool:
+        return name in self._open or name in self._settled
 
     # -- settling ------------------------------------------------------------------------------------
 
@@ -307,6 +321,13 @@ class Inbox:
 def _is_heavy(fields: Mapping[bytes, bytes]) -> bool:
     """It carries a picture, or what is as large: under a name, perhaps, that we don't know."""
     return PICTURE in fields or sum(map(len, fields.values())) > _LONGEST_FIELD
+
+
+def _told(name: str, fields: Mapping[bytes, bytes]) -> str:
+    """An entry by which it is known again. Not its id alone: a broker that comes back empty may give an id of
+    before to something new.
+    """
+    return f"{name} {hash(frozenset((key, value[:_LONGEST_FIELD]) for key, value in fields.items()))}"
 
 
 def _ms(entry_id: str) -> int:

@@ -1,0 +1,57 @@
+"""What a broker that failed over, or came back empty, gives again is carried out once."""
+
+from pathlib import Path
+
+import pytest
+
+from stream.inbox import GROUP, Inbox
+from tests.brokers import KEYS, until, valkey
+from tests.system.test_inbox import nothing_waits, reading
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_a_broker_that_failed_over_gives_again_is_carried_out_once(
+    tmp_path: Path, at_once: bool
+) -> None:
+    """The new primary may lack the last acknowledgements, and what it gave to whom."""
+    taken: list[str] = []
+
+    async def take(entry: str, fields: dict[str, str]) -> bool:
+        taken.append(fields["command"])
+        return at_once
+
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        inbox = Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)
+        first = (await client.xadd(KEYS.triggers, {"command": "disable"})).decode()
+        async with reading(inbox):
+            await until(lambda: taken == ["disable"])
+            if at_once:
+                await nothing_waits(client)
+            await client.xgroup_setid(KEYS.triggers, GROUP, "0")
+            await client.xadd(KEYS.triggers, {"command": "enable"})
+            await until(lambda: taken[-1] == "enable")
+            assert taken == ["disable", "enable"]
+            assert at_once or (await client.xpending(KEYS.triggers, GROUP))["min"] == first.encode()
+            inbox.settle(first)
+            if at_once:
+                await nothing_waits(client)
+
+
+async def test_an_entry_id_that_an_emptied_broker_gives_to_something_new_is_new(tmp_path: Path) -> None:
+    taken: list[str] = []
+
+    async def take(entry: str, fields: dict[str, str]) -> bool:
+        taken.append(fields["command"])
+        return True
+
+    async with (
+        valkey(tmp_path) as broker,
+        broker.endpoint.client() as client,
+        reading(Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)),
+    ):
+        await client.xadd(KEYS.triggers, {"command": "disable"}, id="5-0")
+        await until(lambda: taken == ["disable"])
+        await nothing_waits(client)
+        await client.flushall()
+        await client.xadd(KEYS.triggers, {"command": "enable"}, id="5-0")
+        await until(lambda: taken == ["disable", "enable"])
