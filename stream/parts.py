@@ -345,7 +345,7 @@ def parse_trigger(entry: str, fields: Mapping[str, str], now_utc: float) -> tupl
     camera, part_id = _required(fields, "camera"), _required(fields, "part_id")
     part = Part(part_id, _optional(fields, "job_id"), _optional(fields, "recipe"))
     text = fields.get("at", "")
-    at = _moment(text) if text else float(entry.partition("-")[0]) / 1000.0
+    at = _moment(text) if text else _moment_of(entry)
     return camera, Trigger(part, at, now_utc, entry)
 
 
@@ -374,6 +374,14 @@ def _moment(text: str) -> float:
         raise Malformed(
             "at must be UTC seconds since 1970, or a time such as 2026-11-23T12:00:00.000Z with its zone"
         )
+    return at
+
+
+def _moment_of(entry: str) -> float:
+    """A writer may choose ids of its own: nanoseconds, say, and so many seconds are no date."""
+    at = float(entry.partition("-")[0]) / 1000.0
+    if at > _UTC_S[1]:
+        raise Malformed("at is missing, and the entry's id is not in milliseconds since 1970")
     return at
 
 

@@ -237,6 +237,14 @@ def test_a_malformed_trigger_says_what_is_wrong(fields: dict[str, str], reason: 
         parse_trigger(ENTRY, fields, NOW)
 
 
+def test_an_entry_id_in_nanoseconds_is_no_moment() -> None:
+    """It was one, of a year that no event can carry: the verdict on its picture ended the line."""
+    entry, fields = "1764000000123456789-0", {"camera": "top", "part_id": "p"}
+    with pytest.raises(Malformed, match="at is missing, and the entry's id is not in milliseconds"):
+        parse_trigger(entry, fields, NOW)
+    assert parse_trigger(entry, fields | {"at": str(NOW)}, NOW)[1].at == NOW
+
+
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(["camera", "part_id", "job_id", "at", "x"]), st.text(max_size=40)))
 def test_no_text_breaks_the_reader(fields: dict[str, str]) -> None:
