@@ -198,18 +198,6 @@ def _checked_name(text: str) -> str:
     return text
 
 
-def _checked_ice_server(text: str) -> str:
-    _, _, place = text.partition("?")[0].partition(":")
-    port = int(place.partition(":")[2] or 3478) if re.fullmatch(_ICE_SERVER, text) else 0
-    if not 1 <= port <= 65535:
-        raise PydanticCustomError(
-            "ice_server", "is no address of a STUN or TURN server, expected stun:HOST:PORT or turn:HOST:PORT"
-        )
-    return text
-
-
-_PLACE = r"[^\s/?:@]+(:[0-9]{1,5})?"
-_ICE_SERVER = rf"(stuns?:{_PLACE}|turns?:{_PLACE}(\?transport=(udp|tcp))?)"
 _SECRET_SCHEMA = {
     "anyOf": [
         {"type": "string", "format": "password"},
@@ -237,13 +225,6 @@ Secret = Annotated[SecretStr, BeforeValidator(read_secret), WithJsonSchema(_SECR
 
 LocalPath = Annotated[Path, AfterValidator(_from_folder)]
 """A file or folder on this machine; relative ones count from the config file's folder."""
-
-IceServer = Annotated[
-    str,
-    AfterValidator(_checked_ice_server),
-    WithJsonSchema({"type": "string", "pattern": f"^{_ICE_SERVER}$"}),
-]
-"""stun:HOST:PORT or turn:HOST:PORT."""
 
 Polygon = Annotated[tuple[Point, ...], AfterValidator(_simple_polygon)]
 """Corners [x, y] in order around the area, as shares 0 to 1 of the picture's width and height."""

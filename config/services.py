@@ -14,7 +14,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .broker_url import PATTERN, WISH, BrokerUrl
-from .fields import IceServer, LocalPath, Secret, Section, refuse_login, take_credentials
+from .fields import LocalPath, Secret, Section, refuse_login, take_credentials
+from .ice import IceServer
 
 
 class EngineSettings(Section):
@@ -195,7 +196,8 @@ class WebrtcOutSettings(Section):
     advertise: str | None = None
     """Address that browsers shall send to, behind NAT or in a container; null: this machine's own."""
     ice_servers: tuple[IceServer, ...] = ()
-    """stun: or turn: addresses; none by default, nothing outside is ever asked."""
+    """stun: or turn: addresses, or {url, username, credential}; of each kind the first is asked. None by
+    default: nothing outside is ever asked."""
 
     @field_validator("udp_ports")
     @classmethod

@@ -17,7 +17,6 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .fields import (
-    IceServer,
     LocalPath,
     Secret,
     Section,
@@ -26,6 +25,7 @@ from .fields import (
     refuse_login,
     take_credentials,
 )
+from .ice import IceServer
 from .redaction import SECRET_KEY
 from .url import CameraUrl
 
@@ -81,7 +81,8 @@ class WebrtcSource(Section):
     token: Secret | None = None
     """Bearer token: whip wants it from the camera, whep shows it to the server."""
     ice_servers: tuple[IceServer, ...] = ()
-    """stun: or turn: addresses; none by default, nothing outside is ever asked."""
+    """stun: or turn: addresses, or {url, username, credential}; of each kind the first is asked. None by
+    default: nothing outside is ever asked."""
     connect_timeout_s: float = Field(default=10.0, gt=0, le=120)
     """How long a connection may take to come about."""
     read_timeout_s: float = Field(default=3.0, gt=0, le=120)

@@ -20,7 +20,6 @@ from urllib.parse import urljoin, urlsplit
 from aiortc import (
     InvalidStateError,
     RTCConfiguration,
-    RTCIceServer,
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCSessionDescription,
@@ -31,9 +30,11 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from aiortc.rtp import RtpPacket
 from av.video.frame import VideoFrame
 
+from config.ice import IceServer
 from config.redaction import redacted
 from config.sources import WebrtcSource as WebrtcSettings
 
+from ..ice import lost_relay, rtc_servers
 from ..timestamps import PtsClock
 from .base import Broken, Deadlines, Ended, Refused, Sink, SourceError, Unreachable
 from .desk import DESK, Pushed
@@ -54,12 +55,11 @@ class _Answered:
 class _Peer:
     """One peer connection that receives video. Used in the reader's own loop."""
 
-    def __init__(self, ice_servers: tuple[str, ...], ended: threading.Event | None = None) -> None:
+    def __init__(self, ice_servers: tuple[IceServer, ...], ended: threading.Event | None = None) -> None:
         """`ended` is set when the other side says goodbye over HTTP."""
+        self._ice_servers = ice_servers
         self._ended = ended or threading.Event()
-        # An empty list, and not none: by default aiortc would ask a public server.
-        servers = [RTCIceServer(urls=url) for url in ice_servers]
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=rtc_servers(ice_servers)))
         self._clock = PtsClock()
         self._smear = Smear()
         self._key: JitterFrame | None = None
@@ -135,9 +135,11 @@ class _Peer:
     def _is_through(self, where: str, deadline: float) -> bool:
         state = self.connection.connectionState
         if state in ("failed", "closed") or time.monotonic() > deadline:
+            sdp = str(self.connection.localDescription.sdp)
+            advice = "a firewall may block UDP between them, or ice_servers needs a TURN server"
             raise Unreachable(
-                f"{where}: both sides agreed, but no packet gets through (ICE {state}); a firewall may block "
-                "UDP between them, or ice_servers needs a TURN server"
+                f"{where}: both sides agreed, but no packet gets through (ICE {state}); "
+                f"{lost_relay(self._ice_servers, sdp) or advice}"
             )
         return bool(state == "connected")
 

@@ -8,6 +8,7 @@ asked: ICE servers come from the settings, none by default. Names of aiortc's an
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 from collections.abc import Callable
@@ -30,12 +31,14 @@ from aiortc.mediastreams import MediaStreamError
 
 from config.ice import IceServer
 
-from ..ice import rtc_servers
+from ..ice import lost_relay, rtc_servers
 from .errors import Refused
 from .hub import Hub
 from .scene import VIDEO, VIDEO_PLAIN, Look, Picture
 from .video import CLOCK_HZ
 from .viewers import Viewer
+
+log = logging.getLogger(__name__)
 
 _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 1.0
@@ -72,6 +75,7 @@ class Whep:
         self._options = options
         self._ports = _Ports(options.udp_ports)
         self._sessions: dict[str, _Session] = {}
+        self._told: str | None = None
 
     async def open(
         self, camera: str, offer: str, overlay: bool, is_allowed: Callable[[], bool] = lambda: True
@@ -131,7 +135,12 @@ class Whep:
                 await peer.setLocalDescription(await peer.createAnswer())
             except ValueError as error:  # an offer whose lines can't be told apart
                 raise Refused(_UNREADABLE) from error
-        return str(peer.localDescription.sdp)
+        sdp = str(peer.localDescription.sdp)
+        lost = lost_relay(self._options.ice_servers, sdp)
+        if lost is not None and lost != self._told:
+            log.warning("live video: %s", lost)
+        self._told = lost
+        return sdp
 
     def _changed(self, key: str) -> None:
         session = self._sessions.get(key)

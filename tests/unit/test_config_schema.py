@@ -36,6 +36,7 @@ def test_the_example_fits_the_schema(validator: Draft202012Validator) -> None:
         {"source": {"type": "none"}},
         {"model": "Top@newest"},
         {"source": {"type": "webrtc", "ice_servers": ["foo"]}},
+        {"source": {"type": "webrtc", "ice_servers": [{"url": "turn:h", "user": "lw"}]}},
     ],
 )
 def test_what_the_program_refuses_the_schema_refuses(

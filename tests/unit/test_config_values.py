@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from config.load import ConfigError, parse
-from config.settings import Settings
+from config.settings import Settings, secrets_of
+from stream.ice import rtc_servers
 
 
-def read(text: str) -> Settings:
-    return parse(f"version: 1\n{text}\n", name="c.yaml", folder=Path("/etc/linewatch"), env={})
+def read(text: str, folder: Path = Path("/etc/linewatch")) -> Settings:
+    return parse(f"version: 1\n{text}\n", name="c.yaml", folder=folder, env={"X": "x"})
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_a_path_that_can_be_none_is_a_mistake(source: str, said: str) -> None:
         "http://10.0.0.9:3478",
         "stun:",
         "stun://h",
+        "stuns:h:1",
         "turn:u@h",
         "stun:h:port",
         "stun:h:99999",
@@ -45,9 +47,35 @@ def test_an_ice_server_is_a_stun_or_turn_address(wrong: str) -> None:
         "cameras: {top: {source: {type: webrtc, ice_servers: [%s]}}}",
         "web: {webrtc: {ice_servers: [%s]}}",
     ):
-        read(where % "'stun:10.0.0.9', 'stuns:h:1', 'turns:turn.example:5349?transport=tcp'")
+        read(where % "'stun:10.0.0.9', 'turns:turn.example:5349?transport=tcp'")
         with pytest.raises(ConfigError, match=r"ice_servers\[0\]: is no address of a STUN or TURN server"):
             read(where % f"'{wrong}'")
+
+
+def test_a_turn_server_is_asked_with_a_name_and_a_password_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "turn.password").write_text("s3cret\n")
+    login = "{url: 'turn:h:3478?transport=tcp', username: lw, credential: {file: turn.password}}"
+    settings = read(f"web: {{webrtc: {{ice_servers: ['stun:h', {login}]}}}}", tmp_path)
+    assert settings.warnings == () and "s3cret" not in repr(settings)
+    stun, turn = rtc_servers(settings.web.webrtc.ice_servers)
+    assert (stun.urls, stun.username, stun.credential) == ("stun:h", None, None)
+    assert (turn.urls, turn.username, turn.credential) == ("turn:h:3478?transport=tcp", "lw", "s3cret")
+    assert [secret.get_secret_value() for secret in secrets_of(settings)].count("s3cret") == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("url: 'turn:h', username: lw", r"\[0\]: .*username and credential belong together"),
+        ("url: 'stun:h', username: lw, credential: {env: X}", r"\[0\]: .*only a TURN server takes"),
+        ("url: 'http://h'", r"\[0\].url: is no address of a STUN or TURN server"),
+        ("url: 'turn:h', user: lw", r"\[0\].user"),
+        ("username: lw", r"\[0\].*url"),
+    ],
+)
+def test_what_is_wrong_with_a_turn_server_is_said(keys: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read(f"web: {{webrtc: {{ice_servers: [{{{keys}}}]}}}}")
 
 
 @pytest.mark.parametrize("place", ["h:99999", "h:0", "h:abc", ":554", "[::1"])

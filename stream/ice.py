@@ -1,0 +1,29 @@
+"""The config's STUN and TURN servers as aiortc takes them."""
+
+from collections.abc import Sequence
+
+from aiortc import RTCIceServer
+
+from config.ice import IceServer
+
+
+def rtc_servers(servers: Sequence[IceServer]) -> list[RTCIceServer]:
+    """An empty list where there are none, and not None: by default aiortc would ask a public server."""
+    return [
+        RTCIceServer(
+            urls=server.url,
+            username=server.username,
+            credential=None if server.credential is None else server.credential.get_secret_value(),
+        )
+        for server in servers
+    ]
+
+
+def lost_relay(servers: Sequence[IceServer], sdp: str) -> str | None:
+    """What to say when a TURN server is configured and our description `sdp` has no address of it: aiortc
+    goes on without one and tells nobody. None where all is well.
+    """
+    turn = [server.url for server in servers if server.url.startswith("turn")]
+    if not turn or " typ relay" in sdp:
+        return None
+    return f"{turn[0]} gave no relay; look at its url, username and credential in ice_servers"
