@@ -7,6 +7,7 @@ The trainer itself is another program (training.py); what it makes is met in the
 import asyncio
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -232,8 +233,8 @@ class Teaching:
         return sorted(found, key=lambda picture: (picture.at, picture.path.name), reverse=True)
 
     async def picture(self, camera: str, name: str) -> Path:
-        """One of them by its file's name. Only what is listed has a path."""
-        wanted = [p.path for p in await self.pictures(camera) if p.path.name == name]
+        """One of them by its `shown_name`. Only what is listed has a path."""
+        wanted = [p.path for p in await self.pictures(camera) if shown_name(p.path) == name]
         if not wanted:
             raise Gone("There is no such picture; it may have been removed.")
         return wanted[0]
@@ -369,6 +370,11 @@ def _earlier(models: Path, name: str) -> int | None:
         return versions.earlier(models, name)
     except EngineError:  # `latest` is garbled: there is no way back before one is chosen again
         return None
+
+
+def shown_name(path: Path) -> str:
+    """A file's name as text: an old share's may be in no encoding that we know."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def name_of(ref: str) -> str:

@@ -14,7 +14,7 @@ from engine.shelf import Version
 
 from .. import overlay
 from ..sources.folder import read
-from ..teaching import MAX_FRAMES, CollectionState, Shelf, Teaching
+from ..teaching import MAX_FRAMES, CollectionState, Shelf, Teaching, shown_name
 from ..training import TrainingState
 from .errors import Gone
 from .guard import DOCUMENT_HEADERS
@@ -253,8 +253,9 @@ def _version_out(shelf: Shelf, v: Version, used_by: list[str]) -> VersionOut:
 
 
 def _picture_out(camera: str, path: Path, at: float) -> PictureOut:
-    url = f"api/v1/cameras/{camera}/pictures/{quote(path.name)}"
-    return PictureOut(name=path.name, at=datetime.fromtimestamp(at).astimezone(), small=url)
+    name = shown_name(path)
+    url = f"api/v1/cameras/{camera}/pictures/{quote(name)}"
+    return PictureOut(name=name, at=datetime.fromtimestamp(at).astimezone(), small=url)
 
 
 def _small(path: Path) -> bytes:

@@ -320,3 +320,17 @@ async def test_unknown_cameras_are_404(http: httpx.AsyncClient) -> None:
     assert (await http.get(f"{API}/cameras/left/pictures")).status_code == 404
     assert (await http.post(f"{API}/cameras/left/pictures", json={})).status_code == 404
     assert (await http.get(f"{API}/models/left")).status_code == 404
+
+
+async def test_a_picture_whose_name_is_in_no_known_encoding_hides_no_other(
+    shop: Shop, http: httpx.AsyncClient
+) -> None:
+    shop.good(1)
+    folder = shop.folder / "pictures" / "top" / "good"
+    (folder / os.fsdecode(b"gr\xf6sse.png")).write_bytes((folder / "000.png").read_bytes())
+    listed = (await http.get(f"{API}/cameras/top/pictures")).json()
+    assert listed["count"] == 2
+    for picture in listed["newest"]:
+        assert (await http.get(f"/{picture['small']}")).status_code == 200
+        assert (await http.delete(f"/{picture['small']}")).status_code == 200
+    assert list(folder.iterdir()) == []
