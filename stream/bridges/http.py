@@ -38,9 +38,20 @@ class _Connection:
     def close(self) -> None:
         self.writer.close()
 
-    @property
-    def is_stale(self) -> bool:
-        return self.writer.is_closing() or self.reader.at_eof()
+    async def is_stale(self) -> bool:
+        """Closed, or the peer has said something unasked: a server that ends an idle connection may send 408
+        or 400 first, and that would be taken for the answer to the next event.
+        """
+        if self.writer.is_closing() or self.http.trailing_data[0]:
+            return True
+        try:
+            async with asyncio.timeout(0):
+                await self.reader.read(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        return True
 
 
 class _Stale(Exception):
@@ -76,7 +87,7 @@ class Poster:
         try:
             async with asyncio.timeout(self._timeout_s):
                 with contextlib.suppress(_Stale):
-                    return await self._attempt(body, headers, self._kept())
+                    return await self._attempt(body, headers, await self._kept())
                 return await self._attempt(body, headers, None)
         except TimeoutError:
             raise PeerAway(f"{self.host} does not answer within {self._timeout_s:g} s") from None
@@ -90,12 +101,16 @@ class Poster:
         except h11.RemoteProtocolError:
             raise PeerAway(f"{self.host} answers something that is not HTTP") from None
 
-    def _kept(self) -> _Connection | None:
+    async def _kept(self) -> _Connection | None:
         while self._idle:
-            kept = self._idle.pop()
-            if not kept.is_stale:
+            kept, is_stale = self._idle.pop(), True
+            try:
+                is_stale = await kept.is_stale()
+            finally:
+                if is_stale:
+                    kept.close()
+            if not is_stale:
                 return kept
-            kept.close()
         return None
 
     async def _attempt(self, body: bytes, headers: dict[str, str], kept: _Connection | None) -> Reply:

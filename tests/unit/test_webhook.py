@@ -1,13 +1,16 @@
-"""How long the webhook bridge tries, whatever the clock does meanwhile."""
+"""How long the webhook bridge tries, and which answer it takes for whose."""
 
+import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
-from stream.bridges.http import Reply
+from config.services import TlsClientSettings
+from stream.bridges.http import Poster, Reply
 from stream.bridges.sink import PeerAway, Rejected
 from stream.bridges.webhook import Options, Webhook
-from tests.brokers import facts
+from tests.brokers import facts, until
 from tests.webhook_peer import SECRET
 
 
@@ -40,3 +43,41 @@ async def test_a_clock_that_is_set_makes_it_give_up_neither_sooner_nor_later() -
     with pytest.raises(Rejected, match="answers 500 since 3600 s"):
         await webhook.deliver(event)
     assert poster.stamps == [1_700_000_000, 1_700_086_400, 1_699_913_600]
+
+
+UNASKED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("when", ["at once", "while it is idle", "and half closes"])
+async def test_what_a_peer_says_unasked_is_not_the_answer_to_the_next_event(when: str) -> None:
+    """Servers say 408 or 400 before they end an idle connection: the next event became a dead letter."""
+    asked: list[bytes] = []
+    said = asyncio.Event()
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                asked.append(await reader.readexactly(2))
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n" + (UNASKED if when == "at once" else b""))
+                if when != "at once":
+                    await over.wait()
+                    writer.write(UNASKED)
+                if when == "and half closes":
+                    writer.write_eof()
+                await writer.drain()
+                said.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        poster = Poster(f"http://127.0.0.1:{port}/", TlsClientSettings(), timeout_s=5.0)
+        running = asyncio.create_task(poster.run())
+        assert await poster.post(b"{}", {}) == Reply(204)
+        over.set()
+        await said.wait()
+        await until(lambda: when == "at once" or bool(poster._idle[0].reader._buffer))  # type: ignore[attr-defined]
+        assert await poster.post(b"{}", {}) == Reply(204)
+        assert len(asked) == 2
+        running.cancel()
+        await asyncio.wait([running])
