@@ -67,6 +67,17 @@ class Options(BridgeOptions):
             raise PydanticCustomError("url", "holds a user or password, expected them in the key token")
         return url
 
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        text = "" if token is None else token.get_secret_value()
+        # Else no event could be sent, and each would become a dead letter.
+        if not (text.isascii() and text.isprintable()) or text != text.strip():
+            raise PydanticCustomError(
+                "webhook_token", "can't stand in a header, expected printable ASCII without spaces around it"
+            )
+        return token
+
     @model_validator(mode="after")
     def _long_secret(self) -> Self:
         if len(signing_key(self.secret)) < 16:

@@ -37,6 +37,14 @@ WRONG = {
     'b: {type: webhook, url: "http://h", secret: tiny-one}': [
         "cameras.yaml:4: bridges.b: secret is too short, expected 16 characters or more"
     ],
+    f'b: {{type: webhook, url: "http://h", token: hunter2-ü, {SECRET}}}': [
+        "cameras.yaml:4: bridges.b.token: can't stand in a header, expected printable ASCII without spaces "
+        "around it"
+    ],
+    f'b: {{type: webhook, url: "http://h", token: "hunter2\\nhunter2", {SECRET}}}': [
+        "cameras.yaml:4: bridges.b.token: can't stand in a header, expected printable ASCII without spaces "
+        "around it"
+    ],
     "b:\n    type: webhook\n    url: http://h\n    timeout_s: 0\n    " + SECRET: [
         "cameras.yaml:7: bridges.b.timeout_s: is 0, expected more than 0"
     ],
