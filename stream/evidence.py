@@ -124,6 +124,9 @@ class Evidence:
         self._items: dict[tuple[str, str], Item] = {}
         self._days = SteadyDays()
         self._lock = threading.Lock()
+        # Held while an item's files change: two people may answer at once, while room is made. Never taken
+        # on the event loop, for the disk may hang.
+        self._filing = threading.Lock()
         self._jobs: queue.Queue[tuple[Item, Inspection] | None] = queue.Queue(_MAX_WAITING)
         self._thread: threading.Thread | None = None
 
@@ -222,26 +225,30 @@ class Evidence:
         """What a person said. A false alarm's picture is copied into `good`; another answer takes the copy
         back.
 
-        Waits for the disk: not for the event loop. Raises EvidenceError, OSError.
+        Waits for the disk: not for the event loop. Raises EvidenceError, and OSError: FileNotFoundError for a
+        picture that is not there.
         """
-        item = self.find(camera, stem)
         copy = good / f"{stem}.png"
-        if feedback == "false_alarm":
-            _write(copy, self.path(item, "png").read_bytes())
-        elif item.feedback == "false_alarm":
-            copy.unlink(missing_ok=True)
-        answered = replace(item, feedback=feedback)
-        self._write_words(answered)
-        with self._lock:
-            self._items[camera, stem] = answered
+        with self._filing:
+            item = self.find(camera, stem)
+            if feedback == "false_alarm":
+                _write(copy, self.path(item, "png").read_bytes())
+            elif item.feedback == "false_alarm":
+                copy.unlink(missing_ok=True)
+            self.path(item, "png").stat()  # words without a picture would stay for ever
+            answered = replace(item, feedback=feedback)
+            self._write_words(answered)
+            with self._lock:
+                self._items[camera, stem] = answered
         return answered
 
     def keep_scores(self, item: Item, scores: bytes) -> None:
         """What the camera scored around it. Waits for the disk. Raises OSError."""
-        with self._lock:
-            known = (item.camera, item.stem) in self._items
-        if known:
-            _write(self.path(item, "scores"), scores)
+        with self._filing:
+            with self._lock:
+                known = (item.camera, item.stem) in self._items
+            if known:
+                _write(self.path(item, "scores"), scores)
 
     def _write_all(self, jobs: queue.Queue[tuple[Item, Inspection] | None]) -> None:
         while True:
@@ -257,7 +264,8 @@ class Evidence:
 
     def _try_to_write(self, item: Item, inspection: Inspection) -> None:
         try:
-            self._write_item(item, inspection)
+            with self._filing:
+                self._write_item(item, inspection)
         except (OSError, ValueError, cv2.error) as error:
             self.dropped += 1
             log.error("a picture of camera %s could not be kept: %s", item.camera, error)
@@ -265,10 +273,11 @@ class Evidence:
 
     def _forget(self, item: Item) -> None:
         """Nothing of it stays: a picture that is not in the index would never make room again."""
-        with self._lock:
-            self._items.pop((item.camera, item.stem), None)
-        with contextlib.suppress(OSError):
-            self._remove(item)
+        with self._filing:
+            with self._lock:
+                self._items.pop((item.camera, item.stem), None)
+            with contextlib.suppress(OSError):
+                self._remove(item)
 
     def _remove(self, item: Item) -> None:
         # The words first: what is left after a crash is a half item, which `start` removes.
@@ -297,12 +306,19 @@ class Evidence:
         gone = overdue(items, now, max_bytes=self._max_bytes, max_age_s=max_age_s)
         try:
             for item in gone:
-                self._remove(item)
-                with self._lock:
-                    self._items.pop((item.camera, item.stem), None)
-                    self.version += 1
+                self._let_go(item)
         except OSError as error:
             log.error("no room could be made for pictures: %s", error)
+
+    def _let_go(self, item: Item) -> None:
+        """Unless it was answered just now. Raises OSError."""
+        with self._filing:
+            if self._items.get((item.camera, item.stem)) is not item:
+                return
+            self._remove(item)
+            with self._lock:
+                self._items.pop((item.camera, item.stem), None)
+                self.version += 1
 
 
 def describe(inspection: Inspection) -> Item:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core import Frame
-from stream.evidence import Evidence, EvidenceError, Item, describe, overdue
+from stream import evidence as evidence_module
+from stream.evidence import Evidence, EvidenceError, Item, Kind, describe, overdue
 from tests.webline import inspection
 
 AGAIN = settings(derandomize=True, max_examples=60, deadline=None)
@@ -133,6 +136,56 @@ def test_a_false_alarm_is_filed_with_the_good_ones_and_can_be_taken_back(
     assert evidence.answer("top", found.stem, "confirmed", good).feedback == "confirmed"
     assert list(good.iterdir()) == []
     assert json.loads(evidence.path(found, "json").read_text())["feedback"] == "confirmed"
+
+
+def test_of_two_people_who_answer_at_once_one_is_the_last(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, good = kept(evidence), tmp_path / "good"
+    write, at_it, go_on = evidence._write_words, threading.Event(), threading.Event()
+
+    def slowly(item: Item) -> None:
+        if item.feedback == "confirmed":
+            at_it.set()
+            assert go_on.wait(5)
+        write(item)
+
+    monkeypatch.setattr(evidence, "_write_words", slowly)
+    with ThreadPoolExecutor(2) as people:
+        people.submit(evidence.answer, "top", found.stem, "confirmed", good)
+        assert at_it.wait(5)
+        second = people.submit(evidence.answer, "top", found.stem, "false_alarm", good)
+        wait([second], 0.3)
+        go_on.set()
+    filed = (good / f"{found.stem}.png").exists()
+    assert filed == (evidence.find("top", found.stem).feedback == "false_alarm")
+
+
+def test_what_is_confirmed_while_room_is_made_stays(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = kept(evidence)
+
+    def chosen(items: list[Item], now: float, **limits: object) -> list[Item]:
+        evidence.answer("top", found.stem, "confirmed", tmp_path)
+        return items
+
+    monkeypatch.setattr(evidence_module, "overdue", chosen)
+    evidence._make_room()
+    assert evidence.find("top", found.stem).feedback == "confirmed"
+    assert evidence.path(found, "png").exists()
+
+
+def test_a_picture_that_was_removed_by_hand_leaves_no_words_behind(
+    evidence: Evidence, tmp_path: Path
+) -> None:
+    found = kept(evidence)
+    kinds: tuple[Kind, ...] = ("png", "jpg", "json")
+    for kind in kinds:
+        evidence.path(found, kind).unlink()
+    with pytest.raises(FileNotFoundError):
+        evidence.answer("top", found.stem, "confirmed", tmp_path)
+    assert not evidence.path(found, "json").exists()
 
 
 def test_what_is_not_there_can_not_be_answered(evidence: Evidence, tmp_path: Path) -> None:
