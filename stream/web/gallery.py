@@ -82,7 +82,7 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
                 await asyncio.to_thread(evidence.answer, found.camera, found.stem, said.feedback, good)
             )
         except (EvidenceError, FileNotFoundError) as error:
-            raise HTTPException(404, "This picture was removed just now, to make room.") from error
+            raise HTTPException(404, "This picture is not there: it was removed.") from error
         except OSError as error:
             raise HTTPException(507, f"The picture could not be filed: {error.strerror}.") from error
 
@@ -92,9 +92,12 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         stem, _, kind = name.rpartition(".")
         if kind not in ("png", "jpg"):
             raise HTTPException(404, "There is no such picture.")
-        path = evidence.path(_found(evidence, camera, stem), "png" if kind == "png" else "jpg")
-        if not path.exists():
-            raise HTTPException(404, "This picture is being written; ask again in a moment.")
+        item = _found(evidence, camera, stem)
+        path = evidence.path(item, "png" if kind == "png" else "jpg")
+        if not await asyncio.to_thread(path.exists):  # on a share it may hang
+            is_written = bool(item.size_bytes)
+            said = "is not there: it was removed" if is_written else "is being written; ask again in a moment"
+            raise HTTPException(404, f"This picture {said}.")
         return FileResponse(path, headers={"cache-control": "private, max-age=86400"})
 
     return router

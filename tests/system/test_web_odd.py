@@ -1,5 +1,7 @@
 """The page's routes with what is rare: many cameras, strange names and times, disks that hang."""
 
+import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -66,3 +68,23 @@ async def test_a_time_without_an_offset_is_utc_wherever_the_server_stands(eviden
             listed = await http.get(f"{API}/evidence", params={"before": at.isoformat()})
             assert len(listed.json()) == found
         assert (await http.get(f"{API}/evidence?before=0001-01-01T00:00:00")).json() == []
+
+
+async def test_a_disk_that_hangs_holds_up_nobody_else(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    class Hanging:
+        def exists(self) -> bool:
+            return not go_on.wait(5)
+
+    monkeypatch.setattr(evidence, "path", lambda item, kind: Hanging())
+    async with serve(FakeLine.of("top"), evidence) as http:
+        asked = asyncio.create_task(http.get(f"/{evidence.items()[0].image}"))
+        await asyncio.sleep(0.1)
+        begun = time.monotonic()
+        assert (await http.get("/live")).status_code == 200
+        assert time.monotonic() - begun < 1.0
+        go_on.set()
+        assert (await asked).json()["detail"] == "This picture is not there: it was removed."
