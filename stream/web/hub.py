@@ -81,6 +81,7 @@ class Hub:
         self._newest: dict[str, Inspection | Frame] = {}
         self._absent: dict[str, overlay.Absence] = {}
         self._since: dict[str, float] = {}
+        self._gone_at: dict[str, float] = {}
         self._channels: dict[tuple[str, Look], _Channel] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hub")
         self._ticker: asyncio.Task[None] | None = None
@@ -88,7 +89,10 @@ class Hub:
 
     def show(self, picture: Inspection | Frame) -> None:
         """A new inspection, or a bare frame of a camera without a model. Event loop only; never waits."""
-        camera = picture.frame.camera if isinstance(picture, Inspection) else picture.camera
+        frame = picture.frame if isinstance(picture, Inspection) else picture
+        camera = frame.camera
+        if frame.tick < self._gone_at.get(camera, 0.0):
+            return  # it was on the device when its camera went away
         self._newest[camera] = picture
         if camera not in self._absent:
             self._want_all(camera)
@@ -99,7 +103,10 @@ class Hub:
         cameras = list(self._states())
         self._absent = {c.name: _absence(c) for c in cameras if c.state != "live"}
         self._since = {c.name: c.since for c in cameras}
-        self._newest = {name: newest for name, newest in self._newest.items() if name in self._since}
+        # What a camera showed before it went away is no picture of now when it is back.
+        now, gone = time.monotonic(), self._absent.keys() - before.keys()
+        self._gone_at = {n: now if n in gone else self._gone_at.get(n, 0.0) for n in self._since}
+        self._newest = {n: p for n, p in self._newest.items() if n in self._since and n not in gone}
         for name in before.keys() | self._absent.keys():
             if before.get(name) != self._absent.get(name):
                 self._want_all(name)

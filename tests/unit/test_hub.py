@@ -120,6 +120,25 @@ async def test_a_camera_that_goes_down_shows_so_and_keeps_saying_since_when(hub:
         assert back.jpeg != offline.jpeg
 
 
+async def test_a_camera_that_is_back_shows_no_picture_from_before(hub: Hub, line: FakeLine) -> None:
+    hub.show(inspection())
+    on_the_device = inspection(seq=2)
+    with hub.watch(["top"]) as viewer:
+        assert (await next_of(viewer)).live
+        line.set("top", state="down", reason="No answer.")
+        hub.camera_changed()
+        assert not (await next_of(viewer)).live
+        hub.show(on_the_device)
+        line.set("top", state="live", reason="")
+        hub.camera_changed()
+        assert not (await next_of(viewer)).live  # WAITING
+        new = inspection(seq=3)
+        hub.show(new)
+        while not (shown := await next_of(viewer)).live:
+            pass
+        assert shown.taken_at == new.frame.taken_at
+
+
 async def test_a_camera_that_was_removed_says_so(hub: Hub, line: FakeLine) -> None:
     hub.show(inspection())
     with hub.watch(["top"]) as viewer:
