@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from config.broker_url import BrokerUrl
 from config.services import EventsSettings
@@ -241,15 +241,25 @@ class EmbeddedBroker:
             raise
 
     async def wait_ready(self) -> None:
-        """Until the server answers; raises BrokerError when it does not in time, or ends."""
+        """Until the server answers; raises BrokerError when it does not in time, or ends. While it says that
+        it reads its data back, it has time: ended then, it would begin anew again and again.
+        """
         assert self._process is not None
         client = self.endpoint.client(timeout_s=1.0)
+        now_s, is_said = asyncio.get_running_loop().time, False
         try:
-            async with asyncio.timeout(READY_WITHIN_S):
+            async with asyncio.timeout(READY_WITHIN_S) as limit:
                 while self._process.returncode is None:
-                    with contextlib.suppress(RedisError, OSError):
+                    try:
                         await client.ping()
                         return
+                    except BusyLoadingError:
+                        limit.reschedule(now_s() + READY_WITHIN_S)
+                        if not is_said:
+                            is_said = True
+                            log.info("the embedded broker reads its data back, which takes a while")
+                    except (RedisError, OSError):
+                        pass
                     await asyncio.sleep(0.01)
         except TimeoutError:
             pass

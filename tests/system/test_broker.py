@@ -8,11 +8,13 @@ import signal
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from stream.broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, free_port
+from stream import broker as broker_module
+from stream.broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, free_port, server_binary
 from tests.brokers import until, valkey
 
 
@@ -65,6 +67,25 @@ async def test_a_broker_that_dies_is_started_again(tmp_path: Path) -> None:
         await broker.wait_ready()
         async with broker.endpoint.client() as client:
             assert await client.get("key") == b"value"
+
+
+async def test_a_server_that_reads_much_data_back_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was ended before it was through, and started again, for ever."""
+    async with valkey(tmp_path / "data") as broker, broker.endpoint.client() as client:
+        pipe = client.pipeline(transaction=False)
+        for n in range(30_000):
+            pipe.set(f"key-{n}", "value")
+        await pipe.execute()
+    slow = tmp_path / "slow-server"
+    slow.write_text(f'#!/bin/sh\nexec "{server_binary()}" "$@" --key-load-delay 10\n')
+    slow.chmod(0o700)
+    monkeypatch.setattr(broker_module, "READY_WITHIN_S", 1.0)
+    begun = time.monotonic()
+    async with valkey(tmp_path / "data", slow) as broker, broker.endpoint.client() as client:
+        assert time.monotonic() - begun > 1.1
+        assert await client.get("key-29999") == b"value"
 
 
 async def test_a_server_that_can_not_be_started_again_now_is_started_later(tmp_path: Path) -> None:
