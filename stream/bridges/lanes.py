@@ -18,6 +18,7 @@ from ..backoff import delay_s
 from ..consumer import Consumer, Held
 from ..events import Event, utc_seconds
 from ..heed import heed_cancellation
+from ..publisher import explain
 from .progress import Progress
 from .report import Report, verdict_late_s
 from .sink import BridgeOptions, PeerAway, Rejected, Sink
@@ -161,9 +162,12 @@ class Lanes:
             try:
                 await self._consumer.reject(held, why)
                 self._report.dead += 1
+                if failures:
+                    self._report.trouble = None
                 self._measured.discard(held.event.id)
                 self._progress.passed(held.event)
                 return
-            except (RedisError, OSError):
+            except (RedisError, OSError) as error:
                 failures += 1
+                self._failed(f"what the peer refuses can't be made a dead letter: {explain(error)}")
                 await asyncio.sleep(delay_s(failures, LONGEST_WAIT_S, random.random()))
