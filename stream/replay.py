@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 
 from .outbox import EntryId, Outbox, Row
 
@@ -82,27 +82,34 @@ async def first_lost(
     keeps: Kept,
 ) -> EntryId | None:
     """The oldest acknowledged entry that the broker has no more: nor has it what was acknowledged after that.
-    None: nothing is lost. About log2(window) read-backs.
+    None: nothing is lost. About log2(window) read-backs. Raises WatchError when that has to begin anew.
 
     `before` is what the stream was like at our last look.
     """
     kept, missing = outbox.kept_count(stream), 0
-    if kept == 0 or await _is_safe(pipe, key, outbox.kept(stream, 0, 1)[0], info, keeps):
+    if kept == 0 or await _is_safe(pipe, key, _kept(outbox, stream, 0), info, keeps):
         return None
     if before is not None and await _only_grew(pipe, key, before, info):
         return None
     had = await _certainly_had(pipe, key, stream, outbox, info)
-    if _is_up_to(outbox.kept(stream, 0, 1)[0], had):
+    if _is_up_to(_kept(outbox, stream, 0), had):
         return None
     # Entry number `missing` from the newest on is gone, number `kept` is not (or there is none).
     while kept - missing > 1:
         middle = (kept + missing) // 2
-        row = outbox.kept(stream, middle, 1)[0]
+        row = _kept(outbox, stream, middle)
         if _is_up_to(row, had) or await _is_safe(pipe, key, row, info, keeps):
             kept = middle
         else:
             missing = middle
-    return outbox.kept(stream, missing, 1)[0].entry_id
+    return _kept(outbox, stream, missing).entry_id
+
+
+def _kept(outbox: Outbox, stream: str, newest_but: int) -> Row:
+    """Raises WatchError where the window ends before: a full outbox gives it up while the broker is asked."""
+    if not (rows := outbox.kept(stream, newest_but, 1)):
+        raise WatchError("the outbox gave up its window")
+    return rows[0]
 
 
 async def holds(pipe: Pipeline, key: str, row: Row) -> bool:
