@@ -184,3 +184,10 @@ async def pending(client: Redis, group: str) -> int:
     """Entries that the group read and has not acknowledged."""
     told: Any = await client.xpending(KEYS.events, group)
     return int(told["pending"])
+
+
+def asks_whether_its_peers_are_there(port: int) -> bool:
+    """Whether every connection to this port of ours has a keep-alive timer in the kernel (at least one)."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [row[5] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+    return bool(established) and all(timer.startswith("02:") for timer in established)

@@ -16,6 +16,7 @@ from .modbus import Options
 from .progress import write_json
 from .report import verdict_late_s
 from .sink import Line, PeerAway
+from .vanished import end_vanished
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ class ModbusSink:
         server = ModbusTcpServer(self._device(), address=(host.strip("[]"), int(port)))
         try:
             await server.serve_forever(background=True)
-            self._port = int(server.transport.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+            sockets = server.transport.sockets  # type: ignore[attr-defined]
+            end_vanished(sockets)
+            self._port = int(sockets[0].getsockname()[1])
             self._up.set()
             self._line.peer_is_there()
             while True:

@@ -15,6 +15,7 @@ from .opcua_methods import add_acknowledge, add_methods
 from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
 from .report import verdict_late_s
 from .sink import Answer, Line, PeerAway
+from .vanished import end_vanished
 
 _ENCRYPTED = [
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
@@ -55,6 +56,7 @@ class OpcUaSink:
         try:
             line_nodes = await self._fill(server)
             await self._start(server)
+            end_vanished(server.bserver._server.sockets)
             self._server = server
             self._up.set()
             self._line.peer_is_there()

@@ -16,7 +16,7 @@ from stream.bridges import modbus_map as m
 from stream.bridges.modbus import Options
 from stream.bridges.modbus_server import ModbusSink
 from stream.bridges.process import Bridge
-from tests.bridgeline import CONFIG, BridgeLine, pending, running
+from tests.bridgeline import CONFIG, BridgeLine, asks_whether_its_peers_are_there, pending, running
 from tests.brokers import until, valkey
 
 TOP, SIDE = 100, 200
@@ -311,3 +311,12 @@ async def test_a_port_that_is_taken_is_said_and_waited_for(line: BridgeLine) -> 
         async with plc_of(bridge) as plc:
             await plc.until(0, m.ALIVE, 1)
             assert bridge.report.trouble is None
+
+
+async def test_a_plc_that_vanished_does_not_keep_its_connection(line: BridgeLine) -> None:
+    """One that lost its power says no goodbye; each of its restarts left a connection for ever."""
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        assert await plc.one(TOP, m.RESULT_NO) == 0
+        assert isinstance(bridge.sink, ModbusSink)
+        port = bridge.sink.port
+        await until(lambda: asks_whether_its_peers_are_there(port))

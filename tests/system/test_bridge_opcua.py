@@ -17,7 +17,7 @@ from stream.bridges.opcua_server import OpcUaSink
 from stream.bridges.opcua_tree import NAMESPACE
 from stream.bridges.process import Bridge
 from stream.web import users
-from tests.bridgeline import BridgeLine, pending, running
+from tests.bridgeline import BridgeLine, asks_whether_its_peers_are_there, pending, running
 from tests.brokers import until, valkey
 from tests.certificates import Certificate, make_certificate
 
@@ -267,3 +267,10 @@ async def test_our_own_expired_certificate_is_said_and_nothing_is_served(
     async with running(line, "scada", told) as bridge:
         await until(lambda: bridge.report.trouble is not None)
         assert "expired on" in str(bridge.report.trouble)
+
+
+async def test_a_client_that_vanished_does_not_keep_its_connection(line: BridgeLine) -> None:
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge):
+        assert isinstance(bridge.sink, OpcUaSink)
+        port = bridge.sink.port
+        await until(lambda: asks_whether_its_peers_are_there(port))
