@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _ONLINE, _OFFLINE = b"online", b"offline"
 _MOST_COMMANDS = 16
+# Commands that came in one burst and wait to be looked at: the library drops what finds no place, unanswered.
+_MOST_UNREAD = 1024
 _LONGEST_COMMAND = 4096
 _LONGEST_ID = 128
 
@@ -68,7 +70,7 @@ class MqttSink:
             keepalive=options.keepalive_s,
             timeout=options.timeout_s,
             tls_context=self._tls,
-            max_queued_incoming_messages=_MOST_COMMANDS,
+            max_queued_incoming_messages=_MOST_UNREAD,
             # Each camera's event waits for its own acknowledgement: more are never under way.
             max_inflight_messages=256,
         )

@@ -1,5 +1,6 @@
 """The MQTT bridge against Debian's mosquitto."""
 
+import asyncio
 import gc
 import json
 import signal
@@ -97,6 +98,17 @@ async def test_commands_are_answered_and_nonsense_too(line: BridgeLine, mosquitt
         assert (await asked({"command": "threshold", "value": 2.5, "id": "c5"}))["answer"] == "done"
         assert heard.of(f"{LINE}/{nobody}/answer") == []
         assert line.thresholds == {"top": 2.5}
+
+
+async def test_of_many_commands_at_once_each_is_answered(line: BridgeLine, mosquitto: Mosquitto) -> None:
+    """A change of recipe for all cameras comes in one burst: what found no place was dropped unanswered."""
+    async with listening(mosquitto.port) as heard, running(line, "scada", scada(mosquitto)):
+        await until(lambda: bool(heard.of(f"{LINE}/availability")))
+        asked = {str(n) for n in range(100)}
+        commands = [json.dumps({"command": "threshold", "value": 2.5, "id": n}) for n in asked]
+        topic = f"{LINE}/top/command"
+        await asyncio.gather(*(heard.client.publish(topic, command, qos=1) for command in commands))
+        await until(lambda: {answer["id"] for answer in heard.json_of(f"{LINE}/top/answer")} == asked)
 
 
 async def test_a_retained_command_is_not_carried_out_at_each_start(
