@@ -1,8 +1,10 @@
 """The MQTT bridge's connection: announced, kept, and said goodbye to."""
 
 import asyncio
+import contextlib
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import aiomqtt
@@ -11,6 +13,7 @@ from ..events import Event
 from .http import tls_context
 from .mqtt import Options
 from .mqtt_topics import Topics
+from .progress import write_json
 from .sink import LONGEST_TEXT, Line, PeerAway, Status
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class MqttSink:
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._commands = 0
+        self._retained = line.state_dir / "retained.json"
 
     async def run(self) -> None:
         host, port = self._options.address
@@ -82,6 +86,16 @@ class MqttSink:
         await client.publish(birth, _ONLINE, qos=1, retain=True)
         if death != birth:
             await client.publish(death, b"", qos=1, retain=True)
+        await self._clear(client)
+
+    async def _clear(self, client: aiomqtt.Client) -> None:
+        """Takes back the states of cameras that run no more: else they would stand as ready for ever."""
+        ours = {self._topics.state(camera) for camera in self._line.cameras}
+        before = _topics_in(self._retained)
+        _note(self._retained, before | ours)
+        for topic in before - ours:
+            await client.publish(topic, b"", qos=1, retain=True)
+        _note(self._retained, ours)
 
     async def _keep_states(self, client: aiomqtt.Client) -> None:
         """Retained, and only when something changed. Cancelled, it says goodbye: no will is sent then."""
@@ -149,6 +163,20 @@ class MqttSink:
     ) -> None:
         payload = json.dumps({"id": request, "answer": answer, "reason": reason}).encode()
         await client.publish(self._topics.answer(camera), payload, qos=self._options.qos)
+
+
+def _topics_in(file: Path) -> set[str]:
+    """None where it can't be read."""
+    try:
+        return {str(topic) for topic in json.loads(file.read_text())}
+    except (OSError, ValueError, TypeError):
+        return set()
+
+
+def _note(file: Path, topics: set[str]) -> None:
+    """A disk that refuses must not keep events from anybody."""
+    with contextlib.suppress(OSError):
+        write_json(file, sorted(topics))
 
 
 def _parse(payload: Any) -> dict[str, str] | str:

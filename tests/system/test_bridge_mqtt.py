@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.bridgeline import BridgeLine, bridge_process, running
+from tests.bridgeline import CONFIG, BridgeLine, bridge_process, running
 from tests.brokers import until, valkey
 from tests.certificates import make_certificate
 from tests.mosquitto import PASSWORD, USER, Mosquitto, listening
@@ -59,6 +59,22 @@ async def test_who_comes_late_gets_what_is_retained(line: BridgeLine, mosquitto:
             assert late.of(f"{LINE}/availability") == [b"online"]
     async with listening(mosquitto.port) as after:
         await until(lambda: after.of(f"{LINE}/availability") == [b"offline"])
+
+
+async def test_the_state_of_a_camera_that_was_removed_is_taken_back(
+    line: BridgeLine, mosquitto: Mosquitto
+) -> None:
+    """It stood as ready for ever, beside an availability that says online."""
+    side, without = f"{LINE}/side/state", CONFIG.replace("  side: {source: {type: pattern}}\n", "")
+    assert without != CONFIG
+    async with running(line, "scada", scada(mosquitto)), listening(mosquitto.port) as before:
+        await until(lambda: b'"ready": "1"' in b"".join(before.of(side)))
+    async with running(line, "scada", scada(mosquitto), config=without):
+        async with listening(mosquitto.port) as heard:
+            await until(lambda: b'"ready": "1"' in b"".join(heard.of(f"{LINE}/top/state")))
+        async with listening(mosquitto.port) as late:
+            await until(lambda: bool(late.of(f"{LINE}/top/state")))
+            assert late.of(side) == []
 
 
 async def test_a_bridge_that_is_killed_is_offline_by_its_last_will(
