@@ -86,7 +86,7 @@ class Drafts:
                 "phase": "close",
                 "type": _CLOSED.get(opened.type, opened.type),
                 "verdict": "unknown",
-                "reason": reason,
+                "reason": _sendable(reason),
                 "captured_at": now,
                 "detected_at": now,
                 "published_at": None,
@@ -154,6 +154,8 @@ class Drafts:
             "recipe": self._recipe(camera),
             "config_sha256": self.config_sha256,
         }
+        if more.get("reason") is not None:
+            more["reason"] = _sendable(more["reason"])
         return Event(**fields | more)
 
     def _recipe(self, camera: str) -> str:
@@ -201,6 +203,11 @@ def capture_to_publish_s(event: Event) -> float | None:
     if event.published_at is None:
         return None
     return utc_seconds(event.published_at) - utc_seconds(event.captured_at)
+
+
+def _sendable(reason: str) -> str:
+    """A file's name may hold bytes that are no UTF-8, and an event with them could not be stored."""
+    return reason.encode(errors="backslashreplace").decode()
 
 
 def _share(value: float, whole: int) -> float:

@@ -1,6 +1,7 @@
 """The wire form goes out and comes back."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_flat_fields_hold_what_a_gateway_filters_by_and_no_nulls() -> None:
 def test_a_fact_without_duration_has_its_own_id_as_defect_id() -> None:
     event = DRAFTS.fact("system", "started")
     assert (event.phase, event.defect_id) == ("close", event.id)
+
+
+def test_a_reason_that_names_a_file_of_another_encoding_can_be_sent() -> None:
+    """It could not be stored: the camera's supervision died of it, and with it the line."""
+    reason = f"{os.fsdecode(b'/share/bl' + bytes([0xE4]) + b'tt.png')} can't be read: Input/output error"
+    down = DRAFTS.fact("camera", "down", "top", phase="open", reason=reason)
+    for event in (down, DRAFTS.closed(down, reason)):
+        fields = entry_fields(event.json_text(), 1_700_000_001.0)
+        assert fields["reason"].encode() == rb"/share/bl\udce4tt.png can't be read: Input/output error"
 
 
 def test_a_region_is_in_shares_and_in_pixels() -> None:
