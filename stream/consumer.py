@@ -134,6 +134,7 @@ class Consumer:
         self._leaves = until_idle and name is None
         self._seen, self._seqs = Seen(remember), SeqCheck()
         self._here: deque[_Entry] = deque()
+        self._here_since = 0.0
         self._ready = False
         self._history = True
         self._claim_at = 0.0
@@ -158,6 +159,15 @@ class Consumer:
                     yield event
                     self._seen.add(event.id)
                 await self._persist(self._ack(entry.id))
+                self._let_go_of_old()
+
+    def _let_go_of_old(self) -> None:
+        """What waits here behind a slow body looks like a dead reader's to the others of the group: before
+        they take it over, it is let go, and what is still ours is read again one by one.
+        """
+        if self._here and asyncio.get_running_loop().time() - self._here_since >= self._idle_ms / 2000:
+            self._here.clear()
+            self._history = True
 
     async def held(self, most: int = 1024) -> AsyncIterator[Held]:
         """The same events, each settled by itself: `settle` or `reject` it, in any order, from any task of
@@ -306,6 +316,7 @@ class Consumer:
     async def _take(
         self, entries: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]], again: bool
     ) -> None:
+        self._here_since = asyncio.get_running_loop().time()
         for entry_id, fields in entries:
             if entry_id is None:
                 # Claimed, but without its id: our own pending list has it, and it is settled from there.

@@ -59,6 +59,23 @@ async def test_a_dead_consumers_events_go_to_another(client: Redis, tmp_path: Pa
     assert [event.seq async for event in reader(client, "other", idle_ms=0)] == [1, 2, 3]
 
 
+async def test_a_slow_consumers_events_are_not_worked_on_by_two(client: Redis, tmp_path: Path) -> None:
+    """What it had read and not come to yet was taken over, and then worked on by both."""
+    await publish(client, tmp_path, 10)
+    consumer, other = reader(client, "slow"), reader(client, "other")
+    slow = aiter(consumer)
+    worked_on = [(await anext(slow)).seq]
+    # Its body takes a minute.
+    consumer._here_since -= 60.0
+    ids = [entry_id for entry_id, _ in await client.xrange(KEYS.events)]
+    await client.xclaim(KEYS.events, "mes", "slow", 0, ids, idle=60_000, justid=True)
+    worked_on.append((await anext(slow)).seq)
+    worked_on += [event.seq async for event in other]
+    worked_on += [event.seq async for event in slow]
+    assert worked_on == list(range(1, 11))
+    assert other.counts.claimed == 8
+
+
 async def test_an_event_that_kills_its_reader_becomes_a_dead_letter(client: Redis, tmp_path: Path) -> None:
     await publish(client, tmp_path, 2)
     consumer = reader(client)
