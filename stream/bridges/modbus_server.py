@@ -35,6 +35,7 @@ class _Post:
         self.writable = range(address + m.ACK, address + m.CAMERA_REGISTERS)
         self.acked = asyncio.Event()
         self._file = line.state_dir / f"{name}.json"
+        self._kept: dict[str, Any] = {}
 
     def restore(self) -> None:
         """A file that can't be read is none; then numbers begin at 1."""
@@ -57,11 +58,17 @@ class _Post:
             await self.acked.wait()
 
     def keep(self, ack: int | None) -> None:
-        """`ack` is what stands in ACK. Raises PeerAway: what a restart would forget is done again."""
+        """`ack` is what stands in ACK. Raises PeerAway: what a restart would forget is done again.
+
+        Only what is new is written: a PLC that copies its block in each cycle would wear out the disk.
+        """
+        if (state := self.station.state() | {"ack": ack}) == self._kept:
+            return
         try:
-            write_json(self._file, self.station.state() | {"ack": ack})
+            write_json(self._file, state)
         except OSError as error:
             raise PeerAway(f"{self._file} can't be written: {error.strerror}") from None
+        self._kept = state
 
 
 class ModbusSink:

@@ -180,6 +180,22 @@ async def test_a_plc_that_writes_its_whole_block_in_each_cycle_triggers_also_aft
         assert await plc.write_all(4, 1, "A-7") == ExcCodes.ILLEGAL_VALUE, "nor is any other number taken"
 
 
+async def test_a_plc_that_writes_its_whole_block_in_each_cycle_does_not_wear_out_the_disk(
+    line: BridgeLine,
+) -> None:
+    """Each of its writes, perhaps a hundred a second, replaced a file with the same one."""
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        assert await plc.write_all(0, 1, "A-1") == 0
+        file = bridge.link.state_dir / "top.json"
+        written = file.stat().st_mtime_ns
+        for _ in range(20):
+            assert await plc.write_all(0, 1, "A-1") == 0
+        assert file.stat().st_mtime_ns == written
+        assert await plc.write_all(0, 2, "A-2") == 0
+        assert file.stat().st_mtime_ns > written
+        assert json.loads(file.read_text())["trigger_done"] == 2
+
+
 @pytest.mark.parametrize("state", ["lost", "of an older form"])
 async def test_an_acknowledgement_that_is_older_than_the_state_file_stands_and_acknowledges_nothing(
     line: BridgeLine, state: str
