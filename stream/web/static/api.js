@@ -31,6 +31,22 @@ export function within(ms) {
   return control.signal;
 }
 
+// What a card shows, and what went wrong with it in `note`. A card that could not be filled is tried again with each
+// state of the line (`again`): the server may have been starting.
+export function loader(job, note) {
+  let trouble = "", busy = false;
+  async function load() {
+    busy = true;
+    try {
+      await job();
+      if (trouble && note.textContent === trouble) note.textContent = "";
+      trouble = "";
+    } catch (error) { note.textContent = trouble = error.message; }
+    busy = false;
+  }
+  return { load, again() { if (trouble && !busy) load(); } };
+}
+
 const send = (method) => (path, body) =>
   ask(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body ?? {}) });
 

@@ -1,6 +1,6 @@
 // Where defects count: the area to inspect and the masks, drawn on the picture and put in force by an admin.
 import { button, el, replace, text } from "./dom.js";
-import { ask, put, remove, cameraPath } from "./api.js";
+import { ask, loader, put, remove, cameraPath } from "./api.js";
 import { polygonEditor } from "./polygons.js";
 
 const HINT = "Defects count inside the area to inspect and outside the masks.";
@@ -27,12 +27,14 @@ export function areasCard(name, video) {
     hint, tools, list, ends, note, paste);
   let closed = false, editing = false;
 
-  async function load() {
-    try { shown(await ask(cameraPath(name, "zones"))); } catch { node.hidden = true; }
+  async function fill() {
+    try { shown(await ask(cameraPath(name, "zones"))); } catch (error) { node.hidden = true; throw error; }
   }
+  const { load, again } = loader(fill, note);
 
   function shown(zones) {
     if (closed) return;
+    node.hidden = false;
     editor.load(zones);
     text(yaml, zones.yaml);
     back.hidden = editing || !zones.drawn || document.body.dataset.role !== "admin";
@@ -102,5 +104,5 @@ export function areasCard(name, video) {
   }
 
   load();
-  return { node, close() { closed = true; editor.close(); } };
+  return { node, update: again, close() { closed = true; editor.close(); } };
 }

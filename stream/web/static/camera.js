@@ -23,6 +23,7 @@ export function cameraView(main, name) {
   return {
     update(line) {
       const camera = line.cameras.find((c) => c.name === name);
+      areas.update();
       if (!camera) return text(reason, "There is no camera of this name.");
       card.dataset.tone = facts.update(camera).tone;
       text(reason, stateWords(camera, line.now));

@@ -1,6 +1,6 @@
 // Step 1: good pictures of what the camera shows, with a counter; and a look at those that there are.
 import { button, el, keepOnly, number, replace, text } from "./dom.js";
-import { ask, post, remove, cameraPath } from "./api.js";
+import { ask, loader, post, remove, cameraPath } from "./api.js";
 
 const SKIPPED = { duplicate: "nearly the same as another", blurred: "blurred", dark: "too dark", overexposed: "too bright", alarm: "a defect was seen" };
 const SHOWN = 12;
@@ -34,21 +34,19 @@ export function collectCard(name, onCount) {
     return tell(() => post(cameraPath(name, "pictures"), { frames: Number(frames.value), with_alarms: alarms.checked }));
   }
 
-  async function load(given = null) {
-    try {
-      const found = given ?? await ask(cameraPath(name, `pictures?limit=${SHOWN}`));
-      if (closed) return;
-      text(count, found.count ? `${found.count} good pictures, ${number(found.megabytes, 1)} MB` : "No good pictures yet.");
-      keepOnly(cards, new Set(found.newest.map((picture) => picture.name)));
-      replace(strip, found.newest.map(card));
-      onCount(found.count);
-    } catch (error) { text(note, error.message); }
+  function show(found) {
+    if (closed) return;
+    text(count, found.count ? `${found.count} good pictures, ${number(found.megabytes, 1)} MB` : "No good pictures yet.");
+    keepOnly(cards, new Set(found.newest.map((picture) => picture.name)));
+    replace(strip, found.newest.map(card));
+    onCount(found.count);
   }
+  const { load, again } = loader(async () => show(await ask(cameraPath(name, `pictures?limit=${SHOWN}`))), note);
 
   function card(picture) {
     if (!cards.has(picture.name)) {
       const said = `Good picture of ${new Date(picture.at).toLocaleString()}`;
-      const drop = button("Not good", () => tell(async () => load(await remove(`/${picture.small}`))), { class: "operator", "aria-label": `Remove: ${said}` });
+      const drop = button("Not good", () => tell(async () => show(await remove(`/${picture.small}`))), { class: "operator", "aria-label": `Remove: ${said}` });
       cards.set(picture.name, el("figure", {}, el("img", { src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
     }
     return cards.get(picture.name);
@@ -58,6 +56,7 @@ export function collectCard(name, onCount) {
   return {
     node,
     update(state) {
+      again();
       const working = Boolean(state?.at_work);
       go.hidden = working;
       stop.hidden = bar.hidden = !working;

@@ -1,13 +1,13 @@
 // Kept pictures of defects, newest first, and what people say of them.
 import { button, el, text, badge, keepOnly, number, replace } from "./dom.js";
-import { ask, put } from "./api.js";
+import { ask, loader, put } from "./api.js";
 
 const SAID = { false_alarm: ["false alarm", "warn"], confirmed: ["confirmed", "ok"] };
 
 export function galleryView(main, { camera = null } = {}) {
   const cards = el("div", { class: "cards" });
   const note = el("p", { class: "dim", role: "status" });
-  const more = button("Older ones", () => load(true), { hidden: "" });
+  const more = button("Older ones", () => list(true).catch((error) => text(note, error.message)), { hidden: "" });
   const cameras = el("select", { "aria-label": "Camera", hidden: camera != null },
     el("option", { value: "" }, "all cameras"));
   const filter = el("select", { "aria-label": "Answer" },
@@ -27,34 +27,34 @@ export function galleryView(main, { camera = null } = {}) {
     return card.node;
   }
 
-  async function load(older) {
+  async function list(older) {
     const mine = ++asked;
     const query = new URLSearchParams({ limit: 24 });
     if (camera ?? cameras.value) query.set("camera", camera ?? cameras.value);
     if (filter.value) query.set("feedback", filter.value);
     if (older && oldest) query.set("before", oldest);
-    try {
-      const items = await ask(`/api/v1/evidence?${query}`);
-      if (closed || mine !== asked) return;
-      if (!older) keepOnly(known, new Set(items.map(keyOf)));
-      const made = items.map(cardOf);
-      if (older) cards.append(...made); else replace(cards, made);
-      oldest = items.at(-1)?.taken_at ?? oldest;
-      more.hidden = items.length < 24;
-      text(note, cards.children.length ? "" : "No pictures of defects have been kept.");
-    } catch (error) { text(note, error.message); more.hidden = true; }
+    const items = await ask(`/api/v1/evidence?${query}`);
+    if (closed || mine !== asked) return;
+    if (!older) keepOnly(known, new Set(items.map(keyOf)));
+    const made = items.map(cardOf);
+    if (older) cards.append(...made); else replace(cards, made);
+    oldest = items.at(-1)?.taken_at ?? oldest;
+    more.hidden = items.length < 24;
+    text(note, cards.children.length ? "" : "No pictures of defects have been kept.");
   }
+  const { load, again } = loader(() => list(false), note);
 
-  cameras.addEventListener("change", () => load(false));
-  filter.addEventListener("change", () => load(false));
-  load(false);
+  cameras.addEventListener("change", load);
+  filter.addEventListener("change", load);
+  load();
   return {
     update(line) {
       for (const { name } of line.cameras) {
         if (![...cameras.options].some((o) => o.value === name)) cameras.append(el("option", { value: name }, name));
       }
       // New ones come by themselves while the reader is at the top; a list that somebody reads stays put.
-      if (line.kept !== seen && seen !== null && cards.children.length <= 24) load(false);
+      if (line.kept !== seen && seen !== null && cards.children.length <= 24) load();
+      else again();
       seen = line.kept;
     },
     close() { closed = true; },

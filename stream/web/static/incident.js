@@ -1,6 +1,6 @@
 // One kept picture, large: what was seen, what the score did around it, and what a person says of it.
-import { el, text } from "./dom.js";
-import { ask } from "./api.js";
+import { el } from "./dom.js";
+import { ask, loader } from "./api.js";
 import { chart } from "./chart.js";
 import { answers } from "./gallery.js";
 
@@ -13,11 +13,11 @@ export function incidentView(main, camera, stem) {
   main.replaceChildren(el("div", { class: "stack" }, room, note, scores));
   let closed = false;
 
-  async function load() {
-    try {
-      const item = await ask(path);
-      if (!closed) room.replaceChildren(answers(item, { large: true }).node);
-    } catch (error) { return text(note, error.message); }
+  const { load, again } = loader(show, note);
+
+  async function show() {
+    const item = await ask(path);
+    if (!closed) room.replaceChildren(answers(item, { large: true }).node);
     const curve = await ask(`${path}/scores`).catch(() => null);
     if (closed || !curve) return;
     scores.hidden = false;
@@ -26,5 +26,5 @@ export function incidentView(main, camera, stem) {
   }
 
   load();
-  return { update() {}, close() { closed = true; } };
+  return { update: again, close() { closed = true; } };
 }

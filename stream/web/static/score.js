@@ -1,6 +1,6 @@
 // The score over time and the alarm level, with what another level would have cost before it is used.
 import { button, el, number, text } from "./dom.js";
-import { ask, put, cameraPath } from "./api.js";
+import { ask, loader, put, cameraPath } from "./api.js";
 import { chart } from "./chart.js";
 
 const HOUR = "3600";
@@ -19,18 +19,24 @@ export function scoreCard(name) {
   const node = el("section", { class: "card", "aria-label": "Score" },
     el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, control);
   // `base` is the alarm level that the slider multiplies: what was drawn when it was last moved.
-  let asked = 0, closed = false, present = null, base = null;
+  let asked = 0, closed = false, asking = false, present = null, base = null;
 
+  async function show() {
+    const curve = await ask(cameraPath(name, `scores?seconds=${spans.value}`));
+    drawn.update(curve);
+    present = curve.threshold;
+    control.hidden = !curve.can_set;
+    const peak = curve.highest.length ? Math.max(...curve.highest) : 0;
+    canvas.setAttribute("aria-label", `Score of the last ${spans.selectedOptions[0].text}, highest ${peak.toFixed(2)}`);
+  }
+  const { load } = loader(show, said);
+
+  // One at a time: on a slow network they would take all of the browser's connections.
   async function refresh() {
-    if (closed) return;
-    try {
-      const curve = await ask(cameraPath(name, `scores?seconds=${spans.value}`));
-      drawn.update(curve);
-      present = curve.threshold;
-      control.hidden = !curve.can_set;
-      const peak = curve.highest.length ? Math.max(...curve.highest) : 0;
-      canvas.setAttribute("aria-label", `Score of the last ${spans.selectedOptions[0].text}, highest ${peak.toFixed(2)}`);
-    } catch (error) { text(said, error.message); }
+    if (closed || asking) return;
+    asking = true;
+    await load();
+    asking = false;
   }
 
   async function preview() {

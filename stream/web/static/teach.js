@@ -10,7 +10,7 @@ export function teachView(main, name) {
     el("h1", {}, `Teach ${name}`), el("span", { class: "dim" }, "The line goes on inspecting meanwhile."));
   const gone = el("p", { class: "reason", role: "status" });
   const versions = versionsCard(name);
-  const train = trainCard(name, () => versions.load(true));
+  const train = trainCard(name, () => versions.ready());
   const collect = collectCard(name, (count) => train.pictures(count));
   main.replaceChildren(el("div", { class: "stack teach" }, head, gone, collect.node, train.node, ...versions.nodes));
   return {

@@ -1,6 +1,6 @@
 // Steps 3 and 4: a version's report, and which version is used.
 import { button, el, text, when } from "./dom.js";
-import { ask, post } from "./api.js";
+import { ask, loader, post } from "./api.js";
 
 const share = (value) => (value == null ? "–" : `${Math.round(100 * value)} %`);
 
@@ -16,21 +16,22 @@ export function versionsCard(name) {
     .map((head) => el("th", { scope: "col" }, head)))), rows);
   const note = el("p", { role: "status" });
   const fixed = el("p", { class: "warn", hidden: "" });
-  const back = button("Go back", () => {}, { class: "admin", hidden: "" });
+  const back = button("Go back", () => move(`/api/v1/models/${shelf.name}/rollback`, { version: shelf.latest }), { class: "admin", hidden: "" });
   const use = el("section", { class: "card step", "aria-label": "Versions" }, el("h2", {}, "4 · Use it"), fixed,
     el("div", { class: "scroll" }, table), el("div", { class: "row" }, back), note,
     el("p", { class: "dim" }, "Practice: how well it marks made-up defects that it never learnt from. Test: only where it was measured on test pictures."));
-  let running = null, closed = false;
+  let running = null, closed = false, shelf = null, newest = false;
 
-  async function load(newest = false) {
-    try {
-      const shelf = (await ask("/api/v1/models")).find((s) => s.cameras.includes(name));
-      if (!closed && shelf) show(shelf, newest);
-    } catch (error) { text(note, error.message); }
+  async function list() {
+    const found = (await ask("/api/v1/models")).find((s) => s.cameras.includes(name));
+    if (closed || !found) return;
+    shelf = found;
+    show();
   }
+  const { load, again } = loader(list, note);
 
-  function show(shelf, newest) {
-    rows.replaceChildren(...shelf.versions.map((version) => row(shelf, version)));
+  function show() {
+    rows.replaceChildren(...shelf.versions.map(row));
     table.hidden = !shelf.versions.length;
     const pinned = shelf.pinned[name];
     fixed.hidden = pinned == null;
@@ -39,8 +40,8 @@ export function versionsCard(name) {
     if (shelf.no_latest) text(note, shelf.no_latest);
     back.hidden = shelf.earlier == null;
     text(back, `Go back to version ${shelf.earlier}`);
-    back.onclick = () => move(`/api/v1/models/${shelf.name}/rollback`, { version: shelf.latest });
     const before = newest ? "" : choice.value;
+    newest = false;
     const told = shelf.versions.filter((v) => v.report);
     choice.replaceChildren(...told.map((v) => el("option", { value: v.report }, `version ${v.version}`)));
     if (told.some((v) => v.report === before)) choice.value = before;
@@ -56,7 +57,7 @@ export function versionsCard(name) {
     frame.title = `Report of ${choice.selectedOptions[0].text}`;
   }
 
-  function row(shelf, v) {
+  function row(v) {
     const mine = v.used_by.includes(name);
     const promote = button(`Use version ${v.version}`, () => move(`/api/v1/models/${shelf.name}/${v.version}/promote`), { class: "admin main" });
     const state = mine ? el("span", { class: "badge", "data-tone": "ok" }, "in use") : v.latest ? el("span", { class: "badge" }, "chosen") : promote;
@@ -78,8 +79,10 @@ export function versionsCard(name) {
   load();
   return {
     nodes: [report, use],
-    load,
+    // The choice of reports goes to the newest.
+    ready() { newest = true; return load(); },
     update(model) {
+      again();
       const now = model ? `${model.name}@${model.version}` : "";
       if (running !== null && now !== running) load();
       running = now;

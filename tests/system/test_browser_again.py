@@ -1,0 +1,75 @@
+"""Servers that were away, fingers that press twice, cameras that go: the page is right again; a real browser."""
+
+import asyncio
+
+import pytest
+from playwright.async_api import Page, Request, Route, expect
+
+from tests.browsing import BOX, Shop
+from tests.webline import inspection
+
+pytestmark = pytest.mark.debian
+
+AWAY = "The server does not answer."
+
+
+async def away(route: Route) -> None:
+    await route.abort()
+
+
+async def test_a_camera_page_that_met_a_server_that_was_away_fills_itself(tab: Page, shop: Shop) -> None:
+    shop.evidence.keep(inspection("top", box=BOX, size=(640, 480)))
+    paths = ("**/zones", "**/scores?*", "**/evidence?*")
+    for path in paths:
+        await tab.route(path, away)
+    await tab.goto(shop.page.url + "#/camera/top")
+    await expect(tab.get_by_role("region", name="Score").get_by_text(AWAY)).to_be_visible()
+    await expect(tab.get_by_role("region", name="Kept pictures").get_by_text(AWAY)).to_be_visible()
+    await expect(tab.get_by_role("region", name="Areas")).to_be_hidden()
+    for path in paths:
+        await tab.unroute(path)
+    await expect(tab.get_by_text(AWAY)).to_have_count(0)
+    await expect(tab.get_by_text("The whole picture is inspected.")).to_be_visible()
+    await expect(tab.get_by_role("article", name="Defect on top")).to_have_count(1)
+
+
+async def test_a_teaching_page_that_met_a_server_that_was_away_fills_itself(tab: Page, shop: Shop) -> None:
+    shop.good_pictures(3)
+    paths = ("**/pictures?*", "**/api/v1/models")
+    for path in paths:
+        await tab.route(path, away)
+    await tab.goto(shop.page.url + "#/teach/top")
+    await expect(tab.get_by_text(AWAY)).to_have_count(2)
+    for path in paths:
+        await tab.unroute(path)
+    await expect(tab.get_by_text("3 good pictures")).to_be_visible()
+    await expect(tab.get_by_text("No version yet")).to_be_visible()
+    await expect(tab.get_by_text(AWAY)).to_have_count(0)
+
+
+async def test_a_kept_picture_that_met_a_server_that_was_away_comes(tab: Page, shop: Shop) -> None:
+    shop.evidence.keep(inspection("top", box=BOX, size=(640, 480)))
+    shop.evidence.stop()  # it is written
+    shop.evidence.start()
+    (item,) = shop.evidence.items()
+    await tab.route("**/api/v1/evidence/**", away)
+    await tab.goto(f"{shop.page.url}#/incident/top/{item.stem}")
+    await expect(tab.get_by_text(AWAY)).to_be_visible()
+    await tab.unroute("**/api/v1/evidence/**")
+    await expect(tab.get_by_role("button", name="False alarm")).to_be_visible()
+    await expect(tab.get_by_text(AWAY)).to_have_count(0)
+
+
+async def test_a_slow_server_is_asked_for_one_curve_at_a_time(tab: Page, shop: Shop) -> None:
+    asked: list[Request] = []
+
+    async def slow(route: Route) -> None:
+        asked.append(route.request)
+        await asyncio.sleep(3.5)
+        await route.continue_()
+
+    await tab.route("**/scores?*", slow)
+    await tab.goto(shop.page.url + "#/camera/top")
+    await asyncio.sleep(3.0)
+    assert len(asked) == 1
+    await tab.unroute_all(behavior="wait")
