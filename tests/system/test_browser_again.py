@@ -73,3 +73,16 @@ async def test_a_slow_server_is_asked_for_one_curve_at_a_time(tab: Page, shop: S
     await asyncio.sleep(3.0)
     assert len(asked) == 1
     await tab.unroute_all(behavior="wait")
+
+
+async def test_a_camera_that_is_removed_under_its_open_page_is_good_no_more(tab: Page, shop: Shop) -> None:
+    await tab.goto(shop.page.url + "#/camera/top")
+    big = tab.get_by_role("region", name="Camera top")
+    await expect(big.get_by_text("live", exact=True)).to_be_visible()
+    removed, *shop.line.cameras = shop.line.cameras
+    await expect(big.get_by_text("There is no camera of this name.")).to_be_visible()
+    await expect(big.get_by_text("removed", exact=True)).to_be_visible()
+    for word in ("live", "OK", "0.20×", "5.0"):
+        await expect(big.get_by_text(word, exact=True)).to_be_hidden()
+    shop.line.cameras.insert(0, removed)
+    await expect(big.get_by_text("live", exact=True)).to_be_visible()

@@ -1,7 +1,7 @@
 // One camera's own page: the large picture with its areas, the score over time, the alarm level, its kept pictures.
 import { el, text } from "./dom.js";
 import { areasCard } from "./areas.js";
-import { cameraFacts, stateWords } from "./facts.js";
+import { cameraFacts, GONE, stateWords } from "./facts.js";
 import { galleryView } from "./gallery.js";
 import { player } from "./player.js";
 import { scoreCard } from "./score.js";
@@ -24,8 +24,8 @@ export function cameraView(main, name) {
     update(line) {
       const camera = line.cameras.find((c) => c.name === name);
       areas.update();
+      card.dataset.tone = facts.update(camera ?? GONE).tone;
       if (!camera) return text(reason, "There is no camera of this name.");
-      card.dataset.tone = facts.update(camera).tone;
       text(reason, stateWords(camera, line.now));
       video.update(camera);
       gallery.update(line);

@@ -1,7 +1,9 @@
 // What an operator wants to know of a camera at a glance; on its tile and on its own page.
 import { ago, el, text, badge, number } from "./dom.js";
 
-export const TONES = { live: "ok", connecting: "warn", frozen: "warn", down: "ng", refused: "ng" };
+export const TONES = { live: "ok", connecting: "warn", frozen: "warn", down: "ng", refused: "ng", removed: "ng" };
+// What is told of a camera that the config file names no more.
+export const GONE = { state: "removed", verdict: null, model: null };
 const VERDICTS = { ok: ["OK", "ok"], ng: ["NG", "ng"], unknown: ["unknown", "warn"] };
 
 export function cameraFacts() {
