@@ -1,11 +1,13 @@
 """Servers that were away, fingers that press twice, cameras that go: the page is right again; a real browser."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, Request, Route, expect
+from playwright.async_api import Browser, Page, Request, Route, expect
 
-from tests.browsing import BOX, Shop
+from stream.web import users
+from tests.browsing import BOX, Shop, open_tab
 from tests.webline import inspection
 
 pytestmark = pytest.mark.debian
@@ -75,6 +77,38 @@ async def test_a_slow_server_is_asked_for_one_curve_at_a_time(tab: Page, shop: S
     await tab.unroute_all(behavior="wait")
 
 
+async def test_who_presses_twice_logs_in_once(browser: Browser, shop: Shop, tmp_path: Path) -> None:
+    shop.users_file = tmp_path / "users.yaml"
+    users.write(shop.users_file, users.with_user(users.UsersFile(), "anna", "admin", "correct horse"))
+    await shop.page.stop()
+    shop.page = shop.new_page("127.0.0.1:0")
+    await shop.page.start()
+    async with open_tab(browser, shop.page.url) as tab:
+        logins: list[Request] = []
+        tab.on("request", lambda asked: logins.append(asked) if asked.url.endswith("/login") else None)
+        await tab.get_by_label("User").fill("anna")
+        await tab.get_by_label("Password").fill("correct horse")
+        await tab.get_by_role("button", name="Log in").dblclick()
+        await expect(tab.get_by_role("button", name="Log out anna")).to_be_visible()
+        assert len(logins) == 1
+
+
+async def test_who_presses_twice_asks_once(tab: Page, shop: Shop) -> None:
+    asked: list[Request] = []
+
+    async def slow(route: Route) -> None:
+        asked.append(route.request)
+        await asyncio.sleep(0.5)
+        await route.continue_()
+
+    await tab.route("**/pictures", slow)
+    await tab.goto(shop.page.url + "#/teach/top")
+    await tab.get_by_role("button", name="Collect").dblclick()
+    await expect(tab.get_by_role("button", name="Stop")).to_be_visible()
+    assert len(asked) == 1
+    await expect(tab.get_by_text("are being collected already")).to_have_count(0)
+
+
 async def test_a_camera_that_is_removed_under_its_open_page_is_good_no_more(tab: Page, shop: Shop) -> None:
     await tab.goto(shop.page.url + "#/camera/top")
     big = tab.get_by_role("region", name="Camera top")
@@ -86,3 +120,25 @@ async def test_a_camera_that_is_removed_under_its_open_page_is_good_no_more(tab:
         await expect(big.get_by_text(word, exact=True)).to_be_hidden()
     shop.line.cameras.insert(0, removed)
     await expect(big.get_by_text("live", exact=True)).to_be_visible()
+
+
+async def test_who_logs_in_in_another_window_is_named_in_this_one(
+    browser: Browser, shop: Shop, tmp_path: Path
+) -> None:
+    shop.users_file = tmp_path / "users.yaml"
+    content = users.with_user(users.UsersFile(), "anna", "admin", "correct horse")
+    users.write(shop.users_file, users.with_user(content, "bert", "viewer", "correct horse"))
+    await shop.page.stop()
+    shop.page = shop.new_page("127.0.0.1:0")
+    await shop.page.start()
+    async with open_tab(browser, shop.page.url) as tab:
+        await tab.get_by_label("User").fill("anna")
+        await tab.get_by_label("Password").fill("correct horse")
+        await tab.get_by_role("button", name="Log in").click()
+        await expect(tab.get_by_role("button", name="Log out anna")).to_be_visible()
+        await expect(tab.get_by_role("article")).to_have_count(2)
+        await tab.request.post(
+            shop.page.url + "api/v1/login", data={"user": "bert", "password": "correct horse"}
+        )
+        await tab.evaluate("dispatchEvent(new Event('loggedout'))")  # as after a press that was refused
+        await expect(tab.get_by_role("button", name="Log out bert")).to_be_visible()

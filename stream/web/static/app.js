@@ -66,9 +66,7 @@ async function start() {
   const me = await whoAmI().catch(() => null);
   connection(me !== null);
   if (me === null) return setTimeout(start, 3000);
-  const user = document.getElementById("user");
-  user.hidden = !me.login || !me.user;
-  user.textContent = `Log out ${me.user}`;
+  named(me);
   document.body.toggleAttribute("data-outside", !me.user);
   if (!me.user) return showLogin(main, start);
   paintScale().catch(() => {}); // the colours of a legend are not worth a word
@@ -90,6 +88,14 @@ async function look() {
   const me = await whoAmI().catch(() => null);
   looking = false;
   if (me && !me.user) location.reload();
+  else if (me) named(me);
+}
+
+// In another window somebody else may have logged in, for all windows.
+function named(me) {
+  const user = document.getElementById("user");
+  user.hidden = !me.login || !me.user;
+  user.textContent = `Log out ${me.user}`;
 }
 
 theme();

@@ -16,7 +16,17 @@ function filled(node, attributes, children) {
   return node;
 }
 
-export const button = (words, onclick, attributes = {}) => el("button", { type: "button", onclick, ...attributes }, words);
+export const button = (words, onclick, attributes = {}) => el("button", { type: "button", onclick: once(onclick), ...attributes }, words);
+
+// Fingers press twice: while the first press is being answered, another one does nothing.
+export function once(job) {
+  let busy = false;
+  return async () => {
+    if (busy) return;
+    busy = true;
+    try { await job(); } finally { busy = false; }
+  };
+}
 
 export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;

@@ -1,5 +1,5 @@
 // Who is looking. Where there are users, the page waits for a login; without users it goes on at once.
-import { el, text } from "./dom.js";
+import { el, once, text } from "./dom.js";
 import { ask } from "./api.js";
 
 export async function whoAmI() {
@@ -16,8 +16,7 @@ export function showLogin(main, done) {
     el("h1", {}, "Log in"),
     el("label", {}, "User", user), el("label", {}, "Password", password),
     el("button", { type: "submit" }, "Log in"), note);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
+  const enter = once(async () => {
     try {
       await ask("/api/v1/login", {
         method: "POST", headers: { "content-type": "application/json" },
@@ -29,6 +28,7 @@ export function showLogin(main, done) {
       text(note, error.message);
     }
   });
+  form.addEventListener("submit", (event) => { event.preventDefault(); enter(); });
   main.replaceChildren(form);
   user.focus();
 }
