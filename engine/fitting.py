@@ -26,14 +26,15 @@ def fitted_on_device(pictures: Sequence[Picture], device: torch.device) -> Tenso
 
     Frames of one size travel together, as bytes, and are brought to size there, so many at a time that the
     device's memory stays bounded. A frame that is smaller than its canvas on either side is brought to size
-    on the host: enlarging is rare, and cheap to send.
+    on the host: enlarging is rare, and cheap to send. One that fits is only cut there.
     """
     starts = [0, *accumulate(tiling.count for _, tiling in pictures)]
     side = pictures[0][1].side_px
     squares = torch.empty((starts[-1], 3, side, side), device=device, memory_format=torch.channels_last)
     for tiling, places in _alike(pictures):
         frames = [pictures[place][0] for place in places]
-        if frames[0].shape[0] >= tiling.canvas[0] and frames[0].shape[1] >= tiling.canvas[1]:
+        size = frames[0].shape[:2]
+        if size != tiling.canvas and size[0] >= tiling.canvas[0] and size[1] >= tiling.canvas[1]:
             cut = tiling.cut_batch(shrunk(bytes_on(frames, device), tiling.canvas).div_(255.0))
         else:
             cut = to_device([square for frame in frames for square in fitted((frame, tiling))], device)

@@ -5,8 +5,8 @@ Recording is CUDA's own (graphs); what goes in and comes out is the same with an
 tests bring theirs. Whether a recording is worth its memory is measured by whoever makes it.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ Capture = Callable[[Callable[[], Tensors]], tuple[Replay, Tensors]]
 # Before a capture, so that what libraries set up at first use (handles, workspaces, choice of kernel) isn't
 # recorded.
 _RUNS_BEFORE = 3
-# cudaErrorStreamCapture…: this call can't be recorded; the device is as well as before.
-_CAPTURE_ERRORS = range(900, 909)
+# cudaErrorMemoryAllocation, of making a graph runnable, and cudaErrorStreamCapture…: the device is well.
+_NO_RECORDING = frozenset({2, *range(900, 909)})
+_STREAMS = 32
 
 
 class Recorded:
@@ -47,35 +48,56 @@ class Recorded:
 
 
 class CudaGraphs:
-    """Captures calls on one CUDA device as graphs that share one pool of memory.
+    """Captures calls on one CUDA device as graphs.
 
-    They may: all run on the device thread's stream, one after the other, and what must outlast a replay is
-    copied out.
+    After one that failed it captures nothing more: torch may be left believing that it still does, and what
+    can't be recorded once can't be recorded with another number of pictures either.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: Any = None
+        self._failed: str | None = None
+        self._live: dict[int, weakref.ref[torch.cuda.CUDAGraph]] = {}
 
     def __call__(self, run: Callable[[], Tensors]) -> tuple[Replay, Tensors]:
+        """Raises RuntimeError, of the kind that `why_not` knows if only recording failed."""
+        if self._failed is not None:
+            raise RuntimeError(self._failed)
         graph = torch.cuda.CUDAGraph()
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
         with torch.cuda.device(self._device):
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            current = torch.cuda.current_stream()
+            stream, current = self._unused_stream(), torch.cuda.current_stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
                 for _ in range(_RUNS_BEFORE):
                     run()
             current.wait_stream(stream)
-            # Of this thread alone: models for other cameras may be made ready on others meanwhile.
-            with torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
-                outputs = run()
+            try:
+                # Of this thread alone: models for other cameras may be made ready on others meanwhile.
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    outputs = run()
+            except BaseException as error:
+                # torch goes back to the former stream only from a capture that ended well.
+                torch.cuda.set_stream(current)
+                self._failed = str(error)
+                raise
+        self._live[stream.cuda_stream] = weakref.ref(graph)
         return graph.replay, outputs
 
+    def _unused_stream(self) -> torch.cuda.Stream:
+        """torch hands out 32 streams in turn; and a graph that is dropped takes with it the workspaces of its
+        stream, also those of another graph that was captured on it."""
+        for _ in range(_STREAMS):
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            graph = self._live.get(stream.cuda_stream)
+            if graph is None or graph() is None:
+                return stream
+        raise RuntimeError("there are as many recordings as streams")
 
-def can_not_be_recorded(error: RuntimeError) -> bool:
-    """Whether this error says no more than that: no memory for it, or a step that graphs don't take."""
-    if isinstance(error, torch.AcceleratorError):
-        return getattr(error, "error_code", None) in _CAPTURE_ERRORS
-    return True
+
+def why_not(error: RuntimeError) -> str | None:
+    """In words, if this error says no more than that a call can't be recorded or stacked here: no memory for
+    it, or a step that it doesn't take. None if the device failed.
+    """
+    if isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) not in _NO_RECORDING:
+        return None
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -40,8 +40,9 @@ def find(
     `maps`: (N, h, w) float32 of `library`, calibrated, and at or below 0 where nothing may be found (outside
     the region of interest). A cell above 1.0 belongs to a region; a region smaller than its view's
     `min_area_px` (frame pixels) is left out; of the rest the `max_regions` with the highest peaks are kept,
-    so that a broken picture can't flood what follows. On a device the host waits for three small things: how
-    many regions there are (inside `label`), how many cells they have, and the table.
+    so that a broken picture can't flood what follows. On a device the host waits to hear whether there is
+    anything, and if so for three small things: how many regions there are (inside `label`), how many cells
+    they have, and the table.
     """
     above = maps > 1.0
     found: list[list[Defect]] = [[] for _ in views]

@@ -96,6 +96,7 @@ class Runner:
         Raises DeviceError if the device can't run even one frame.
         """
         refused, frames = list[Refused](), list[Frame]()
+        self._warm_up_regions()
         entries = self.library.snapshot()
         for entry in entries.values():
             frame = _blank(entry)
@@ -113,6 +114,13 @@ class Runner:
             for start in range(0, len(frames), max_batch):
                 self.run(Batch(tuple(frames[start : start + max_batch])), entries)
         return refused
+
+    def _warm_up_regions(self) -> None:
+        """Blank frames have none: without this CuPy would compile for seconds at the first defect."""
+        spot = torch.zeros((1, 8, 8), device=self.device)
+        spot[0, 4, 4] = 2.0
+        with _device_errors(), self._arrays.on_stream(self.device):
+            regions.find(self._arrays.from_torch(spot), [regions.View(8, 8)], self._arrays)
 
     def _settle(self, frames: Sequence[Frame], entries: Entries) -> None:
         """Let the back end find out how it best runs 2, 4, 8, … cameras together; then see how many pay. One
@@ -234,8 +242,9 @@ class Runner:
         calibrated = mapping.calibrate(raw, median, threshold)
         for one, entry in zip(calibrated, entries, strict=True):
             if entry.zone is not None:
-                # Never above "as good": a picture that is anomalous all over must not raise them.
-                one.masked_fill_(self._outside(entry), one.amin().clamp(max=0.0))
+                # Never above "as good": a picture that is anomalous all over must not raise them. And not by
+                # masked_fill_, which waits for the device to tell it the value.
+                torch.where(self._outside(entry), one.amin().clamp(max=0.0), one, out=one)
         return calibrated
 
     def _outside(self, entry: Entry) -> torch.Tensor:

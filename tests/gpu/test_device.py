@@ -17,7 +17,7 @@ from engine.backend import Prepared
 from engine.core import Batch, Frame
 from engine.fitting import fitted_on_device
 from engine.library import CameraTuning, Library
-from engine.recorded import CudaGraphs, Recorded
+from engine.recorded import CudaGraphs, Recorded, why_not
 from engine.regions import View, find
 from engine.runner import Runner
 from engine.stacked import Stack
@@ -169,3 +169,52 @@ def test_warming_up_records_while_another_thread_gets_models_ready() -> None:
         assert len(late.result()) == 8
     after = backend.raw_maps(networks, images, backend.features(networks[0][0].teacher, images))
     assert (after - plain).abs().max() < 0.05
+
+
+def test_a_call_that_can_not_be_recorded_leaves_stream_and_device_well() -> None:
+    device, here = torch.device("cuda", 0), torch.ones(4, device="cuda")
+    stream = torch.cuda.current_stream()
+
+    def asks_the_device(one: torch.Tensor) -> tuple[torch.Tensor]:
+        return (one * float(one.sum().item()),)
+
+    capture = CudaGraphs(device)
+    with torch.inference_mode(), pytest.raises(RuntimeError) as refused:
+        Recorded(asks_the_device, [here], capture)
+    assert why_not(refused.value) is not None
+    assert torch.cuda.current_stream() == stream
+    assert asks_the_device(here)[0].tolist() == [4.0] * 4
+    with pytest.raises(RuntimeError):
+        Recorded(lambda one: (one + 1,), [here], capture)
+    # Another one's captures are none the worse.
+    with torch.inference_mode():
+        [more] = Recorded(lambda one: (one + 1,), [here], CudaGraphs(device))(here)
+    assert more.tolist() == [2.0] * 4
+
+
+def test_a_recording_answers_the_same_after_others_were_dropped() -> None:
+    device = torch.device("cuda", 0)
+    capture, here = CudaGraphs(device), torch.rand(8, 64, 64, device="cuda")
+
+    def product(one: torch.Tensor) -> tuple[torch.Tensor]:
+        return (one @ one,)
+
+    with torch.inference_mode():
+        kept = Recorded(product, [here], capture)
+        [before] = kept(here)
+        for _ in range(40):  # more than torch has streams
+            Recorded(product, [here], capture)(here)
+        [after] = kept(here)
+    assert torch.equal(before, after)
+
+
+def test_an_absent_camera_in_the_middle_shifts_the_others_and_changes_nothing() -> None:
+    backend = TorchBackend(torch.device("cuda", 0))
+    networks, images = real_networks(backend, 4), torch.rand(4, 3, 64, 64, device="cuda")
+    plain = backend.raw_maps(networks, images, backend.features(networks[0][0].teacher, images))
+    backend.settle(networks, images, 4)
+    for here in ([0, 1, 2, 3], [0, 2, 3], [3], [0, 1, 2, 3]):
+        shown = images[here]
+        present = [(networks[k][0], slice(place, place + 1)) for place, k in enumerate(here)]
+        maps = backend.raw_maps(present, shown, backend.features(networks[0][0].teacher, shown))
+        assert (maps - plain[here]).abs().max() < 0.05

@@ -118,19 +118,27 @@ def test_what_is_settled_once_is_not_measured_again(fast: None) -> None:
     assert len(capture.captured) == count == 4
 
 
-def test_networks_of_different_form_run_one_by_one(fast: None) -> None:
-    backend = TorchBackend(CPU, bf16=False, capture=Capture())
-    [model] = prepared(backend, 1)
+class Dark(nn.Module):
+    """Another form, that can't be stacked."""
 
-    class Dark(nn.Module):
-        def forward(self, images: Tensor, features: Tensors) -> Tensor:
-            return images.new_zeros((len(images), SIDE, SIDE))
+    def forward(self, images: Tensor, features: Tensors) -> Tensor:
+        return images.new_zeros((len(images), SIDE, SIDE))
 
-    networks, images = spread([model, Prepared(model.teacher, Dark())], (1, 1)), torch.rand(2, 3, SIDE, SIDE)
-    backend.settle(networks, images, 2)
-    assert backend.together == "one by one, recorded"
+
+def test_networks_of_another_form_run_by_themselves_and_the_rest_stacked(fast: None) -> None:
+    capture = Capture()
+    backend = TorchBackend(CPU, bf16=False, capture=capture)
+    one, two = prepared(backend, 1, 2)
+    dark = Prepared(one.teacher, Dark())
+    networks, images = spread([dark, one, dark, two], (1, 2, 1, 1)), torch.rand(5, 3, SIDE, SIDE)
+    plain = seen(backend, networks, images)
+    backend.settle(networks, images, 4)
+    assert backend.together == "stacked at 1, 2, 4, recorded"
+    before = capture.replays
     maps = seen(backend, networks, images)
-    assert float(maps[1].abs().max()) == 0.0 < float(maps[0].abs().max())
+    assert capture.replays > before
+    assert (maps - plain).abs().max() < 1e-3
+    assert [float(map_.abs().max()) > 0.0 for map_ in maps] == [False, True, True, False, True]
 
 
 def refuse(error: Exception) -> Callable[[Callable[[], Tensors]], tuple[Replay, Tensors]]:
@@ -147,14 +155,15 @@ def of_the_device(code: int) -> torch.AcceleratorError:
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("no memory"), RuntimeError("vmap: no rule"), of_the_device(901)]
+    "error",
+    [torch.OutOfMemoryError("no memory"), RuntimeError("no rule"), of_the_device(901), of_the_device(2)],
 )
 def test_what_can_not_be_recorded_runs_as_it_is(fast: None, error: Exception) -> None:
     backend = TorchBackend(CPU, bf16=False, capture=refuse(error))
     networks, images = spread(prepared(backend, 1, 2), (1, 1)), torch.rand(2, 3, SIDE, SIDE)
     plain = seen(backend, networks, images)
     backend.settle(networks, images, 2)
-    assert backend.together == "stacked at 1, 2"
+    assert backend.together == f"stacked at 1, 2, not recorded: {error}"
     assert (seen(backend, networks, images) - plain).abs().max() < 1e-3
 
 
