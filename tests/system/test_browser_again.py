@@ -1,4 +1,4 @@
-"""Servers that were away, fingers that press twice, cameras that go: the page is right again; a real browser."""
+"""The page is right again after servers that were away, fingers that press twice, and cameras that go."""
 
 import asyncio
 from pathlib import Path
