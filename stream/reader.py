@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from .sources.base import Ended, Refused, Source, SourceError, Stalled, Unreachable
 
 log = logging.getLogger(__name__)
+
+_YEAR_3000_S = 32_503_680_000.0
 
 
 class Intake(Protocol):
@@ -69,6 +72,12 @@ def _why_no_picture(pixels: object) -> str | None:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size or pixels.dtype != np.uint8:
         return f"the source hands over an array {pixels.shape} of {pixels.dtype}: {wanted}"
     return None
+
+
+def _why_no_time(taken_at: object) -> str | None:
+    if isinstance(taken_at, Real) and abs(float(taken_at)) < _YEAR_3000_S:
+        return None
+    return f"the source dates a picture {taken_at!r}: wanted are UTC seconds since 1970, as time.time() has"
 
 
 class Reader:
@@ -141,8 +150,10 @@ class Reader:
             return 0.0 if self._closed else self._intake.due_in_s(taken_at)
 
     def put(self, pixels: NDArray[np.uint8], taken_at: float, clock: str = "host") -> None:
-        """Raises Refused for what is no picture, and ends the source: it would fail all cameras' batch."""
-        if (why := _why_no_picture(pixels)) is not None:
+        """Raises Refused for what is no picture, and ends the source: it would fail all cameras' batch. So
+        for a time that is none, in milliseconds say: no event could be written of it.
+        """
+        if (why := _why_no_picture(pixels) or _why_no_time(taken_at)) is not None:
             # Kept, too: a vendor's thread that calls this may swallow what is raised.
             self.error = Refused(why)
             self._stop.set()

@@ -74,18 +74,18 @@ class Showing:
 
     deadlines = Deadlines(1.0, 1.0)
 
-    def __init__(self, pixels: Any, *, elsewhere: bool = False) -> None:
-        self.pixels = pixels
+    def __init__(self, pixels: Any, *, elsewhere: bool = False, at: Any = 0.0) -> None:
+        self.pixels, self.at = pixels, at
         self.elsewhere = elsewhere
 
     def run(self, sink: Any, stop: threading.Event) -> None:
         if not self.elsewhere:
-            sink.put(self.pixels, 0.0)
+            sink.put(self.pixels, self.at)
             return
 
         def call_back() -> None:
             with contextlib.suppress(Exception):
-                sink.put(self.pixels, 0.0)
+                sink.put(self.pixels, self.at)
 
         threading.Thread(target=call_back).start()
         stop.wait(5.0)
@@ -117,6 +117,20 @@ def test_what_is_no_picture_ends_its_own_source_and_no_other(
     error, through = shown(Showing(pixels, elsewhere=elsewhere))
     assert isinstance(error, Refused) and not through
     assert re.search(f"hands over {named}: wanted is an array .height, width, 3. of uint8", str(error))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("at", [1.8e12, float("nan"), float("inf"), -1e12, None, "now"])
+def test_a_time_that_is_none_ends_its_own_source_and_not_the_line(at: Any, elsewhere: bool) -> None:
+    error, through = shown(Showing(np.zeros((4, 6, 3), np.uint8), elsewhere=elsewhere, at=at))
+    assert isinstance(error, Refused) and not through
+    assert str(error).startswith(f"the source dates a picture {at!r}: wanted are UTC seconds")
+
+
+@pytest.mark.parametrize("at", [0, -1.0, 1.8e9, np.float64(1.8e9), np.float32(1.8e9)])
+def test_any_number_may_be_a_time(at: Any) -> None:
+    _, through = shown(Showing(np.zeros((4, 6, 3), np.uint8), at=at))
+    assert through == [(4, 6, 3)]
 
 
 def test_any_other_picture_is_let_through_however_it_lies_in_memory() -> None:
