@@ -52,8 +52,9 @@ _DROPPED: dict[str, Why] = {
     "removed": "no model",
     "stopped": "stopped",
 }
-# Pictures of one camera come in order; one that is dated so much back was dated by a clock that was set.
-_CLOCK_SET_S = 1.0
+# Pictures of one camera come in order; one that is dated so much back was dated by a clock that was set. Time
+# services set one by a fraction of a second, too; jitter is less than this.
+_CLOCK_SET_S = 0.05
 # Answered part ids of one camera that are remembered, at most.
 _REMEMBERED = 10_000
 
