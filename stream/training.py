@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -151,7 +151,7 @@ class Training:
                 self._hear(last)
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
-        while line := await stdout.readline():
+        async for line in _lines(stdout):
             self._hear(line)
 
     def _hear(self, line: bytes) -> None:
@@ -161,7 +161,7 @@ class Training:
                 self._told(said)
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        while line := await stderr.readline():
+        async for line in _lines(stderr):
             if said := line.decode(errors="replace").strip():
                 log.info("training: %s", said)
                 assert self.state is not None
@@ -197,6 +197,18 @@ class Training:
         assert self.state is not None
         self.state = replace(self.state, **changes)
         self._on_change()
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Without those that are longer than _LINE_BYTES: a library's noise must not end the training."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            continue  # what was read of it is thrown away
+        if not line:
+            return
+        yield line
 
 
 async def _ended(process: asyncio.subprocess.Process) -> bytes:

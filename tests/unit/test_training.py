@@ -50,3 +50,18 @@ async def test_a_training_that_was_saved_before_it_was_ended_is_done(monkeypatch
     await trainer.cancel()
     assert trainer.state is not None
     assert (trainer.state.phase, trainer.state.version, trainer.state.reason) == ("done", 3, "")
+
+
+async def test_a_library_that_writes_a_line_without_end_ends_no_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noisy = "import sys; sys.stderr.write('.' * 3_000_000 + '\\nIt is done.\\n'); print('x' * 3_000_000)"
+    done = 'print(\'{"version": 3, "good_pictures": 12}\')'
+    monkeypatch.setattr(training, "linewatch", lambda: [sys.executable, "-c", f"{noisy}; {done}"])
+    trainer = Training(lambda: None)
+    trainer.start("top", "top", [])
+    await until(lambda: trainer.state and not trainer.state.at_work, 60)
+    assert trainer.state is not None
+    assert (trainer.state.phase, trainer.state.version) == ("done", 3)
+    assert trainer.state.notes[-1:] == ("It is done.",)
+    await trainer.stop()
