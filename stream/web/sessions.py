@@ -5,12 +5,14 @@ import secrets
 from collections import OrderedDict
 
 MAX_SESSIONS = 1000
+MAX_EACH = 100
 
 
 class Sessions:
     """Who is logged in, by a random cookie value of which only the hash is kept. Gone after a restart.
 
-    The oldest of more than 1,000 sessions ends.
+    The oldest of more than 1,000 sessions ends, and of more than 100 of one user: a script that logs in anew
+    for each request sends nobody else out.
     """
 
     def __init__(self, lifetime_s: float) -> None:
@@ -21,6 +23,9 @@ class Sessions:
         """A new session's cookie value; `mark` is what the user's password looked like."""
         value = secrets.token_urlsafe(32)
         self._by_hash[_hash(value)] = (user, mark, now + self._lifetime_s)
+        theirs = [key for key, (name, _, _) in self._by_hash.items() if name == user]
+        if len(theirs) > MAX_EACH:
+            del self._by_hash[theirs[0]]
         if len(self._by_hash) > MAX_SESSIONS:
             self._by_hash.popitem(last=False)
         return value

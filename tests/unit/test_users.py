@@ -181,12 +181,20 @@ def test_a_session_lasts_as_long_as_it_should() -> None:
 
 def test_logging_out_ends_it_and_sessions_are_bounded() -> None:
     sessions = Sessions(lifetime_s=10)
-    first = sessions.open("anna", "", now=0)
-    values = [sessions.open("bert", "", now=0) for _ in range(MAX_SESSIONS)]
-    assert sessions.user(first, now=1) is None
-    sessions.close(values[0])
+    values = [sessions.open(f"user{number}", "", now=0) for number in range(MAX_SESSIONS + 1)]
     assert sessions.user(values[0], now=1) is None
-    assert sessions.user(values[1], now=1) == ("bert", "")
+    sessions.close(values[1])
+    assert sessions.user(values[1], now=1) is None
+    assert sessions.user(values[2], now=1) == ("user2", "")
+
+
+def test_a_script_that_logs_in_again_and_again_sends_nobody_else_out() -> None:
+    sessions = Sessions(lifetime_s=10)
+    anna = sessions.open("anna", "", now=0)
+    values = [sessions.open("script", "", now=0) for _ in range(MAX_SESSIONS + 1)]
+    assert sessions.user(anna, now=1) == ("anna", "")
+    assert sessions.user(values[0], now=1) is None
+    assert sessions.user(values[-1], now=1) == ("script", "")
 
 
 @AGAIN
