@@ -60,33 +60,51 @@ class Station:
     """One camera. Keep `state` after whatever changes it, and `restore` it after a restart."""
 
     def __init__(
-        self, *, triggered: bool, handshake: Handshake = "reject", on_loss: OnLoss = "reject"
+        self,
+        *,
+        triggered: bool,
+        handshake: Handshake = "reject",
+        on_loss: OnLoss = "reject",
+        sees_all: bool = True,
     ) -> None:
+        """`sees_all`: no kind of event is kept from it, so that a gap in their numbers is a loss."""
         self.shown = Shown()
         self.trigger_done = 0
         self._triggered, self._handshake, self._on_loss = triggered, handshake, on_loss
+        self._sees_all = sees_all
         self._open: dict[str, None] = {}
+        self._seq: int | None = None
 
     def state(self) -> dict[str, Any]:
         """For a JSON file."""
-        return {"shown": asdict(self.shown), "trigger_done": self.trigger_done, "open": list(self._open)}
+        return {
+            "shown": asdict(self.shown),
+            "trigger_done": self.trigger_done,
+            "open": list(self._open),
+            "seq": self._seq if self._open else None,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Raises TypeError, KeyError or ValueError for what is no state."""
         shown, done = Shown(**state["shown"]), int(state["trigger_done"])
         self.shown, self.trigger_done = shown, done
         self._open = {str(defect): None for defect in state["open"]}
+        seq = state.get("seq")  # an older form has none
+        self._seq = None if seq is None else int(seq)
 
     def notice(self, event: Event) -> bool:
-        """Which incidents are open; True when that changed."""
-        if event.kind != "defect":
-            return False
-        if event.phase == "close":
-            return self._open.pop(event.defect_id, False) is None
-        is_new = event.defect_id not in self._open and len(self._open) < _MOST_OPEN
-        if is_new:
+        """Which incidents are open; True when that is to be kept. Where events were lost nobody knows which
+        have closed since: they are forgotten, and what is open still says so with its next update.
+        """
+        before, last = dict(self._open), self._seq
+        if self._sees_all and last is not None and event.seq not in (last, last + 1):
+            self._open.clear()
+        self._seq = event.seq
+        if event.kind == "defect" and event.phase == "close":
+            self._open.pop(event.defect_id, None)
+        elif event.kind == "defect" and len(self._open) < _MOST_OPEN:
             self._open[event.defect_id] = None
-        return is_new
+        return self._open != before or (bool(self._open) and self._seq != last)
 
     def is_result(self, event: Event) -> bool:
         """A verdict on a part; of a camera that is not triggered, a defect that opens."""

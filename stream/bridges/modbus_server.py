@@ -4,13 +4,13 @@ import asyncio
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, get_args
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from ..events import Event
+from ..events import Event, Kind
 from . import modbus_map as m
 from .modbus import Options
 from .progress import write_json
@@ -91,7 +91,10 @@ class ModbusSink:
     def _station(self, name: str) -> m.Station:
         options = self._options
         return m.Station(
-            triggered=name in self._line.triggered, handshake=options.handshake, on_loss=options.on_loss
+            triggered=name in self._line.triggered,
+            handshake=options.handshake,
+            on_loss=options.on_loss,
+            sees_all=set(options.kinds) == set(get_args(Kind)),
         )
 
     @property

@@ -102,6 +102,34 @@ def test_a_camera_that_is_not_triggered_shows_its_incidents() -> None:
     assert not bits(station) & DEFECT_OPEN
 
 
+def numbered(seq: int, event: Event) -> Event:
+    return event.model_copy(update={"seq": seq})
+
+
+@pytest.mark.parametrize("seq", [7, 1])
+def test_a_defect_whose_close_was_lost_does_not_stay_open_for_ever(seq: int) -> None:
+    """Trimmed while the PLC was away, or gone with an outbox (numbers begin anew): nothing cleared it."""
+    before = Station(triggered=False)
+    before.notice(numbered(3, defect("open", "lost")))
+    assert before.notice(numbered(4, defect("open", "still there"))), "its number is to be kept"
+    station = Station(triggered=False)
+    station.restore(before.state())
+    station.notice(numbered(seq, verdict("ok")))
+    assert not bits(station) & DEFECT_OPEN
+    station.notice(numbered(seq + 1, defect("update", "still there")))
+    assert bits(station) & DEFECT_OPEN
+    station.notice(numbered(seq + 2, defect("close", "still there")))
+    assert not bits(station) & DEFECT_OPEN
+
+
+def test_where_kinds_are_kept_from_it_a_gap_is_no_loss() -> None:
+    station = Station(triggered=False, sees_all=False)
+    station.notice(numbered(3, defect("open", "d")))
+    station.notice(numbered(7, defect("open", "e")))
+    station.notice(numbered(9, defect("close", "e")))
+    assert bits(station) & DEFECT_OPEN
+
+
 def test_a_state_that_was_kept_is_the_same_again() -> None:
     station, other = Station(triggered=True), Station(triggered=True)
     station.notice(defect("open", "d"))
