@@ -124,7 +124,8 @@ class LineLink:
                 pipe.hgetall(self._keys.status(camera))
             beat, *hashes = await pipe.execute()
         for camera, fields in zip(self.cameras, hashes, strict=True):
-            self._status[camera] = {k.decode(): v.decode() for k, v in fields.items()}
+            told = ((k.decode(errors="replace"), v.decode(errors="replace")) for k, v in fields.items())
+            self._status[camera] = dict(told)
         self._alive = beat is not None
 
     # -- what is asked -------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Linewatch                Site, Line, Alive, Heartbeat; Acknowledge
         └── Result       the last result in the shape of OPC 40100-1 (Machine Vision), ResultDataType
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -230,6 +231,8 @@ def _read(kind: Any, text: str) -> Any:
     try:
         number = float(text)
     except ValueError:
+        number = 0.0
+    if not math.isfinite(number):
         number = 0.0
     if kind == _V.Boolean:
         return number != 0

@@ -130,6 +130,14 @@ async def test_a_node_per_camera_says_what_the_line_says(line: BridgeLine) -> No
             await (await node(client, "top.Ready")).write_value(True)
 
 
+async def test_a_number_in_the_status_that_is_none_is_zero(line: BridgeLine) -> None:
+    line.status["top"] |= {"error_code": "inf", "result_no": "nan"}
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        await until_is(client, "top.OkCount", 70_000)
+        assert await value(client, "top.ErrorCode") == 0
+        assert await value(client, "top.ResultNo") == 0
+
+
 async def test_results_are_variables_and_events_in_their_order(line: BridgeLine) -> None:
     async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
         seen = await subscribed(client)

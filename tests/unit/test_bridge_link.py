@@ -42,3 +42,31 @@ async def test_a_command_that_the_line_could_not_read_is_refused_and_not_sent(
     assert broker.sent == []
     assert (await link.ask("disable", "top", "")).answer == "unanswered"
     assert len(broker.sent) == 1
+
+
+class Nonsense(Broker):
+    """Somebody has written into the status hash what is no text."""
+
+    def pipeline(self, transaction: bool) -> "Nonsense":
+        return self
+
+    async def __aenter__(self) -> "Nonsense":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def get(self, key: str) -> None: ...
+
+    def hgetall(self, key: str) -> None: ...
+
+    async def execute(self) -> list[Any]:
+        return [b"1", {b"ready": b"1", b"note": b"\xff"}]
+
+
+async def test_a_status_that_is_no_text_ends_no_bridge() -> None:
+    """It ended the process, and the next one, and so on: for the PLC the line was gone."""
+    broker: Any = Nonsense()
+    place = Place("test", "line-1", ("top",), frozenset(), 1000.0, Path())
+    link = LineLink(lambda timeout_s: broker, KEYS, place)
+    await link._look()
+    assert link.alive and link.status("top")["ready"] == "1"
