@@ -1,6 +1,7 @@
 """Endless answers: pictures as multipart MJPEG, the line's state as server-sent events.
 
-Both read a viewer's places and end when the viewer is closed, the reader has gone or may look no more.
+Both read a viewer's places and end when the viewer is closed, the reader has gone, reads nothing for a
+minute or may look no more.
 """
 
 import asyncio
@@ -15,6 +16,9 @@ from .scene import Picture
 from .viewers import Viewer
 
 T = TypeVar("T")
+
+# Whoever takes nothing for so long sleeps or never meant to read, and others wait for the seat.
+_STUCK_S = 60.0
 
 BOUNDARY = "linewatch"
 MJPEG_TYPE = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
@@ -50,7 +54,8 @@ def event(message: bytes) -> bytes:
 class LiveResponse(Response, Generic[T]):
     """Sends what comes into a viewer's places until the viewer is closed or the reader has gone.
 
-    The viewer's seat is given back in every case. A reader that is slow blocks only this answer's own task.
+    The viewer's seat is given back in every case. A reader that is slow blocks only this answer's own task,
+    and is left when it takes nothing for a minute.
     """
 
     def __init__(
@@ -76,7 +81,11 @@ class LiveResponse(Response, Generic[T]):
         if self.start:
             await send({"type": "http.response.body", "body": self.start, "more_body": True})
         while (item := await self.viewer.next()) is not None:
-            await send({"type": "http.response.body", "body": self.write(item), "more_body": True})
+            try:
+                async with asyncio.timeout(_STUCK_S):
+                    await send({"type": "http.response.body", "body": self.write(item), "more_body": True})
+            except TimeoutError:
+                return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

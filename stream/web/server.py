@@ -168,15 +168,17 @@ class WebServer:
             await asyncio.sleep(_SWEEP_S)
             before, waiting, now = waiting, {}, time.monotonic()
             for connection in list(self._server.server_state.connections):
-                cycle = getattr(connection, "cycle", None)
-                if cycle is not None and not (cycle.response_complete or cycle.more_body):
+                cycle, transport = getattr(connection, "cycle", None), connection.transport
+                is_answered = cycle is None or cycle.response_complete or cycle.more_body
+                if not (is_answered or transport.is_closing()):
                     continue
                 of, since = before.get(connection, (None, now))
                 since = since if of is cycle else now
                 waiting[connection] = (cycle, since)
                 kept_s = _KEEP_ALIVE_S if cycle is not None and cycle.response_complete else 0.0
                 if now - since > kept_s + _SILENT_S:
-                    connection.transport.close()
+                    # Closing waits until the rest is read, which may never be.
+                    transport.abort() if transport.is_closing() else transport.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

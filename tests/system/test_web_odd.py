@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
+from engine.core import Frame
 from stream.evidence import Evidence
+from stream.web import mjpeg, server
 from stream.web.page import LivePage
 from tests.webline import FakeLine, inspection
 
@@ -88,3 +91,22 @@ async def test_a_disk_that_hangs_holds_up_nobody_else(
         assert time.monotonic() - begun < 1.0
         go_on.set()
         assert (await asked).json()["detail"] == "This picture is not there: it was removed."
+
+
+async def test_who_takes_a_seat_and_reads_nothing_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mjpeg, "_STUCK_S", 0.3)
+    monkeypatch.setattr(server, "_SWEEP_S", 0.1)
+    monkeypatch.setattr(server, "_SILENT_S", 0.3)
+    page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", max_fps=500, max_viewers=1)
+    await page.start()
+    noise = np.random.default_rng(1).integers(0, 255, (720, 960, 3), np.uint8)
+    port = int(page.url.rsplit(":", 1)[1].strip("/"))
+    stuck_in, stuck_out = await asyncio.open_connection("127.0.0.1", port, limit=4096)
+    stuck_out.write(f"GET {API}/cameras/top/mjpeg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    await stuck_in.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(10):
+        while page.stats().viewers or page._server._server.server_state.connections:
+            page.show(Frame("top", 1, time.time(), time.monotonic(), noise))
+            await asyncio.sleep(0.01)
+    stuck_out.close()
+    await page.stop()
