@@ -1,12 +1,15 @@
-"""Routes of the incident gallery: kept pictures, and what a person says of them."""
+"""Routes of the incident gallery: kept pictures, and what a person says of them.
 
-import asyncio
+What touches the disk runs in the page's own threads: one that hangs must not take those of the line.
+"""
+
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from ..evidence import Evidence, EvidenceError, Feedback, Item
@@ -79,7 +82,7 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         good = pictures / found.camera / "good"
         try:
             return out(
-                await asyncio.to_thread(evidence.answer, found.camera, found.stem, said.feedback, good)
+                await run_in_threadpool(evidence.answer, found.camera, found.stem, said.feedback, good)
             )
         except (EvidenceError, FileNotFoundError) as error:
             raise HTTPException(404, "This picture is not there: it was removed.") from error
@@ -94,7 +97,7 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
             raise HTTPException(404, "There is no such picture.")
         item = _found(evidence, camera, stem)
         path = evidence.path(item, "png" if kind == "png" else "jpg")
-        if not await asyncio.to_thread(path.exists):  # on a share it may hang
+        if not await run_in_threadpool(path.exists):  # on a share it may hang
             is_written = bool(item.size_bytes)
             said = "is not there: it was removed" if is_written else "is being written; ask again in a moment"
             raise HTTPException(404, f"This picture {said}.")
@@ -106,7 +109,7 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
 async def _scores(item: Item, evidence: Evidence, curves: Curves) -> CurveOut:
     """As kept, or of what was shown lately while they are not written yet. Raises HTTPException."""
     try:
-        return CurveOut.model_validate_json(await asyncio.to_thread(evidence.path(item, "scores").read_bytes))
+        return CurveOut.model_validate_json(await run_in_threadpool(evidence.path(item, "scores").read_bytes))
     except FileNotFoundError:
         live = curves.around(item)
     except (OSError, ValueError) as error:

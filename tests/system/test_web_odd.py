@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,13 +85,17 @@ async def test_a_disk_that_hangs_holds_up_nobody_else(
 
     monkeypatch.setattr(evidence, "path", lambda item, kind: Hanging())
     async with serve(FakeLine.of("top"), evidence) as http:
-        asked = asyncio.create_task(http.get(f"/{evidence.items()[0].image}"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        path = f"/{evidence.items()[0].image}"
+        asked = [asyncio.create_task(http.get(path)) for _ in range(3)]
         await asyncio.sleep(0.1)
         begun = time.monotonic()
         assert (await http.get("/live")).status_code == 200
+        await asyncio.to_thread(time.monotonic)  # as the line does, to load a model say
         assert time.monotonic() - begun < 1.0
         go_on.set()
-        assert (await asked).json()["detail"] == "This picture is not there: it was removed."
+        for answer in await asyncio.gather(*asked):
+            assert answer.json()["detail"] == "This picture is not there: it was removed."
 
 
 async def test_who_takes_a_seat_and_reads_nothing_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
