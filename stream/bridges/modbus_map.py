@@ -70,6 +70,8 @@ class Station:
         """`sees_all`: no kind of event is kept from it, so that a gap in their numbers is a loss."""
         self.shown = Shown()
         self.trigger_done = 0
+        # So many numbers are left out before the next result: perhaps they were used, and forgotten.
+        self.skip = 0
         self._triggered, self._handshake, self._on_loss = triggered, handshake, on_loss
         self._sees_all = sees_all
         self._open: dict[str, None] = {}
@@ -80,6 +82,7 @@ class Station:
         return {
             "shown": asdict(self.shown),
             "trigger_done": self.trigger_done,
+            "skip": self.skip,
             "open": list(self._open),
             "seq": self._seq if self._open else None,
         }
@@ -88,6 +91,7 @@ class Station:
         """Raises TypeError, KeyError or ValueError for what is no state."""
         shown, done = Shown(**state["shown"]), int(state["trigger_done"])
         self.shown, self.trigger_done = shown, done
+        self.skip = int(state.get("skip", 0))
         self._open = {str(defect): None for defect in state["open"]}
         seq = state.get("seq")  # an older form has none
         self._seq = None if seq is None else int(seq)
@@ -121,7 +125,7 @@ class Station:
         if event.id == self.shown.event_id:
             return
         wants_ack = self._handshake == "every" or event.verdict != "ok"
-        number = self.shown.number % 0xFFFF + 1
+        number, self.skip = (self.shown.number + self.skip) % 0xFFFF + 1, 0
         self.shown = Shown(
             number if number != avoid else number % 0xFFFF + 1,
             event.id,

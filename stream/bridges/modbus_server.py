@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any, get_args
 
 from pymodbus.constants import ExcCodes
@@ -19,6 +20,11 @@ from .sink import Line, PeerAway
 from .vanished import end_vanished
 
 log = logging.getLogger(__name__)
+
+# Results of the last seconds before a power cut, whose numbers the disk may not have. A PLC that still writes
+# its last acknowledgement would acknowledge another result by it, which nobody has seen.
+_FORGOTTEN = 256
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # Read holding or input registers (the same here), write one or several.
 _FUNCTIONS = (3, 4, 6, 16)
@@ -36,6 +42,7 @@ class _Post:
         self.acked = asyncio.Event()
         self._file = line.state_dir / f"{name}.json"
         self._kept: dict[str, Any] = {}
+        self._boot = _boot_id()
 
     def restore(self) -> None:
         """A file that can't be read is none; then numbers begin at 1."""
@@ -44,6 +51,8 @@ class _Post:
             self.station.restore(state)
             if (ack := state.get("ack")) is not None:  # an older form of the file has none
                 self.ack = int(ack) & 0xFFFF
+            if state.get("boot", self._boot) != self._boot:
+                self.station.skip = _FORGOTTEN
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -62,13 +71,21 @@ class _Post:
 
         Only what is new is written: a PLC that copies its block in each cycle would wear out the disk.
         """
-        if (state := self.station.state() | {"ack": ack}) == self._kept:
+        if (state := self.station.state() | {"ack": ack, "boot": self._boot}) == self._kept:
             return
         try:
             write_json(self._file, state)
         except OSError as error:
             raise PeerAway(f"{self._file} can't be written: {error.strerror}") from None
         self._kept = state
+
+
+def _boot_id() -> str:
+    """Another one after each start of the machine; empty where there is none."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 class ModbusSink:

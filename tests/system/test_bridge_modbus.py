@@ -13,6 +13,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.constants import ExcCodes
 
 from stream.bridges import modbus_map as m
+from stream.bridges import modbus_server
 from stream.bridges.modbus import Options
 from stream.bridges.modbus_server import ModbusSink
 from stream.bridges.process import Bridge
@@ -194,6 +195,33 @@ async def test_a_plc_that_writes_its_whole_block_in_each_cycle_does_not_wear_out
         assert await plc.write_all(0, 2, "A-2") == 0
         assert file.stat().st_mtime_ns > written
         assert json.loads(file.read_text())["trigger_done"] == 2
+
+
+async def test_after_a_power_cut_no_old_acknowledgement_fits_a_new_result(
+    line: BridgeLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The disk had lost the last number, and the PLC wrote it again: nobody saw the reject."""
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        file = bridge.link.state_dir / "top.json"
+        for n in (1, 2):
+            before = file.read_text() if file.exists() else ""
+            line.verdict(f"A-{n}", "ng")
+            await plc.until(TOP, m.RESULT_NO, n)
+            await plc.write_all(n, 0, "")
+    file.write_text(json.dumps(json.loads(before) | {"ack": 1}))
+    monkeypatch.setattr(modbus_server, "_BOOT_ID", tmp_path / "boot_id")
+    (tmp_path / "boot_id").write_text("another\n")
+    async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
+        line.verdict("A-3", "ng")
+        await plc.until_bit(TOP, m.NEW)
+        assert await plc.write_all(2, 0, "") == ExcCodes.ILLEGAL_VALUE
+        assert await plc.one(TOP, m.STATUS) & m.REJECT
+        shown = await plc.one(TOP, m.RESULT_NO)
+        assert shown > 2
+        assert await plc.write_all(shown, 0, "") == 0
+        await plc.until_bit(TOP, m.REJECT, False)
+        line.verdict("A-4", "ok")
+        await plc.until(TOP, m.RESULT_NO, shown + 1)
 
 
 @pytest.mark.parametrize("state", ["lost", "of an older form"])
