@@ -28,7 +28,7 @@ from .backoff import Backoff
 from .condition import CameraState, Condition, Patience
 from .health import Finding, Freshness, Health, HealthLimits, Rates, View, small_grey
 from .outages import HealthChange, HealthChanges, Outage, OutagePolicy, Outages
-from .reader import Reader, made
+from .reader import Making, Reader
 from .sources.base import Ended, Resuming, Source, SourceError
 from .thinning import Thinning
 
@@ -287,9 +287,15 @@ class Camera:
 
     async def _attempt(self) -> SourceError | None:
         """One connection, from making the source until it ended; None if it was us who ended it."""
-        source = await asyncio.to_thread(made, self._next_source)
-        if isinstance(source, SourceError):
+        making = Making(self._make_source, self._before, self._wake)
+        while making.source is None and self._is_wanted():
+            await self._wait_look()
+            self._judge()
+        source = making.source
+        if source is None or isinstance(source, SourceError):
             return source if self._is_wanted() else None
+        if isinstance(source, Resuming):
+            self._before = source
         reader = Reader(source, self, self._lock, self._wake, f"camera-{self.name}")
         with self._lock:
             self._pictured_at = None
@@ -303,15 +309,6 @@ class Camera:
         finally:
             reader.ask_to_stop()  # also when a bug ends the supervision
         return error if self._is_wanted() else None
-
-    def _next_source(self) -> Source:
-        """Made, and told where the one before ended. In a worker thread."""
-        source = self._make_source()
-        if isinstance(source, Resuming):
-            if self._before is not None:
-                source.resume(self._before)
-            self._before = source
-        return source
 
     async def _watch(self, reader: Reader) -> SourceError | None:
         while self._is_wanted():

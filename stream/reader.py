@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .sources.base import Ended, Refused, Source, SourceError, Stalled, Unreachable
+from .sources.base import Ended, Refused, Resuming, Source, SourceError, Stalled, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +39,32 @@ class Intake(Protocol):
     def on_clock(self, offset_s: float) -> None: ...
 
 
-def made(make_source: Callable[[], Source]) -> Source | SourceError:
-    """The source, or why there is none. For a worker thread: a vendor's factory may take long, or raise."""
-    try:
-        return make_source()
-    except SourceError as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - a worker thread's outermost line
-        _log_bug("a source cannot be made", error)
-        return SourceError(f"the source cannot be made: {type(error).__name__}")
+class Making:
+    """Makes a source in a thread of its own, a daemon: a vendor's factory may take long, hang, or raise.
+
+    `source` is the source, or why there is none; None while it is being made. One that can be resumed was
+    told where `before` ended. `wake` is called from the thread.
+    """
+
+    def __init__(
+        self, make_source: Callable[[], Source], before: Source | None, wake: Callable[[], None]
+    ) -> None:
+        self.source: Source | SourceError | None = None
+        self._make_source, self._before, self._wake = make_source, before, wake
+        threading.Thread(target=self._run, name="source", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            source = self._make_source()
+            if isinstance(source, Resuming) and self._before is not None:
+                source.resume(self._before)
+            self.source = source
+        except SourceError as error:
+            self.source = error
+        except Exception as error:  # noqa: BLE001 - the thread's outermost line
+            _log_bug("a source cannot be made", error)
+            self.source = SourceError(f"the source cannot be made: {type(error).__name__}")
+        self._wake()
 
 
 def _log_bug(what: str, error: Exception) -> None:

@@ -60,6 +60,24 @@ async def test_a_picture_makes_the_camera_live() -> None:
         assert top.names() == ["connecting", "live"]
 
 
+async def test_a_source_that_is_never_made_is_told_and_can_be_left() -> None:
+    released = threading.Event()
+    states: list[CameraState] = []
+
+    def never() -> Source:
+        released.wait(10)
+        raise Ended("too late")
+
+    policy = CameraPolicy(down_after_s=0.2)
+    camera = Camera("top", never, offer=print, policy=policy, on_state=states.append)
+    await camera.start()
+    await until(lambda: [state.state for state in states] == ["connecting", "down"])
+    begun = time.monotonic()
+    await camera.stop()
+    assert time.monotonic() - begun < 1.0
+    released.set()
+
+
 async def test_frames_count_on_over_reconnects() -> None:
     async with running() as top:
         for attempt in range(3):
