@@ -37,6 +37,7 @@ Feedback = Literal["false_alarm", "confirmed"]
 _MAX_WAITING = 32
 _LOOK_EVERY_S = 600.0
 _FRESH = 256
+_BUSY_S = 1.0
 _STEM = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
 # What a crash leaves of `_write` and of `write_png`.
 _UNFINISHED = re.compile(rf"\.{_STEM.pattern}\.(png|jpg|json|scores)\.(part|[0-9]+)")
@@ -243,12 +244,18 @@ class Evidence:
         return answered
 
     def keep_scores(self, item: Item, scores: bytes) -> None:
-        """What the camera scored around it. Waits for the disk. Raises OSError."""
-        with self._filing:
+        """What the camera scored around it. Waits for the disk. Raises OSError, also when the disk is at
+        something else for a second: who ends the line waits for this.
+        """
+        if not self._filing.acquire(timeout=_BUSY_S):
+            raise TimeoutError("the disk does not answer")
+        try:
             with self._lock:
                 known = (item.camera, item.stem) in self._items
             if known:
                 _write(self.path(item, "scores"), scores)
+        finally:
+            self._filing.release()
 
     def _write_all(self, jobs: queue.Queue[tuple[Item, Inspection] | None]) -> None:
         while True:

@@ -249,6 +249,18 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
     hanging.read_bytes()  # lets the thread go
 
 
+def test_scores_do_not_wait_for_a_disk_that_hangs(evidence: Evidence, tmp_path: Path) -> None:
+    before, shown = kept(evidence), inspection(box=BOX)
+    hanging = tmp_path / "evidence" / "top" / f".{describe(shown).stem}.jpg.part"
+    os.mkfifo(hanging)
+    evidence.keep(shown)
+    while not evidence._filing.locked():
+        time.sleep(0.01)
+    with pytest.raises(OSError, match="does not answer"):
+        evidence.keep_scores(before, b"{}")
+    hanging.read_bytes()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_died_does_not_hold_up_the_end(tmp_path: Path) -> None:
     evidence = Evidence(tmp_path)
