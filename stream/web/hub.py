@@ -82,6 +82,7 @@ class Hub:
         self._absent: dict[str, overlay.Absence] = {}
         self._since: dict[str, float] = {}
         self._gone_at: dict[str, float] = {}
+        self._removed: dict[str, float] = {}
         self._channels: dict[tuple[str, Look], _Channel] = {}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hub")
         self._ticker: asyncio.Task[None] | None = None
@@ -104,6 +105,8 @@ class Hub:
         self._absent = {c.name: _absence(c) for c in cameras if c.state != "live"}
         self._since = {c.name: c.since for c in cameras}
         # What a camera showed before it went away is no picture of now when it is back.
+        removed = {camera for camera, _ in self._channels} - self._since.keys()
+        self._removed = {camera: self._removed.get(camera, self._utc()) for camera in removed}
         now, gone = time.monotonic(), self._absent.keys() - before.keys()
         self._gone_at = {n: now if n in gone else self._gone_at.get(n, 0.0) for n in self._since}
         self._newest = {n: p for n, p in self._newest.items() if n in self._since and n not in gone}
@@ -158,7 +161,8 @@ class Hub:
         if absence is not None:
             return absence
         if camera not in self._since:
-            return overlay.Absence("REMOVED", "This camera is no longer in the configuration.", self._utc())
+            since = self._removed.get(camera, self._utc())
+            return overlay.Absence("REMOVED", "This camera is no longer in the configuration.", since)
         return self._newest.get(camera) or overlay.Absence("WAITING", "No picture yet.", self._since[camera])
 
     def _channel(self, camera: str, look: Look) -> _Channel:

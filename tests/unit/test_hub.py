@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from stream.overlay import Absence
 from stream.web.errors import Full
 from stream.web.hub import Hub
 from stream.web.scene import PLAIN, Picture
@@ -145,6 +146,20 @@ async def test_a_camera_that_was_removed_says_so(hub: Hub, line: FakeLine) -> No
         await next_of(viewer)
         line.cameras = line.cameras[1:]
         assert not (await next_of(viewer)).live
+
+
+async def test_a_camera_that_was_removed_says_since_when(line: FakeLine) -> None:
+    now = [1000.0]
+    hub = Hub(line.view().cameras, seats=Seats(4), max_fps=1000, utc=lambda: now[0])
+    with hub.watch(["top"]) as viewer:
+        await next_of(viewer)
+        line.cameras = []
+        hub.camera_changed()
+        now[0] = 1090.0
+        hub.camera_changed()
+        scene = hub._scene("top")
+        assert isinstance(scene, Absence) and scene.since == 1000.0
+    hub.close()
 
 
 async def test_seats_are_bounded_and_given_back(hub: Hub) -> None:
