@@ -112,7 +112,11 @@ class _Peer:
             raise Broken("the other side's description holds no video")
 
     async def answer(self) -> str:
-        await self.connection.setLocalDescription(await self.connection.createAnswer())
+        """Raises Broken."""
+        try:
+            await self.connection.setLocalDescription(await self.connection.createAnswer())
+        except ValueError:  # lines without a=mid can't be told apart
+            raise Broken("the other side's description cannot be answered; its lines need a=mid") from None
         return str(self.connection.localDescription.sdp)
 
     async def show(self, sink: Sink, stop: threading.Event, where: str, connect_s: float) -> None:

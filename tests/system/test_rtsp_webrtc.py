@@ -205,6 +205,23 @@ async def test_whip_of_nonsense_is_refused_and_the_next_one_awaited(whip_setting
         await until(lambda: "waiting" in camera.state.reason)
 
 
+async def test_a_push_whose_lines_have_no_name_is_refused_in_words(
+    whip_settings: WebrtcSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with whip(whip_settings) as (camera, _):
+        peer = new_peer()
+        peer.addTrack(Moving())
+        peer.addTransceiver("audio")
+        await peer.setLocalDescription(await peer.createOffer())
+        lines = peer.localDescription.sdp.splitlines(keepends=True)
+        nameless = "".join(line for line in lines if not line.startswith(("a=mid", "a=group")))
+        with pytest.raises(PushRefused, match="a=mid"):
+            await DESK.push("top", f"Bearer {TOKEN}", nameless)
+        await until(lambda: camera.stats().reconnects.get("broken"))
+        await peer.close()
+    assert "Traceback" not in caplog.text
+
+
 def lose_a_picture(peer: RTCPeerConnection) -> None:
     """The next one, for good: it doesn't get through when it is sent again either."""
     transport = peer.getSenders()[0].transport
