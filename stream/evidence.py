@@ -366,7 +366,8 @@ def _write(path: Path, data: bytes) -> None:
 def _read_all(folder: Path) -> list[Item]:
     """Whole items of a folder; half ones of an earlier crash are removed, what isn't ours is left alone."""
     found = []
-    for path in folder.glob("*/*"):
+    # Words first: pictures are kept for their sake.
+    for path in sorted(folder.glob("*/*"), key=lambda path: path.suffix != ".json"):
         if not _CAMERA.fullmatch(path.parent.name):
             continue
         if _UNFINISHED.fullmatch(path.name):
@@ -374,7 +375,9 @@ def _read_all(folder: Path) -> list[Item]:
         if not _STEM.fullmatch(path.stem):
             continue
         if path.suffix == ".json":
-            if (item := _read(path)) is not None:
+            if not path.stat().st_size:  # as a power cut may leave it
+                path.unlink()
+            elif (item := _read(path)) is not None:
                 found.append(item)
         elif path.suffix in (".png", ".jpg", ".scores") and not path.with_suffix(".json").exists():
             path.unlink()

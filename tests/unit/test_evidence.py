@@ -106,6 +106,16 @@ def test_half_a_picture_of_a_crash_is_removed_and_strange_files_are_left_alone(t
     assert not any(path.exists() for path in unfinished)
 
 
+def test_a_picture_whose_words_a_power_cut_left_empty_is_removed(evidence: Evidence, tmp_path: Path) -> None:
+    item = kept(evidence)
+    files = [evidence.path(item, kind) for kind in ("json", "png", "jpg")]
+    files[0].write_bytes(b"")
+    again = Evidence(tmp_path / "evidence")
+    again.start()
+    again.stop()
+    assert again.items() == [] and not any(path.exists() for path in files)
+
+
 def test_a_moved_description_is_not_believed(evidence: Evidence, tmp_path: Path) -> None:
     path = evidence.path(kept(evidence), "json")
     words = json.loads(path.read_text()) | {"camera": "../../etc"}
