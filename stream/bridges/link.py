@@ -1,4 +1,8 @@
-"""The line as a bridge reaches it, through its broker: status and heartbeat are read, commands are asked."""
+"""The line as a bridge reaches it, through its broker: status and heartbeat are read, commands are asked.
+
+Triggers and commands wait in their streams for a line that is down, about MOST_WAITING of each. Of more the
+oldest go: they get no verdict and no answer. What the peer waits for is the newest.
+"""
 
 import asyncio
 import contextlib
@@ -24,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 ANSWER_WITHIN_S = 10.0
+# A PLC may trigger on for days while the line is down. The line trims what it has settled far below this.
+MOST_WAITING = 10_000
 _MOST_ASKED = 64
 _ANSWERS_AT_ONCE = 100
 
@@ -140,7 +146,7 @@ class LineLink:
         self._asked[request] = future
         fields: dict[Any, Any] = {"command": command, "camera": camera, "value": value, "id": request}
         try:
-            await self._client.xadd(self._keys.commands, fields)
+            await self._send(self._keys.commands, fields)
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 answer = await future
         except TimeoutError:
@@ -157,9 +163,12 @@ class LineLink:
         if job_id:
             fields["job_id"] = job_id
         try:
-            await self._client.xadd(self._keys.triggers, fields)
+            await self._send(self._keys.triggers, fields)
         except (RedisError, OSError) as error:
             raise PeerAway(f"the trigger can't be sent: {explain(error)}") from None
+
+    async def _send(self, key: str, fields: dict[Any, Any]) -> None:
+        await self._client.xadd(key, fields, maxlen=MOST_WAITING, approximate=True)
 
     async def _hear(self) -> None:
         last: Any = None

@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 
 from config.load import load
+from stream.bridges import link as bridge_link
 from stream.bridges.children import BridgeProcesses
+from stream.bridges.link import MOST_WAITING, LineLink, Place
 from stream.bridges.report import Report
 from stream.console import linewatch
 from tests.bridgeline import BridgeLine, bridge_process, config_file, environment
@@ -145,6 +147,28 @@ async def test_a_bridge_ends_with_whoever_started_it(line: BridgeLine, peer: Pee
     assert process.stdin is not None
     process.stdin.close()
     assert await process.wait() == 0
+
+
+async def test_what_waits_for_a_line_that_is_down_does_not_fill_the_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PLC went on triggering for a weekend, and in the end no event found room either."""
+    monkeypatch.setattr(bridge_link, "ANSWER_WITHIN_S", 0.01)
+    place = Place("test", "line-1", ("top",), frozenset({"top"}), 1000.0, tmp_path)
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        link = LineLink(broker.endpoint.client, KEYS, place)
+        for key in (KEYS.triggers, KEYS.commands):
+            pipe = client.pipeline(transaction=False)
+            for n in range(MOST_WAITING + 2000):
+                pipe.xadd(key, {"camera": "top", "part_id": f"old-{n}"})
+            await pipe.execute()
+        await link.trigger("top", "newest", "")
+        assert (await link.ask("disable", "top", "")).answer == "unanswered"
+        for key in (KEYS.triggers, KEYS.commands):
+            assert MOST_WAITING <= await client.xlen(key) <= MOST_WAITING + 100
+        ((_, fields),) = await client.xrevrange(KEYS.triggers, count=1)
+        assert fields[b"part_id"] == b"newest", "the oldest went"
+        await link._client.aclose()
 
 
 def _children() -> list[int]:

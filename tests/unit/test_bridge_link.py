@@ -16,7 +16,7 @@ class Broker:
     def __init__(self) -> None:
         self.sent: list[dict[str, str]] = []
 
-    async def xadd(self, key: str, fields: dict[str, str]) -> None:
+    async def xadd(self, key: str, fields: dict[str, str], maxlen: int, approximate: bool) -> None:
         self.sent.append(fields)
         raise OSError("enough")
 
