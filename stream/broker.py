@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 READY_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
 _RESTART_AFTER_S = (0.1, 5.0)
+# A server that answers and dies in a loop is not well: its waits go on growing.
+_CALM_AFTER_S = 60.0
 
 
 class BrokerError(Exception):
@@ -205,17 +207,21 @@ class EmbeddedBroker:
 
     async def _keep(self, binary: Path) -> None:
         shortest, longest = _RESTART_AFTER_S
-        delay_s = shortest
+        now_s = asyncio.get_running_loop().time
+        delay_s, calm_at_s = shortest, now_s() + _CALM_AFTER_S
         while True:
             assert self._process is not None
             await self._process.wait()
+            if now_s() >= calm_at_s:
+                delay_s = shortest
             log.error("the embedded broker ended (code %s); starting it again", self._process.returncode)
             await asyncio.sleep(delay_s)
             delay_s = min(longest, delay_s * 2)
             self.restarts += 1
+            calm_at_s = float("inf")
             try:
                 await self._launch(binary)
-                delay_s = shortest
+                calm_at_s = now_s() + _CALM_AFTER_S
             except (BrokerError, OSError) as error:  # OSError: no file or process to be had now
                 log.error("the embedded broker could not be started: %s; trying again", error)
 

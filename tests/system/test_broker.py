@@ -103,6 +103,31 @@ async def test_a_server_that_can_not_be_started_again_now_is_started_later(tmp_p
         await broker.wait_ready()
 
 
+async def killed_when_it_answers(broker: EmbeddedBroker) -> None:
+    await broker.wait_ready()
+    await asyncio.sleep(0.05)  # its keeper has seen it too
+    killed = broker.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: broker.pid != killed)
+
+
+async def test_a_server_that_dies_whenever_it_answers_is_started_more_and_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was started again five times a second, for as long as its trouble lasted."""
+    async with valkey(tmp_path) as broker:
+        begun = time.monotonic()
+        for _ in range(4):
+            await killed_when_it_answers(broker)
+        assert time.monotonic() - begun > 0.1 + 0.2 + 0.4 + 0.8
+        monkeypatch.setattr(broker_module, "_CALM_AFTER_S", 0.0)
+        await killed_when_it_answers(broker)  # it may have been ready before that
+        begun = time.monotonic()
+        await killed_when_it_answers(broker)
+        assert time.monotonic() - begun < 1.6, "one that was well for a while is started soon"
+
+
 async def test_a_second_broker_is_kept_out_of_the_folder(tmp_path: Path) -> None:
     async with valkey(tmp_path):
         with pytest.raises(BrokerError, match="in use by another Linewatch"):
