@@ -67,10 +67,10 @@ class Bridge:
             raise BridgeError(
                 f"the package of bridge type {chosen.type} is wrong: its Options are no BridgeOptions"
             )
-        self._folder = chosen.state_dir
-        self._lock = _lock(self._folder, name)
-        self._progress = Progress(self._folder / f"{name}.json")
-        place = Place.of(settings, self._folder / name)
+        folder = chosen.state_dir
+        self._lock = _lock(folder, name)
+        self._progress = Progress(folder / f"{name}.json")
+        place = Place.of(settings, folder / name)
         place.state_dir.mkdir(exist_ok=True)
         self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
         self.sink: Sink = bridges.load(chosen.type).build(options, self.link)
@@ -123,8 +123,7 @@ class Bridge:
     async def _close(self) -> None:
         with contextlib.suppress(RedisError, OSError):
             await self._reader.aclose()
-        with contextlib.suppress(OSError):
-            self._progress.save()
+        self._progress.save_or_say(asyncio.get_running_loop().time())
         self._lock.close()
 
     async def _keep_sink(self) -> None:
@@ -151,10 +150,7 @@ class Bridge:
                 said = self.report.json_text()
                 with contextlib.suppress(RedisError, OSError):
                     await client.set(self._keys.bridge_report(self.name), said, ex=EXPIRES_S)
-                try:
-                    self._progress.save()
-                except OSError as error:
-                    log.warning("%s can't be written: %s", self._folder, error.strerror)
+                self._progress.save_or_say(asyncio.get_running_loop().time())
                 heed_cancellation()
                 await asyncio.sleep(_REPORT_EVERY_S)
 

@@ -7,10 +7,15 @@ not at all: a process that is killed forgets the last second at most, and then t
 """
 
 import json
+import logging
 import os
 from pathlib import Path
 
 from ..events import Event
+
+log = logging.getLogger(__name__)
+
+_SAID_EVERY_S = 60.0
 
 
 class Progress:
@@ -20,6 +25,8 @@ class Progress:
         self._path = path
         self._passed: dict[str, tuple[int, str]] = {}
         self._changed = False
+        # When it was last said that the disk refuses; None: it does not.
+        self._said_s: float | None = None
         try:
             told = json.loads(path.read_text())
             self._passed = {str(camera): (int(seq), str(event)) for camera, (seq, event) in told.items()}
@@ -41,6 +48,24 @@ class Progress:
         if self._changed:
             write_json(self._path, self._passed)
             self._changed = False
+
+    def save_or_say(self, now_s: float) -> None:
+        """`save`; that the disk refuses is said once a minute, and that it is well again. `now_s` is seconds
+        of a clock that nobody sets.
+        """
+        try:
+            self.save()
+        except OSError as error:
+            if self._said_s is None or now_s - self._said_s >= _SAID_EVERY_S:
+                log.warning(
+                    "%s can't be written: %s; what is passed on now may come again after a restart",
+                    *(self._path, error.strerror or type(error).__name__),
+                )
+                self._said_s = now_s
+            return
+        if self._said_s is not None:
+            log.info("%s is written again", self._path)
+            self._said_s = None
 
 
 def write_json(path: Path, value: object) -> None:

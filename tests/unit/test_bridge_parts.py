@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from stream.bridges.progress import Progress
 from stream.bridges.report import Report, verdict_late_s
 from stream.drafts import Part
@@ -41,6 +43,24 @@ def test_progress_that_can_not_be_read_is_none(tmp_path: Path) -> None:
     for text in ("{", "[]", '{"top": 3}', '{"top": ["x", "y"]}'):
         (tmp_path / "p.json").write_text(text)
         assert not Progress(tmp_path / "p.json").is_old(event(1))
+
+
+def test_a_disk_that_refuses_progress_is_said_once_a_minute_and_when_it_is_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was said each second, for as long as a disk was full."""
+    caplog.set_level("INFO")
+    progress = Progress(tmp_path / "away" / "p.json")
+    progress.passed(event(1))
+    for second in range(70):
+        progress.save_or_say(1000.0 + second)
+    assert len(caplog.messages) == 2
+    assert "p.json can't be written: No such file or directory; what" in caplog.messages[0]
+    (tmp_path / "away").mkdir()
+    for second in range(70, 80):
+        progress.save_or_say(1000.0 + second)
+    assert len(caplog.messages) == 3 and caplog.messages[-1].endswith("p.json is written again")
+    assert Progress(tmp_path / "away" / "p.json").is_old(event(1, "0"))
 
 
 def test_a_verdict_is_late_by_the_time_of_its_trigger() -> None:
