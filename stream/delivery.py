@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from config.settings import Settings
 
 from .bridges.report import Report
-from .broker import EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
+from .broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
 from .endings import end
 from .heed import heed_cancellation
 from .keys import Keys
@@ -85,14 +85,21 @@ class Delivery:
 
     def announce(self) -> None:
         """Leave the run file: from now on `linewatch events` finds our own broker. Another one stands in the
-        config, which may lie where nothing can be written.
+        config, which may lie where nothing can be written. Raises BrokerError when our own disk refuses.
         """
         assert self.endpoint is not None
         if self._broker is None:
             return
         events = self._settings.events
         outbox = str(events.outbox.path)
-        RunFile(self.endpoint, self.keys.events, os.getpid(), outbox).write(run_file_of(events))
+        path = run_file_of(events)
+        try:
+            RunFile(self.endpoint, self.keys.events, os.getpid(), outbox).write(path)
+        except OSError as error:
+            raise BrokerError(
+                f"the run file {path} can't be written: {error.strerror}; mend that, or name another folder "
+                "in events.embedded.dir"
+            ) from error
 
     def wake(self) -> None:
         """Something was recorded."""
@@ -128,9 +135,20 @@ class Delivery:
                 log.warning("%d events stay in the outbox for the next start", self.outbox.pending)
             await end(self._tasks)
         if self._broker is not None:
-            run_file_of(self._settings.events).unlink(missing_ok=True)
+            self._withdraw()
             await self._broker.stop()
         self.outbox.close()
+
+    def _withdraw(self) -> None:
+        """A disk that refuses keeps neither broker nor outbox from being closed."""
+        path = run_file_of(self._settings.events)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning(
+                "the run file %s can't be removed: %s; until the next start it names a broker that has ended",
+                *(path, error.strerror),
+            )
 
     async def _watch_lag(self, endpoint: Endpoint) -> None:
         events = self._settings.events

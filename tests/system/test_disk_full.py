@@ -6,7 +6,11 @@ import resource
 import sys
 from pathlib import Path
 
-from stream.broker import RunFile
+import pytest
+
+from config.load import parse
+from stream.broker import BrokerError, RunFile, run_file_of
+from stream.delivery import Delivery
 from tests.brokers import KEYS, stored, valkey
 
 
@@ -46,3 +50,24 @@ async def test_a_disk_that_is_full_for_a_while_costs_no_event(tmp_path: Path) ->
             read = await stored(client)
     assert [event.detail["number"] for event in read] == list(range(decided))
     assert [event.seq for event in read] == list(range(1, decided + 1))
+
+
+async def test_a_run_file_that_the_disk_refuses_is_a_sentence_and_broker_and_outbox_are_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line ended with a traceback, and left its broker running."""
+    text = f"version: 1\nevents: {{embedded: {{dir: {tmp_path}/b}}, outbox: {{path: {tmp_path}/o.db}}}}\n"
+    settings = parse(text, name="cameras.yaml", folder=tmp_path, env={})
+    delivery = Delivery(settings, lambda: None, lambda group: None)
+    await delivery.start()
+    (run_file := run_file_of(settings.events)).mkdir()  # can be neither replaced nor removed, by root either
+    with pytest.raises(BrokerError, match=r"run\.json can't be written: .*; mend that, or name"):
+        delivery.announce()
+    await delivery.stop(0.0)
+    assert f"the run file {run_file} can't be removed: " in caplog.text
+    run_file.rmdir()
+    again = Delivery(settings, lambda: None, lambda group: None)
+    await again.start()
+    again.announce()
+    await again.stop(0.0)
+    assert not run_file.exists()
