@@ -22,6 +22,11 @@ class Keys:
     def status(self, camera: str) -> str:
         return f"{self.base}:{camera}:status"
 
+    @property
+    def cameras(self) -> str:
+        """Which cameras have a status: the next run must know those that its config has no more."""
+        return f"{self.base}:cameras"
+
     def bridge_report(self, bridge: str) -> str:
         """Three parts, so that it is no camera's status whatever a camera is called."""
         return f"{self.base}:bridge:{bridge}:report"

@@ -2,16 +2,21 @@
 
 These are the present, not history: what could not be written is written newer at the next turn, so nothing is
 queued. The heartbeat's absence is a fault by itself, whatever the reason.
+
+Which cameras have a hash stands in a key of its own, so that a run that was killed leaves no camera ready for
+ever that is in the config no more. Not looked for by SCAN: others share the broker, and may forbid it.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError, ResponseError
 
 from .endings import end
 from .heed import heed_cancellation
@@ -44,6 +49,7 @@ class StatusBoard:
         self._read, self._alive = read, alive
         self._every_s, self._heartbeat_every_s = every_s, heartbeat_every_s
         self._written: set[str] = set()
+        self._knows_earlier = False
 
     async def run(self) -> None:
         """Writes until cancelled; a broker that is away is tried again at the next turn."""
@@ -53,17 +59,33 @@ class StatusBoard:
 
     async def write(self, client: Redis) -> None:
         """The cameras' hashes once, as one pipeline without a transaction: the keys are independent. A camera
-        that was removed has none any more.
+        that was removed has none any more, also when an earlier run had it.
         """
+        await self._know_earlier(client)
         now = self._read()
         async with client.pipeline(transaction=False) as pipe:
-            for camera in self._written - now.keys():
-                pipe.delete(self._keys.status(camera))
+            self._note(pipe, now)
             for camera, fields in now.items():
                 told: dict[Any, Any] = dict(fields)
                 pipe.hset(self._keys.status(camera), mapping=told)
             await pipe.execute()
         self._written = set(now)
+
+    async def _know_earlier(self, client: Redis) -> None:
+        """Once: what an earlier run wrote counts as ours."""
+        if self._knows_earlier:
+            return
+        with contextlib.suppress(ResponseError):  # an ACL may hide it
+            self._written |= _names(await client.get(self._keys.cameras))
+        self._knows_earlier = True
+
+    def _note(self, pipe: Pipeline, now: Mapping[str, Fields]) -> None:
+        """Takes back the hashes of cameras that are not there now, then notes those that are: cut off in
+        between, they are taken back again by the next run.
+        """
+        for camera in self._written - now.keys():
+            pipe.delete(self._keys.status(camera))
+        pipe.set(self._keys.cameras, json.dumps(sorted(now)))
 
     async def beat(self, client: Redis) -> None:
         """The heartbeat once, if we are alive."""
@@ -71,7 +93,8 @@ class StatusBoard:
             await client.set(self._keys.heartbeat, "1", px=max(1, int(self._heartbeat_every_s * 3000)))
 
     async def cleared(self, within_s: float = 2.0) -> bool:
-        """Says that nobody is ready: no heartbeat, ready=0 and busy=0 for every camera that `read` tells.
+        """Says that nobody is ready: no heartbeat, ready=0 and busy=0 for every camera that `read` tells, and
+        no hash of any other camera of this line.
 
         At the start, before `run` (what an earlier run left is not true any more), and at an orderly stop,
         after it. Over a connection of its own; False when the broker did not take it within `within_s`.
@@ -90,11 +113,24 @@ class StatusBoard:
 
     async def _clear(self) -> None:
         async with self._make_client() as client, client.pipeline(transaction=False) as pipe:
+            await self._know_earlier(client)
+            now = self._read()
             pipe.delete(self._keys.heartbeat)
-            for camera in self._read():
+            self._note(pipe, now)
+            for camera in now:
                 pipe.hset(self._keys.status(camera), mapping={"ready": 0, "busy": 0})
             await pipe.execute()
+            self._written = set(now)
             heed_cancellation()
+
+
+def _names(told: bytes | None) -> set[str]:
+    """None in what is no list of ours."""
+    try:
+        names = json.loads(told or b"[]")
+    except (ValueError, RecursionError):
+        return set()
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 async def _repeat(turn: Callable[[], Awaitable[None]], every_s: float) -> None:

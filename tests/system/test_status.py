@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from stream.broker import EmbeddedBroker, Endpoint, RunFile
 from stream.endings import end
+from stream.keys import Keys
 from stream.outbox_file import lock
 from stream.standing import ask_at
 from stream.status import StatusBoard
@@ -58,6 +59,37 @@ async def test_a_camera_that_was_removed_has_no_status(broker: EmbeddedBroker) -
         await board.write(client)
         assert await client.exists(KEYS.status("side"))
         assert not await client.exists(KEYS.status("top"))
+
+
+async def test_a_camera_that_was_removed_from_a_dead_line_has_no_status(broker: EmbeddedBroker) -> None:
+    """After `kill -9` it stood as ready for ever. The lines beside ours keep theirs."""
+    beside = Keys("linewatch:test:line-1:side:events")
+    async with broker.endpoint.client() as client:
+        for said_at_start in (True, False):
+            for keys in (KEYS, beside):
+                await StatusBoard(broker.endpoint.client, keys, lambda: {"old": {"ready": 1}}).write(client)
+            assert await client.hget(KEYS.status("old"), "ready") == b"1"
+            after = StatusBoard(broker.endpoint.client, KEYS, lambda: READY)
+            if said_at_start:
+                assert await after.cleared()
+            else:  # the broker was away then
+                await after.write(client)
+            assert not await client.exists(KEYS.status("old"))
+            assert await client.exists(KEYS.status("top"))
+            assert await client.hget(beside.status("old"), "ready") == b"1"
+
+
+async def test_nonsense_where_the_cameras_stand_ends_no_status(broker: EmbeddedBroker) -> None:
+    async with broker.endpoint.client() as client:
+        for nonsense in (b"\xff", b"{", b"7", b'[7, {}, "old"]', b"[" * 100_000):
+            await client.set(KEYS.cameras, nonsense)
+            await make(broker.endpoint).write(client)
+            assert await client.hget(KEYS.status("top"), "ready") == b"1"
+            assert await client.get(KEYS.cameras) == b'["top"]'
+        await client.delete(KEYS.cameras)
+        await client.hset(KEYS.cameras, "a", "b")
+        assert await make(broker.endpoint).cleared()
+        assert await client.get(KEYS.cameras) == b'["top"]'
 
 
 async def test_nobody_is_ready_once_it_is_cleared(broker: EmbeddedBroker) -> None:
