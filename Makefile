@@ -37,7 +37,7 @@ test: check
 # What `make test` deselects because it needs Debian packages or takes minutes; two at a time, as above.
 test-all: $(VENV)/.ok-dev
 	deploy/debian.sh
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m '(debian or slow) and not soak'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m '(debian or slow) and not soak'
 
 # The Node-RED example in the real Node-RED, and another stack's OPC UA client, from the npm registry: needs
 # Node.js >= 18 and npm.

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 NO_NETWORK = ("unshare", "--net") if os.getuid() == 0 else ()
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "PIP_CONFIG_FILE": os.devnull}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# On one worker: two would make and install a bundle each, which takes most of a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("bundle")]
 
 
 @pytest.fixture(scope="module")
