@@ -124,7 +124,7 @@ class StatusBoard:
             heed_cancellation()
 
 
-def _names(told: bytes | None) -> set[str]:
+def _names(told: bytes | str | None) -> set[str]:
     """None in what is no list of ours."""
     try:
         names = json.loads(told or b"[]")
