@@ -28,6 +28,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from .events import Event, EventError, parse_entry
 from .heed import heed_cancellation
 from .keys import Keys
+from .leftovers import remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ class Consumer:
 
     With `until_idle` the iteration ends when nothing is left to read, instead of waiting for more; nor is a
     broker waited for then: its RedisError or OSError is raised. At that end a consumer without a given `name`
-    leaves its group, where the broker permits it: the next one will have another name.
+    leaves its group, where the broker permits it: the next one will have another name. At its beginning it
+    takes out those that left nothing behind and are gone for a day.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Consumer:
         self._batch, self._block_ms = batch, block_ms
         self._until_idle, self._on_waiting = until_idle, on_waiting
         self._leaves = until_idle and name is None
+        self._tidies = name is None
         self._seen, self._seqs = Seen(remember), SeqCheck()
         self._here: deque[_Entry] = deque()
         self._here_since = 0.0
@@ -262,6 +265,9 @@ class Consumer:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        if self._tidies:
+            await remove_leftovers(self._client, self.stream, self.group)
+            self._tidies = False
         self._ready = self._history = True
         self._history_from = "0"
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from config.services import EventsSettings
-from stream import standing
+from stream import leftovers, standing
 from stream.bridges.process import Bridge
 from stream.broker import Endpoint, RunFile, endpoint_of, free_port
 from stream.commands import events as events_command
@@ -117,6 +117,12 @@ async def use_everything(url: str, folder: Path) -> None:
         check_complete([event async for event in consumer], put)
         (group,) = [group for group in await mes.xinfo_groups(KEYS.events) if group["name"] == b"mes"]
         assert group["consumers"] == 0, "it may leave its group"
+        await mes.xreadgroup("mes", "gone", {KEYS.events: ">"})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leftovers, "IDLE_MS", 0)
+            await leftovers.remove_leftovers(mes, KEYS.events, "mes")
+        (group,) = [group for group in await mes.xinfo_groups(KEYS.events) if group["name"] == b"mes"]
+        assert group["consumers"] == 0, "it may take out what others left there"
 
 
 async def use_the_commands(ours: Endpoint, folder: Path) -> None:

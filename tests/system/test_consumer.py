@@ -9,6 +9,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from config.broker_url import BrokerUrl
+from stream import leftovers
 from stream.consumer import Consumer
 from stream.events import entry_fields, parse_entry
 from stream.lag import group_lags
@@ -180,6 +181,25 @@ async def test_one_that_is_named_by_chance_leaves_its_group_once_it_has_settled_
     assert await consumers(client) == []
     assert [event.seq async for event in reader(client)] == []
     assert await consumers(client) == ["one"], "a name that was given is its giver's"
+
+
+async def test_one_that_is_named_by_chance_takes_out_those_that_are_gone_for_a_day(
+    client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each `linewatch events --follow --group` left one, and so did each crash."""
+    await publish(client, tmp_path, 3)
+    assert [event.seq async for event in reader(client, "empty")] == [1, 2, 3]
+    await publish(client, tmp_path, 1)
+    async for _ in reader(client, "holds"):
+        break
+    assert [event.seq async for event in Consumer(client, KEYS.events, "mes", until_idle=True)] == []
+    assert await consumers(client) == ["empty", "holds"], "it may be back within a day"
+    monkeypatch.setattr(leftovers, "IDLE_MS", 200)
+    await asyncio.sleep(0.25)
+    assert [event.seq async for event in reader(client, "fresh")] == []
+    assert await consumers(client) == ["empty", "fresh", "holds"], "a name that was given tidies nothing"
+    assert [event.seq async for event in Consumer(client, KEYS.events, "mes", until_idle=True)] == []
+    assert await consumers(client) == ["fresh", "holds"], "what it holds would be forgotten with it"
 
 
 async def test_one_that_may_not_leave_its_group_stays_without_a_word(client: Redis, tmp_path: Path) -> None:
