@@ -24,17 +24,17 @@ class EngineSettings(Section):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")
     """auto, cpu, cuda or cuda:1; auto takes the first GPU, else the CPU."""
     backend: Literal["auto", "torch", "openvino"] = "auto"
-    """What computes the network; auto: the fastest by measurement that answers the same."""
+    """What computes the network; auto: openvino on a CPU where it is installed, else torch."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Number format; a reduced one is refused unless it answers the same as float32."""
     threads: int | None = Field(default=None, ge=1, le=256)
-    """CPU threads of the network; null: one a core."""
+    """CPU threads of the network; null: one a core, of more than two cores all but one."""
     max_batch: int = Field(default=16, ge=1, le=256)
     """Frames that go through the device together, at most; fewer where that measures as good at start."""
     max_wait_ms: float = Field(default=10.0, ge=0, le=1000)
     """How long a frame waits for others to come along."""
     deadline_ms: float = Field(default=200.0, gt=0, le=60_000)
-    """A frame older than this is dropped before work is spent on it, and counted."""
+    """An older frame is dropped before work is spent on it, and counted; not with `frames: every`."""
     every_max_waiting: int = Field(default=16, ge=1, le=1024)
     """Frames that may wait for each camera with `frames: every`; the next one is refused."""
     stuck_after_s: float = Field(default=30.0, ge=1, le=600)
@@ -141,7 +141,7 @@ class EventsSettings(Section):
     sentinel: SentinelSettings = SentinelSettings()
     """For redis+sentinel:// addresses."""
     tls: TlsClientSettings = TlsClientSettings()
-    """For rediss:// addresses."""
+    """For rediss://, rediss+sentinel:// and rediss+cluster:// addresses."""
     stream: Annotated[str, AfterValidator(_stream_name)] = "linewatch:{site}:{line}:events"
     """Key of the event stream; the other keys are its neighbours."""
     maxlen: int = Field(default=100_000, ge=100, le=100_000_000)
@@ -261,7 +261,7 @@ class WebSettings(Section):
     session_hours: float = Field(default=12.0, gt=0, le=720)
     """A login ends after so long."""
     mjpeg_fps: float = Field(default=10.0, gt=0, le=60)
-    """Pictures a second on the page where WebRTC can't pass."""
+    """Pictures a second of each camera in the grid, and where WebRTC can't pass."""
     jpeg_quality: int = Field(default=80, ge=20, le=100)
     """Quality of pictures on the page; inspection never sees a JPEG of ours."""
     webrtc: WebrtcOutSettings = WebrtcOutSettings()
@@ -311,7 +311,7 @@ class EvidenceSettings(Section):
     """Pictures and heat maps of defects."""
 
     dir: LocalPath = Path("var/evidence")
-    """Files by hash of their content."""
+    """One folder a camera."""
     max_age_days: float | None = Field(default=90.0, gt=0)
     """Older ones are removed; null: kept."""
     max_mb: int = Field(default=4096, ge=16)

@@ -118,7 +118,7 @@ class HealthSettings(Section):
     min_duration_s: float = Field(default=5.0, ge=0, le=3600)
     """A trouble is reported after it lasted so long."""
     max_flaps_per_hour: int = Field(default=12, ge=1)
-    """A trouble that comes and goes more often is reported once an hour, with its count."""
+    """Of a trouble that comes and goes more often the end is told only after a minute without it."""
 
 
 class Mask(Section):
@@ -132,7 +132,7 @@ class CameraDefaults(Section):
     """What holds for every camera that does not say otherwise."""
 
     model: ModelChoice = ModelChoice()
-    """How models are trained."""
+    """Which model is used, and how one is trained."""
     detect: DetectSettings = DetectSettings()
     """When a region is a defect."""
     severity: SeveritySettings = SeveritySettings()

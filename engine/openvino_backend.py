@@ -1,8 +1,8 @@
 """Teacher and camera networks in OpenVINO: on a CPU several times faster than torch, behind the same parity
 gate.
 
-Networks of several cameras run side by side with one thread each, which wastes no time on waiting at
-barriers; a lone one takes all threads.
+Networks of several cameras run side by side with one thread each, of many threads a few, which wastes no time
+on waiting at barriers; a lone one takes all threads.
 """
 
 import copy

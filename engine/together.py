@@ -1,8 +1,9 @@
 """How the pictures of several cameras go through torch together, as measured while warming up: networks one
 by one or stacked, calls recorded or not.
 
-Pictures are looked at in the smallest number of places that was settled and has room for them, empty places
-included: so a few recordings serve every batch, whichever cameras are in it.
+Pictures are looked at in one of the few numbers of places that were settled, empty places included: so a few
+recordings serve every batch, whichever cameras are in it. The teacher takes the smallest number that has
+room, stacked networks the one that needs the least time.
 """
 
 import math

@@ -4,10 +4,10 @@ connecting   an attempt runs or is about to, and the last picture is not long ag
 live         pictures come, and their content changes
 frozen       pictures come, but they all show the same
 down         no picture for `down_after_s`; attempts go on
+refused      the camera said no; attempts go on, slowly, but a person has to do something
 
 Only pictures that are due are looked at; the others, of a camera that sends more than is inspected, still say
 that it sends. A camera that is asked for a picture a minute is given the time for it.
-refused      the camera said no; attempts go on, slowly, but a person has to do something
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`linewatch schema [NAME]`: the contracts as JSON Schema, for editors and for those who subscribe."""
+"""`linewatch schema [NAME]`: the contracts as JSON Schema and AsyncAPI, for editors and subscribers."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-HELP = "print a JSON Schema: the config file's, the events'"
+HELP = "print a schema: the config file's, the events', all streams and keys (asyncapi)"
 
 # name → (module, function that makes the schema); imported only when asked for.
 SCHEMAS: dict[str, tuple[str, str]] = {
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """One contract of SCHEMAS as JSON Schema."""
+    """One contract of SCHEMAS."""
     module, function = SCHEMAS[name]
     made: dict[str, Any] = getattr(import_module(module), function)()
     return made

@@ -1,7 +1,7 @@
 """The viewers' hub: pictures are drawn and encoded once per camera and look, for everybody who watches it.
 
-show(inspection) ─► newest of the camera ─► at most one drawing job per channel ─► one place per viewer
-(event loop) (two threads) (event loop)
+    show(inspection) ─► newest of the camera ─► at most one drawing job per channel ─► one place per viewer
+    (event loop)                                (two threads)                          (event loop)
 
 A channel is one camera in one look. Nobody watches: nothing is drawn. A job that is overtaken by newer
 pictures draws the newest next; what it skipped is counted. Everything but the drawing happens on the event

@@ -26,9 +26,8 @@ MJPEG_START = f"--{BOUNDARY}\r\n".encode()
 EVENTS_TYPE = "text/event-stream"
 
 
-# An <img> shows a part when it has read the head of the next one. So that nobody sees the picture before
-# the newest,
-# that head is sent at once, and can't say how long the part will be.
+# An <img> shows a part when it has read the head of the next one. So that nobody sees the picture before the
+# newest, that head is sent at once, and can't say how long the part will be.
 IMAGE_START = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
 

@@ -1,7 +1,8 @@
 """Who may use the page: a file of users and machine tokens, each with a role.
 
-version: 1 users: {anna: {role: operator, password: "$argon2id$…"}} tokens: {mes: {role: viewer, sha256:
-"…"}}
+    version: 1
+    users: {anna: {role: operator, password: "$argon2id$…"}}
+    tokens: {mes: {role: viewer, sha256: "…"}}
 
 Passwords are stored as Argon2id by argon2-cffi; tokens are 256 random bits, for which a plain hash is
 enough. The file is read again when it changes; a broken new one changes nothing and is reported.
