@@ -52,11 +52,19 @@ class BridgeProcesses:
             self.renew()
 
     def renew(self) -> None:
-        """Each ends in order, starts again and reads the file."""
+        """Each ends in order, starts again and reads the file. One that hangs is insisted on."""
+        loop = asyncio.get_running_loop()
         for name, process in self._running.items():
             self._renewed.add(name)
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
+            loop.call_later(STOP_WITHIN_S, self._insist, name, process)
+
+    def _insist(self, name: str, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            log.error("bridge %s did not end within %g s; it is killed", name, STOP_WITHIN_S)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
 
     async def stop(self) -> None:
         """Each is asked to end, and insisted on."""

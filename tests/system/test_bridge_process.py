@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from config.load import load
+from stream.bridges import children
 from stream.bridges import link as bridge_link
 from stream.bridges.children import BridgeProcesses
 from stream.bridges.link import MOST_WAITING, LineLink, Place
@@ -133,6 +134,27 @@ async def test_the_lines_bridges_start_again_when_an_edit_changes_what_they_know
         await until(lambda: _children() not in ([], first))
         line.verdict("A-3")
         await until(lambda: len(parts(peer)) == 3)
+    finally:
+        await bridges.stop()
+
+
+async def test_one_that_hangs_is_killed_when_it_is_to_start_again(
+    line: BridgeLine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on as the file had been, and nobody asked it again."""
+    monkeypatch.setenv("BROKER_PASSWORD", environment(line)["BROKER_PASSWORD"])
+    monkeypatch.setattr(children, "STOP_WITHIN_S", 0.5)
+    bridges = BridgeProcesses(load(config_file(line, mes(peer))))
+    bridges.start()
+    try:
+        line.verdict("A-1")
+        await until(lambda: len(parts(peer)) == 1)
+        (first,) = _children()
+        os.kill(first, signal.SIGSTOP)
+        bridges.renew()
+        line.verdict("A-2")
+        await until(lambda: len(parts(peer)) == 2)
+        assert _children() != [first]
     finally:
         await bridges.stop()
 
