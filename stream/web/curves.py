@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from ..endings import end
 from ..evidence import Evidence, Item
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 BEFORE_S, AFTER_S = 20.0, 20.0
 _LOOK_EVERY_S = 2.0
 _LONGEST_WAIT_S = 2 * AFTER_S
+_STOP_WITHIN_S = 2.0
 
 
 class Curves:
@@ -31,11 +34,15 @@ class Curves:
         self._task = asyncio.create_task(self._keep_writing(), name="curves")
 
     async def stop(self) -> None:
-        """What waits is written with what there is. Safe to call twice."""
+        """What waits is written with what there is, as far as the disk takes it in time. Safe to call
+        twice.
+        """
         task, self._task = self._task, None
         if task is not None:
             await end([task])
-            await self._write(float("inf"))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_WITHIN_S):
+                    await self._write(float("inf"))
 
     def around(self, item: Item) -> CurveOut | None:
         """The scores around a picture of the last hour; None when they are forgotten."""
@@ -65,6 +72,29 @@ class Curves:
 
     async def _keep(self, item: Item, curve: CurveOut) -> None:
         try:
-            await asyncio.to_thread(self._evidence.keep_scores, item, curve.model_dump_json().encode())
+            await _aside(partial(self._evidence.keep_scores, item, curve.model_dump_json().encode()))
         except OSError as error:
             log.error("the scores around a picture of camera %s could not be kept: %s", item.camera, error)
+
+
+async def _aside(job: Callable[[], None]) -> None:
+    """Do it in a thread that keeps nobody from the end: asyncio waits for its own, and the disk may hang."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if done.done():
+            return  # nobody waits any more
+        done.set_result(None) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        failed = None
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001 - handed to who waits
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, failed)
+
+    threading.Thread(target=run, name="curves", daemon=True).start()
+    await done
