@@ -98,12 +98,15 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         item = _found(evidence, camera, stem)
         path = evidence.path(item, "png" if kind == "png" else "jpg")
         if not await run_in_threadpool(path.exists):  # on a share it may hang
-            is_written = bool(item.size_bytes)
-            said = "is not there: it was removed" if is_written else "is being written; ask again in a moment"
-            raise HTTPException(404, f"This picture {said}.")
+            raise HTTPException(404, _why_not_there(item))
         return FileResponse(path, headers={"cache-control": "private, max-age=86400"})
 
     return router
+
+
+def _why_not_there(item: Item) -> str:
+    said = "is not there: it was removed" if item.size_bytes else "is being written; ask again in a moment"
+    return f"This picture {said}."
 
 
 async def _scores(item: Item, evidence: Evidence, curves: Curves) -> CurveOut:
