@@ -1,5 +1,6 @@
 """A running line as an administrator meets it: systemd, probes, doctor, status, a second start by mistake."""
 
+import contextlib
 import json
 import os
 import signal
@@ -46,7 +47,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("line")
+    with running(tmp_path_factory.mktemp("line")) as line:
+        yield line
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Running]:
     config = folder / "cameras.yaml"
     config.write_text(
         "version: 1\ncameras: {top: {source: {type: pattern}, fps: 2}}\n"
@@ -195,10 +201,11 @@ def test_metrics_say_the_version_and_that_the_line_is_ready(line: Running) -> No
     assert "linewatch_ready 1.0" in text
 
 
-def test_systemd_hears_that_we_stop_and_status_that_nobody_runs(line: Running) -> None:
-    line.process.send_signal(signal.SIGTERM)
-    until_said(line.systemd, b"STOPPING=1")
-    assert line.process.wait(20) == 0
-    said = linewatch("status", line.config)
-    assert said.returncode == 1 and "no Linewatch runs here" in said.stdout
-    assert "does not answer" in linewatch("status", line.config, "--probe", "live").stdout
+def test_systemd_hears_that_we_stop_and_status_that_nobody_runs(tmp_path: Path) -> None:
+    with running(tmp_path) as line:
+        line.process.send_signal(signal.SIGTERM)
+        until_said(line.systemd, b"STOPPING=1")
+        assert line.process.wait(20) == 0
+        said = linewatch("status", line.config)
+        assert said.returncode == 1 and "no Linewatch runs here" in said.stdout
+        assert "does not answer" in linewatch("status", line.config, "--probe", "live").stdout
