@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--web", default="127.0.0.1:8080", metavar="ADDRESS:PORT", help="where the page listens")
     add("--folder", type=Path, help=f"where its files go (default {_FOLDER}/…)")
     add("--steps", type=int, default=300, metavar="N", help="training steps for each camera (300)")
+    add("--frames", type=int, metavar="N", help="good pictures of each camera (60; of --data 80)")
     add("--json", action="store_true", help="one JSON object on the last line")
 
 
@@ -43,7 +44,9 @@ def main(args: argparse.Namespace) -> int:
         raise stage.DemoError(f"demo: --seconds {args.seconds:g}: want a positive number")
     folder = args.folder or _FOLDER / ("-".join(p.resolve().name for p in args.data) or "pattern")
     training = ("--steps", str(args.steps))
-    plan = conductor.Plan(folder, tuple(args.data), args.seconds, args.broker, args.web, training)
+    plan = conductor.Plan(
+        folder, tuple(args.data), args.seconds, args.broker, args.web, training, args.frames
+    )
     seen = asyncio.run(_perform(plan))
     if seen is None:
         return 130

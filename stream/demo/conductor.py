@@ -40,7 +40,8 @@ _MINUTES_KEPT = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked for. `seconds` None: until `stop` is set. `training` are further words for `train`."""
+    """What was asked for. `seconds` None: until `stop` is set. `training` are further words for `train`;
+    `frames` good pictures are captured of each camera, None: the usual number."""
 
     folder: Path
     data: tuple[Path, ...] = ()
@@ -48,6 +49,7 @@ class Plan:
     broker: str = "embedded"
     web: str = "127.0.0.1:8080"
     training: tuple[str, ...] = ()
+    frames: int | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ def say(text: str) -> None:
 async def perform(plan: Plan, stop: asyncio.Event) -> Watched | None:
     """The whole demo; None when stopped before it was live. Raises ChildFailed, DemoError, BrokerError."""
     stage.check_broker(plan.broker)
-    cameras = stage.cameras(plan.data)
+    cameras = stage.cameras(plan.data, plan.frames)
     seen = _Seen()
     await _learn(plan, cameras, seen, stop)
     if stop.is_set():

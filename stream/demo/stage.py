@@ -31,6 +31,8 @@ FPS = 5
 # A reader of H.264 knows that a picture is complete when the next one begins: so cameras film faster.
 CAMERA_FPS = 10
 _FRAMES = {"pattern": 60, "data": 80}
+# What `train` refuses to do with less.
+_LEAST_FRAMES = 10
 # A few dozen real good pictures say little of rare scores: a level for one false alarm an hour is
 # extrapolated so far that it lies above most defects. One a minute is what they can carry.
 _FALSE_ALARMS_PER_HOUR = {"pattern": 1, "data": 60}
@@ -54,13 +56,15 @@ class DemoCamera:
     name: str
     look: str | None = None
     data: Path | None = None
+    wanted: int | None = None
 
     @property
     def frames(self) -> int:
-        """Good pictures to capture; a folder with fewer gives what it has."""
+        """Good pictures to capture: `wanted`, or as many as are usual; a folder with fewer gives what it
+        has."""
         if self.data is None:
-            return _FRAMES["pattern"]
-        return min(_FRAMES["data"], sum(1 for _ in (self.data / "train" / "good").iterdir()))
+            return self.wanted or _FRAMES["pattern"]
+        return min(self.wanted or _FRAMES["data"], sum(1 for _ in (self.data / "train" / "good").iterdir()))
 
     @property
     def every_s(self) -> float:
@@ -68,10 +72,13 @@ class DemoCamera:
         return _EVERY_S["pattern" if self.data is None else "data"]
 
 
-def cameras(data: Sequence[Path]) -> list[DemoCamera]:
-    """The pattern line's two cameras, or one for each folder. Raises DemoError for another layout."""
+def cameras(data: Sequence[Path], frames: int | None = None) -> list[DemoCamera]:
+    """The pattern line's two cameras, or one for each folder, that learn from `frames` good pictures each
+    (None: the usual number). Raises DemoError for another layout, or too few pictures."""
+    if frames is not None and frames < _LEAST_FRAMES:
+        raise DemoError(f"demo: --frames {frames}: training wants at least {_LEAST_FRAMES} good pictures")
     if not data:
-        return [DemoCamera(name, look=look) for name, look in PATTERN_CAMERAS.items()]
+        return [DemoCamera(name, look=look, wanted=frames) for name, look in PATTERN_CAMERAS.items()]
     for folder in data:
         for part in ("train/good", "test"):
             if not (folder / part).is_dir():
@@ -79,7 +86,10 @@ def cameras(data: Sequence[Path]) -> list[DemoCamera]:
     names = [_camera_name(folder) for folder in data]
     if len(set(names)) < len(names):
         raise DemoError("demo: two of the folders of --data have the same name; rename one")
-    return [DemoCamera(name, data=folder.resolve()) for name, folder in zip(names, data, strict=True)]
+    return [
+        DemoCamera(name, data=folder.resolve(), wanted=frames)
+        for name, folder in zip(names, data, strict=True)
+    ]
 
 
 def check_broker(url: str) -> None:

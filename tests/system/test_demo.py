@@ -15,6 +15,7 @@ from stream.sim.line import ProductionLine
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LINEWATCH = Path(sys.executable).with_name("linewatch")
+QUICK = ("--steps", "90", "--frames", "24")
 KEYS = {"cameras", "defects", "false_alarms", "events", "latency_ms", "frames_per_s", "peak_rss_mb"}
 
 
@@ -37,18 +38,18 @@ def demo(folder: Path, *words: str) -> dict[str, Any]:
 
 
 def test_the_demo_finds_defects_and_starts_at_once_the_second_time(tmp_path: Path) -> None:
-    first = demo(tmp_path, "--seconds", "30", "--steps", "90")
+    # Fewer pictures and steps than a visitor gets: what is looked at here is that all of it works together.
+    first = demo(tmp_path, "--seconds", "30", *QUICK)
     assert first["training_s"].keys() == {"top", "side"}
     assert first["defects"]["found"] > 0
-    second = demo(tmp_path, "--seconds", "10", "--steps", "90")
+    second = demo(tmp_path, "--seconds", "10", *QUICK)
     assert second["training_s"] == {}
     assert second["live_after_s"] < first["live_after_s"]
 
 
 def test_the_demo_replays_a_folder_of_pictures(tmp_path: Path) -> None:
-    said = demo(
-        tmp_path / "demo", "--seconds", "30", "--steps", "60", "--data", str(pictures(tmp_path / "parts"))
-    )
+    parts = pictures(tmp_path / "parts")
+    said = demo(tmp_path / "demo", "--seconds", "30", "--steps", "60", "--data", str(parts))
     assert said["cameras"].keys() == {"parts"}
     assert said["defects"]["shown"] > 0
 

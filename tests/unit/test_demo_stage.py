@@ -27,6 +27,13 @@ def test_a_folder_gives_its_camera_a_name_that_the_config_takes(tmp_path: Path) 
     assert camera.frames == 3
 
 
+def test_one_may_ask_for_fewer_good_pictures_but_not_for_too_few(tmp_path: Path) -> None:
+    assert [c.frames for c in stage.cameras([], 24)] == [24, 24]
+    assert [c.frames for c in stage.cameras([layout(tmp_path / "x")], 24)] == [3]
+    with pytest.raises(stage.DemoError, match="at least 10"):
+        stage.cameras([], 9)
+
+
 def test_a_folder_of_another_layout_is_refused_with_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(stage.DemoError, match="no folder train/good"):
         stage.cameras([tmp_path])
