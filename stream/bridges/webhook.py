@@ -32,8 +32,9 @@ NEEDS: dict[str, str] = {}
 _SECRET_PREFIX = "whsec_"
 # The peer has read this event and will not have it; everything else is about the peer.
 _NOT_THIS_EVENT = {400, 413, 415, 422}
-# A gateway speaks for a peer that is away.
-_AWAY = {502, 503, 504, 429}
+# The address, what we show for it, or the moment is wrong, or a gateway speaks for a peer that is away: no event
+# is to blame, and none may be lost by it.
+_NO_EVENTS_FAULT = {401, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 502, 503, 504}
 _LONGEST_RETRY_AFTER_S = 60.0
 
 
@@ -51,7 +52,8 @@ class Options(BridgeOptions):
     timeout_s: float = Field(default=10.0, gt=0, le=300)
     """One attempt ends after so long, whatever the peer does."""
     give_up_after_s: float = Field(default=3600.0, ge=0)
-    """An event that the peer has answered with an internal error (500) for so long becomes a dead letter."""
+    """An event that the peer has answered with an internal error (500), or with another status that may be
+    about the event, for so long becomes a dead letter."""
 
     @field_validator("url")
     @classmethod
@@ -130,7 +132,7 @@ class Webhook:
         self._options, self._poster = options, poster
         self._now_s, self._elapsed_s = now_s, elapsed_s
         self._key = signing_key(options.secret)
-        # Each camera's event that is answered with an internal error, and since when (elapsed_s).
+        # Each camera's event that may itself be why it isn't taken, and since when (elapsed_s).
         self._failing: dict[str, tuple[str, float]] = {}
 
     async def run(self) -> None:
@@ -162,7 +164,7 @@ class Webhook:
             raise Rejected(answer)
         if 300 <= reply.status < 400:
             raise PeerAway(f"{answer}, a redirect; it is not followed: write the address itself into url")
-        if reply.status >= 500 and reply.status not in _AWAY:
+        if reply.status not in _NO_EVENTS_FAULT:
             first_id, since_s = self._failing.get(event.camera, ("", 0.0))
             if first_id != event.id:
                 since_s = self._elapsed_s()

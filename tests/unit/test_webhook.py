@@ -15,16 +15,17 @@ from tests.webhook_peer import SECRET
 
 
 class Failing:
-    """A peer that answers each event with an internal error."""
+    """A peer that answers each event with the same error."""
 
     host = "mes"
 
-    def __init__(self) -> None:
+    def __init__(self, status: int = 500) -> None:
+        self.status = status
         self.stamps: list[int] = []
 
     async def post(self, body: bytes, headers: dict[str, str]) -> Reply:
         self.stamps.append(int(headers["webhook-timestamp"]))
-        return Reply(500)
+        return Reply(self.status)
 
 
 async def test_a_clock_that_is_set_makes_it_give_up_neither_sooner_nor_later() -> None:
@@ -43,6 +44,26 @@ async def test_a_clock_that_is_set_makes_it_give_up_neither_sooner_nor_later() -
     with pytest.raises(Rejected, match="answers 500 since 3600 s"):
         await webhook.deliver(event)
     assert poster.stamps == [1_700_000_000, 1_700_086_400, 1_699_913_600]
+
+
+@pytest.mark.parametrize(
+    ("status", "in_the_end"),
+    [(400, Rejected), (409, Rejected), (418, Rejected), (501, Rejected), (401, PeerAway), (405, PeerAway)],
+)
+async def test_only_what_may_be_about_the_event_ever_becomes_a_dead_letter(
+    status: int, in_the_end: type[Exception]
+) -> None:
+    """A peer that has an event already says 409, and would have held up its camera for ever."""
+    elapsed_s = 50.0
+    options = Options.model_validate({"url": "http://mes", "secret": SECRET, "give_up_after_s": 3600})
+    peer: Any = Failing(status)
+    webhook = Webhook(options, peer, elapsed_s=lambda: elapsed_s)
+    (event,) = facts(1)
+    with pytest.raises(Rejected if status == 400 else PeerAway):
+        await webhook.deliver(event)
+    elapsed_s += 7200.0
+    with pytest.raises(in_the_end, match=f"answers {status}"):
+        await webhook.deliver(event)
 
 
 UNASKED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
