@@ -32,8 +32,8 @@ NEEDS: dict[str, str] = {}
 _SECRET_PREFIX = "whsec_"
 # The peer has read this event and will not have it; everything else is about the peer.
 _NOT_THIS_EVENT = {400, 413, 415, 422}
-# The address, what we show for it, or the moment is wrong, or a gateway speaks for a peer that is away: no event
-# is to blame, and none may be lost by it.
+# The address, what we show for it, or the moment is wrong, or a gateway speaks for a peer that is away: no
+# event is to blame, and none may be lost by it.
 _NO_EVENTS_FAULT = {401, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429, 502, 503, 504}
 _LONGEST_RETRY_AFTER_S = 60.0
 
