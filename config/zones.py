@@ -4,6 +4,8 @@ The later word wins: what was drawn replaces the `roi` and `masks` that the conf
 config file whose `roi` or `masks` are others now was edited since, and rules again.
 """
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -33,6 +35,11 @@ class Zones(Section):
     def as_yaml(self) -> str:
         """The keys as they would stand under the camera in the config file."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+    def fingerprint(self) -> str:
+        """The same for the same zones, whatever their masks' order."""
+        said = self.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class DrawnZones(Zones):

@@ -44,11 +44,17 @@ class Drawing:
             return ZonesState(now, False, now)
         return ZonesState(now, True, entry.instead_of)
 
-    async def draw(self, camera: str, zones: Zones | None) -> ZonesState:
-        """Keep zones and put them in force; None: the config file's again. Raises Refused, Gone, OSError;
-        then what held before holds."""
+    async def draw(self, camera: str, zones: Zones | None, base: str | None = None) -> ZonesState:
+        """Keep zones and put them in force; None: the config file's again. `base` is the fingerprint of
+        those that the asker saw; None: whatever holds. Raises Refused, also where others than `base` hold,
+        Gone, OSError; then what held before holds."""
         async with self._one_at_a_time:
             before = await self.state(camera)
+            if base is not None and base != before.zones.fingerprint():
+                raise Refused(
+                    "The areas of this camera were changed meanwhile: discard yours, look at the new ones, "
+                    "then draw again."
+                )
             wanted = before.file if zones is None else zones
             _check(wanted)
             content = await self._read()

@@ -133,6 +133,29 @@ async def test_a_mask_is_drawn_by_keyboard_alone(tab: Page, shop: Shop) -> None:
     )  # fmt: skip
 
 
+async def test_what_another_window_has_drawn_meanwhile_is_not_drawn_over(tab: Page, shop: Shop) -> None:
+    await edit_areas(tab)
+    await tab.get_by_role("button", name="Rectangle").click()
+    other = {"roi": [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]]}
+    answer = await tab.request.put(f"{tab.url.split('#')[0]}api/v1/cameras/top/zones", data=other)
+    assert answer.ok
+    await tab.get_by_role("button", name="Use these areas").click()
+    await expect(tab.get_by_text("were changed meanwhile")).to_be_visible()
+    await tab.get_by_role("button", name="Discard").click()
+    await expect(tab.get_by_text("area to inspect", exact=True)).to_be_visible()
+    camera = load(shop.folder / "cameras.yaml").cameras["top"]
+    assert camera.roi is not None and camera.masks == {}
+
+
+async def test_what_another_window_draws_is_seen_without_loading_the_page_again(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("The whole picture is inspected.")).to_be_visible()
+    other = {"masks": {"label": {"polygon": [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]]}}}
+    answer = await tab.request.put(f"{tab.url.split('#')[0]}api/v1/cameras/top/zones", data=other)
+    assert answer.ok
+    await expect(tab.get_by_text("mask: label")).to_be_visible(timeout=10_000)
+
+
 async def test_a_corner_can_be_dragged(tab: Page, shop: Shop) -> None:
     await edit_areas(tab)
     await tab.get_by_role("button", name="Draw the area to inspect").click()

@@ -107,6 +107,19 @@ async def test_one_may_go_back_to_the_config_files(http: httpx.AsyncClient, shop
     assert "top" not in (shop.folder / "zones.yaml").read_text()
 
 
+async def test_nobody_draws_over_what_another_window_has_drawn_since(
+    http: httpx.AsyncClient, shop: Shop
+) -> None:
+    seen = (await http.get(URL)).json()["fingerprint"]
+    first = await http.put(URL, json={"roi": TRIANGLE, "base": seen})
+    late = await http.put(URL, json={"masks": LABEL, "base": seen})
+    assert late.status_code == 409 and "changed meanwhile" in late.json()["detail"]
+    now = (await http.get(URL)).json()
+    assert now == first.json()
+    told = await http.put(URL, json={"roi": TRIANGLE, "masks": LABEL, "base": now["fingerprint"]})
+    assert told.json()["masks"] == {"label": LABEL["label"]["polygon"]}
+
+
 async def test_an_alarm_level_set_by_hand_stays(http: httpx.AsyncClient, shop: Shop) -> None:
     await shop.models.set_threshold("top", 0.75)
     await http.put(URL, json={"roi": TRIANGLE})

@@ -3,6 +3,7 @@ import { button, el, replace, text } from "./dom.js";
 import { ask, loader, put, remove, cameraPath } from "./api.js";
 import { polygonEditor } from "./polygons.js";
 
+const LOOK_MS = 5000;
 const HINT = "Defects count inside the area to inspect and outside the masks.";
 const DRAW = "Tap the corners on the picture, one after the other; the first one again, or Enter, ends. Escape gives up.";
 
@@ -25,16 +26,28 @@ export function areasCard(name, video) {
   const node = el("section", { class: "card", "aria-label": "Areas" },
     el("header", { class: "row" }, el("h2", {}, "Areas"), el("span", { class: "grow" }), back, edit),
     hint, tools, list, ends, note, paste);
-  let closed = false, editing = false;
+  // `base`: which areas were on the picture when drawing began, so that another window's are not drawn over.
+  let closed = false, editing = false, base = null, lookedAt = 0;
 
   async function fill() {
-    try { shown(await ask(cameraPath(name, "zones"))); } catch (error) { node.hidden = true; throw error; }
+    lookedAt = performance.now();
+    try {
+      const zones = await ask(cameraPath(name, "zones"));
+      if (!editing) shown(zones);
+    } catch (error) { node.hidden = base === null; throw error; }
   }
   const { load, again } = loader(fill, note);
+
+  // With each state of the line: another window may have drawn others, and old ones over the picture would lie.
+  function update() {
+    again();
+    if (!editing && performance.now() - lookedAt > LOOK_MS) load();
+  }
 
   function shown(zones) {
     if (closed) return;
     node.hidden = false;
+    base = zones.fingerprint;
     editor.load(zones);
     text(yaml, zones.yaml);
     back.hidden = editing || !zones.drawn || document.body.dataset.role !== "admin";
@@ -70,7 +83,7 @@ export function areasCard(name, video) {
 
   async function save() {
     try {
-      const zones = await put(cameraPath(name, "zones"), editor.zones());
+      const zones = await put(cameraPath(name, "zones"), { ...editor.zones(), base });
       leave();
       shown(zones);
       text(note, "In use from the next picture on, and kept for the next start.");
@@ -104,5 +117,5 @@ export function areasCard(name, video) {
   }
 
   load();
-  return { node, update: again, close() { closed = true; editor.close(); } };
+  return { node, update, close() { closed = true; editor.close(); } };
 }
