@@ -16,9 +16,23 @@ _CHANNELS: dict[str, tuple[str, str, str]] = {
     "dead": ("letter", "send", "stream: what a reader could not digest, and why"),
     "status": ("status", "send", "hash of one camera, written each second: HGETALL, the present only"),
     "heartbeat": ("heartbeat", "send", "key that expires: while it is absent, do not rely on the line"),
+    "cameras": ("cameras", "send", "key: which cameras have a status"),
+    "report": (
+        "report",
+        "send",
+        "key that expires: what a bridge tells its line, for the line's own metrics",
+    ),
 }
-_OF_A_CAMERA = ("status",)
-_BEAT = {"name": "heartbeat", "contentType": "text/plain", "payload": {"type": "string", "const": "1"}}
+# What stands between the line and the name in the key.
+_BETWEEN = {"status": ["{camera}"], "report": ["bridge", "{bridge}"]}
+_PLAIN: dict[str, dict[str, Any]] = {
+    "heartbeat": {"contentType": "text/plain", "payload": {"type": "string", "const": "1"}},
+    "cameras": {
+        "contentType": "application/json",
+        "payload": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+    },
+    "report": {"contentType": "application/json", "payload": {"type": "object"}},
+}
 
 # Fields of what is no event: (name, what it is, whether it must be there).
 _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
@@ -81,16 +95,21 @@ def asyncapi() -> dict[str, Any]:
             for name, (_, action, _) in _CHANNELS.items()
         },
         "components": {
-            "messages": {"event": _message(), **{n: _plain_message(n) for n in _FIELDS}, "heartbeat": _BEAT},
+            "messages": {
+                "event": _message(),
+                **{name: _plain_message(name) for name in _FIELDS},
+                **{name: {"name": name, **said} for name, said in _PLAIN.items()},
+            },
             "schemas": {"event": _relocated(schema), **{k: _relocated(v) for k, v in definitions.items()}},
         },
     }
 
 
 def _channel(name: str, message: str, what: str) -> dict[str, Any]:
-    places = ["site", "line", *(["camera"] if name in _OF_A_CAMERA else [])]
+    parts = ["linewatch", "{site}", "{line}", *_BETWEEN.get(name, []), name]
+    places = [part.strip("{}") for part in parts if part.startswith("{")]
     return {
-        "address": ":".join(["linewatch", *(f"{{{place}}}" for place in places), name]),
+        "address": ":".join(parts),
         "description": what,
         "parameters": {place: {"description": f"{place} of the config file"} for place in places},
         "messages": {message: {"$ref": f"#/components/messages/{message}"}},

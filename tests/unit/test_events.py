@@ -20,6 +20,7 @@ from stream.events import (
     utc_seconds,
 )
 from stream.ids import Uuid7
+from stream.keys import Keys
 from stream.snapshot import LineFault, plc_status
 from stream.web.view import CameraView
 from tests.unit.test_incidents import defect
@@ -123,6 +124,14 @@ def test_the_close_after_a_restart_is_unknown_and_keeps_the_incident() -> None:
 def test_the_asyncapi_file_in_the_package_is_the_contract() -> None:
     written = json.loads((Path(__file__).parents[2] / "stream" / "asyncapi.json").read_text())
     assert written == asyncapi()
+
+
+def test_the_contract_names_every_key_of_a_line() -> None:
+    keys = Keys("linewatch:{site}:{line}:events")
+    ours = {name for name, value in vars(Keys).items() if isinstance(value, property)} - {"base"}
+    addresses = {keys.events, keys.status("{camera}"), keys.bridge_report("{bridge}")}
+    addresses |= {getattr(keys, name) for name in ours}
+    assert {channel["address"] for channel in asyncapi()["channels"].values()} == addresses
 
 
 def test_the_contract_names_the_fields_of_the_status_hash() -> None:
