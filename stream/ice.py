@@ -1,5 +1,6 @@
-"""The config's STUN and TURN servers as aiortc takes them."""
+"""The config's STUN and TURN servers as aiortc takes them, and what a peer's description must have."""
 
+import re
 from collections.abc import Sequence
 
 from aiortc import RTCIceServer
@@ -27,3 +28,13 @@ def lost_relay(servers: Sequence[IceServer], sdp: str) -> str | None:
     if not turn or " typ relay" in sdp:
         return None
     return f"{turn[0]} gave no relay; look at its url, username and credential in ice_servers"
+
+
+_NEEDED = ("ice-ufrag", "ice-pwd", "fingerprint")
+
+
+def lacking(sdp: str) -> str | None:
+    """The attribute that a peer's description `sdp` needs for a connection and hasn't got, or None: without
+    it aiortc fails in a task of its own, long after its answer.
+    """
+    return next((name for name in _NEEDED if re.search(rf"^a={name}:", sdp, re.MULTILINE) is None), None)

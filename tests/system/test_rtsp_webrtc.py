@@ -205,8 +205,16 @@ async def test_whip_of_nonsense_is_refused_and_the_next_one_awaited(whip_setting
         await until(lambda: "waiting" in camera.state.reason)
 
 
-async def test_a_push_whose_lines_have_no_name_is_refused_in_words(
-    whip_settings: WebrtcSettings, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("dropped", "said"),
+    [
+        (("a=mid", "a=group"), "a=mid"),
+        (("a=fingerprint",), "no a=fingerprint"),
+        (("a=ice-pwd",), "no a=ice-pwd"),
+    ],
+)
+async def test_a_push_that_lacks_what_a_connection_needs_is_refused_in_words(
+    whip_settings: WebrtcSettings, dropped: tuple[str, ...], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with whip(whip_settings) as (camera, _):
         peer = new_peer()
@@ -214,9 +222,9 @@ async def test_a_push_whose_lines_have_no_name_is_refused_in_words(
         peer.addTransceiver("audio")
         await peer.setLocalDescription(await peer.createOffer())
         lines = peer.localDescription.sdp.splitlines(keepends=True)
-        nameless = "".join(line for line in lines if not line.startswith(("a=mid", "a=group")))
-        with pytest.raises(PushRefused, match="a=mid"):
-            await DESK.push("top", f"Bearer {TOKEN}", nameless)
+        poor = "".join(line for line in lines if not line.startswith(dropped))
+        with pytest.raises(PushRefused, match=said):
+            await DESK.push("top", f"Bearer {TOKEN}", poor)
         await until(lambda: camera.stats().reconnects.get("broken"))
         await peer.close()
     assert "Traceback" not in caplog.text

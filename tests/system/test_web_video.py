@@ -182,7 +182,8 @@ async def test_a_bad_offer_is_refused_with_a_sentence_and_leaves_nothing(page: L
 
 @pytest.mark.parametrize(
     ("pattern", "other"),
-    [("(VP8|H264|rtx)/90000", "AV1/90000"), ("opus/48000/2|PCM./8000|G722/8000", "AAC/1"), ("a=mid:.*", "")],
+    [("(VP8|H264|rtx)/90000", "AV1/90000"), ("opus/48000/2|PCM./8000|G722/8000", "AAC/1"), ("a=mid:.*", "")]
+    + [(rf"a={name}:.*\r\n", "") for name in ("fingerprint", "ice-ufrag", "ice-pwd")],
 )
 async def test_an_offer_that_does_not_fit_is_refused_with_a_sentence(
     page: LivePage, pattern: str, other: str
