@@ -34,7 +34,7 @@ from config.ice import IceServer
 from config.redaction import redacted
 from config.sources import WebrtcSource as WebrtcSettings
 
-from ..ice import lacking, lost_relay, rtc_servers
+from ..ice import has_fingerprint, lost_relay, rtc_servers
 from ..timestamps import PtsClock
 from .base import Broken, Deadlines, Ended, Refused, Sink, SourceError, Unreachable
 from .desk import DESK, Pushed
@@ -110,8 +110,8 @@ class _Peer:
             raise Broken(f"the other side's description cannot be read ({name})") from None
         if not self._track.done():
             raise Broken("the other side's description holds no video")
-        if (needed := lacking(sdp)) is not None:
-            raise Broken(f"the other side's description has no a={needed}, so no connection can come about")
+        if not has_fingerprint(sdp):
+            raise Broken("the other side's description has no a=fingerprint, so no connection can come about")
 
     async def answer(self) -> str:
         """Raises Broken."""

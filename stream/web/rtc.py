@@ -31,7 +31,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from config.ice import IceServer
 
-from ..ice import lacking, lost_relay, rtc_servers
+from ..ice import has_fingerprint, lost_relay, rtc_servers
 from .errors import Refused
 from .hub import Hub
 from .scene import VIDEO, VIDEO_PLAIN, Look, Picture
@@ -127,8 +127,8 @@ class Whep:
         vp8 = [c for c in RTCRtpSender.getCapabilities("video").codecs if c.mimeType == "video/VP8"]
         if len(wanted) != 1 or not _offers_vp8(offer):
             raise Refused("The offer must have one video line with VP8.")
-        if (needed := lacking(offer)) is not None:
-            raise Refused(f"The offer has no a={needed}: no connection can come about.")
+        if not has_fingerprint(offer):
+            raise Refused("The offer has no a=fingerprint, so no connection can come about.")
         wanted[0].setCodecPreferences(vp8)
         sender = peer.addTrack(_Track(session.viewer))
         _on_picture_loss(sender, partial(self._hub.key_wanted, camera, look))
