@@ -1,7 +1,13 @@
-"""Ending tasks for certain."""
+"""Ending tasks, and at last the process, for certain."""
 
 import asyncio
+import logging
+import os
+import threading
+import time
 from collections.abc import Iterable
+
+log = logging.getLogger(__name__)
 
 _AGAIN_AFTER_S = 0.5
 
@@ -20,3 +26,20 @@ async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # taken note of, so that asyncio doesn't complain
+
+
+def end_process_within(seconds: float, exit_code: int) -> None:
+    """The last thing before a process ends by itself: end it where its threads don't let it.
+
+    A thread that reads a disk or a share that is gone can't be ended and is waited for, by asyncio and by the
+    interpreter, without end; whoever stops or restarts the line would have to kill it.
+    """
+
+    def leave() -> None:
+        time.sleep(seconds)
+        log.warning(
+            "some threads have not ended within %g s, and are left: a disk or a share may not answer", seconds
+        )
+        os._exit(exit_code)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()

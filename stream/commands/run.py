@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..app import App
 
+_THREADS_END_WITHIN_S = 5.0
 HELP = "run the line: cameras in, defect events out"
 
 
@@ -44,7 +46,7 @@ async def _run(settings: "Settings", as_json: bool) -> None:
 
     from .. import systemd
     from ..app import App
-    from ..endings import end
+    from ..endings import end, end_process_within
 
     for warning in settings.warnings:
         logging.getLogger(__name__).warning("%s", warning)
@@ -63,6 +65,7 @@ async def _run(settings: "Settings", as_json: bool) -> None:
         systemd.notify("STOPPING=1")
         await app.shutdown()
         await end([watched])
+        end_process_within(_THREADS_END_WITHIN_S, 0 if sys.exception() is None else 1)
 
 
 def _take_up_logs(in_force: "Settings", file: "Settings") -> None:

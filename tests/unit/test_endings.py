@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 
 from stream.endings import end
 
@@ -31,3 +33,19 @@ async def test_what_a_task_raises_is_its_owners_affair() -> None:
 
 async def test_ending_nothing_returns() -> None:
     await end([])
+
+
+def test_a_thread_that_hangs_for_ever_does_not_keep_the_process() -> None:
+    """asyncio and the interpreter would both wait for it without end."""
+    program = """if True:
+        import asyncio, logging, threading
+        from stream.endings import end_process_within
+        async def main():
+            asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+            end_process_within(0.5, 7)
+        logging.basicConfig()
+        asyncio.run(main())
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 7
+    assert "a disk or a share may not answer" in ended.stderr
