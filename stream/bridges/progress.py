@@ -71,5 +71,8 @@ class Progress:
 def write_json(path: Path, value: object) -> None:
     """Whole or not at all, as far as a killed process goes. Raises OSError."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(value))
-    fresh.replace(path)
+    try:
+        fresh.write_text(json.dumps(value))
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -65,6 +65,7 @@ async def test_a_run_file_that_the_disk_refuses_is_a_sentence_and_broker_and_out
         delivery.announce()
     await delivery.stop(0.0)
     assert f"the run file {run_file} can't be removed: " in caplog.text
+    assert not [*run_file.parent.glob(".run.json*")], "half a run file is left"
     run_file.rmdir()
     again = Delivery(settings, lambda: None, lambda group: None)
     await again.start()
