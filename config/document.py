@@ -17,7 +17,7 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "merge")}
 # A small file can unfold without end through aliases ("billion laughs").
 _MAX_VALUES = 50_000
-_MAX_CHARS = 512 * 1024
+MAX_CHARS = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,7 +91,7 @@ _Loader.yaml_implicit_resolvers = {
 def read(text: str, name: str) -> Document:
     """Parse `text`; `name` is what messages call it. Never raises: what is wrong stands in `mistakes`."""
     document = Document(name)
-    if len(text) > _MAX_CHARS:
+    if len(text) > MAX_CHARS:
         document.mistakes.append(Mistake(name, 1, "", "is larger than 512 KiB, expected a configuration"))
         return document
     try:

@@ -14,6 +14,8 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from config.document import MAX_CHARS
+
 from .. import metrics
 from . import api
 from .access import Access, Gate
@@ -27,6 +29,8 @@ from .view import LineView
 
 STATIC = Path(__file__).parent / "static"
 MAX_BODY_BYTES = 64 * 1024
+# A config file may be as long, in bytes as in characters unless much of it is not English.
+_LARGER_BODIES = {"/api/v1/config/validate": MAX_CHARS}
 
 
 def create_app(
@@ -55,7 +59,7 @@ def create_app(
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, loopback_only=loopback_only, names=host_names),
             Middleware(SameOrigin),
-            Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES),
+            Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, larger=_LARGER_BODIES),
             Middleware(Gate, access=access),
         ],
     )

@@ -4,7 +4,7 @@ Plain ASGI, so streams pass freely.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -110,35 +110,36 @@ class SameOrigin:
 
 
 class BodyLimit:
-    """Answers 413 to a body above `max_bytes`, declared or not, before it is in memory."""
+    """Answers 413 to a body above `max_bytes`, declared or not, before it is in memory; `larger` are paths
+    that take more."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, larger: Mapping[str, int]) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        most = self.larger.get(scope["path"], self.max_bytes)
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdigit() or int(declared) > self.max_bytes:
-            return await self._refuse(scope, receive, send)
-        await self.app(scope, self._counted(receive), send)
+        if not declared.isdigit() or int(declared) > most:
+            return await JSONResponse({"detail": _too_large(most)}, 413)(scope, receive, send)
+        await self.app(scope, self._counted(receive, most), send)
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _counted(self, receive: Receive, most: int) -> Receive:
         seen = 0
 
         async def receive_counted() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.max_bytes:
-                raise HTTPException(413, self._sentence())
+            if seen > most:
+                raise HTTPException(413, _too_large(most))
             return message
 
         return receive_counted
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONResponse({"detail": self._sentence()}, 413)(scope, receive, send)
 
-    def _sentence(self) -> str:
-        return f"A request body may have {self.max_bytes} bytes at most."
+def _too_large(most: int) -> str:
+    return f"A request body may have {most} bytes at most."
