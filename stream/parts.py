@@ -127,11 +127,11 @@ class Parts:
             del self._stations[name]
 
     def recall(self, verdicts: list[Event]) -> None:
-        """What an earlier run has answered: it is not answered again, whatever comes again. A camera that was
-        triggered within the last week is triggered: an empty belt before the first part is no part.
+        """What an earlier run has answered, the newest first: it is not answered again, whatever comes again.
+        A camera triggered within the last week is triggered: an empty belt before the first part is none.
         """
         now, utc = time.monotonic(), time.time()
-        for event in verdicts:
+        for event in reversed(verdicts):  # the oldest first, in the order in which they are to be forgotten
             if entry := event.detail.get("trigger"):
                 self._done.add(str(entry))
             if (station := self._stations.get(event.camera)) is None:

@@ -225,7 +225,8 @@ class Triggers:
         return min((w.until for w in self._waiting.values()), default=None)
 
     def remember(self, part_id: str, now: float) -> None:
-        """This part was answered at `now`, by an earlier run."""
+        """This part was answered at `now`, by an earlier run. Told of several, the oldest first."""
+        self._answered.pop(part_id, None)  # one that was answered twice stands where its last answer does
         self._answered[part_id] = now
 
     # -- which frame ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from config.settings import CameraSettings
 from engine.core import Frame
 from stream.condition import CameraState
 from stream.endings import end
-from stream.events import Event
+from stream.events import Event, rfc3339
 from stream.inbox import Malformed
 from stream.outbox import Outbox
 from stream.parts import Parts, parse_trigger, policy_of
@@ -182,6 +182,22 @@ async def test_what_an_earlier_run_answered_is_settled_without_a_word(line_outbo
     await line.trigger("3-0", part_id="p3")
     line.parts.end()
     assert line.said() == [("p3", "unknown", "stopped")]
+
+
+async def test_a_carrier_that_comes_round_after_a_restart_is_answered_though_another_one_was_lately(
+    line_outbox: Outbox,
+) -> None:
+    before = Line(line_outbox)
+    for number in range(2):
+        await before.trigger(f"{number}-0", part_id=f"carrier-{number}")
+    before.parts.end()
+    newest, older = line_outbox.newest("verdicts", 10)
+    long_ago = rfc3339(time.time() - 25.0)
+    line = Line(line_outbox)
+    line.parts.recall([newest, older.model_copy(update={"detected_at": long_ago})])
+    await line.trigger("7-0", part_id="carrier-0"), await line.trigger("8-0", part_id="carrier-1")
+    line.parts.end()
+    assert line.said() == [("carrier-0", "unknown", "stopped")]
 
 
 async def test_a_camera_that_was_triggered_lately_does_not_run_free_after_a_restart(

@@ -153,6 +153,14 @@ def test_a_part_answered_before_a_restart_is_not_answered_again() -> None:
     assert line.trigger("a").again
 
 
+def test_of_an_earlier_run_only_what_it_answered_lately_counts_as_the_same_part() -> None:
+    line = Station()
+    line.triggers.remember("carrier-1", -40.0), line.triggers.remember("carrier-2", -20.0)
+    line.triggers.remember("carrier-1", -5.0)
+    assert not line.trigger("carrier-2").again
+    assert line.trigger("carrier-1").again
+
+
 def test_a_camera_that_goes_down_answers_at_once_and_what_is_inspected_is_still_told() -> None:
     line = Station()
     line.trigger("a"), line.picture(), line.trigger("b", ago_s=-0.01)
