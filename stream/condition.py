@@ -19,6 +19,9 @@ from .sources.base import Refused, SourceError
 # picture makes a new one now and then, a live one makes nothing else.
 _SURE = 3
 
+# A source that waits for pictures has shown that it is let in when it did not fail again for so long.
+_LET_IN_S = 1.0
+
 # One picture may be late, and a turn is given up to half an interval early.
 _INTERVALS = 2.5
 
@@ -71,6 +74,7 @@ class Condition:
         self._error: SourceError | None = None
         self._what = ""
         self._connected = False
+        self._waiting_since: float | None = None
         self._pictured = False
         self._steady = True
         self._over = False
@@ -84,6 +88,7 @@ class Condition:
     def attempt(self, *, steady: bool) -> None:
         """A new attempt began. `steady`: its pictures come by themselves."""
         self._steady = steady
+        self._waiting_since = None
         self._connected = self._pictured = self._sends_more = False
 
     def connected(self, what: str) -> None:
@@ -116,7 +121,7 @@ class Condition:
         """The state and its reason at `now`."""
         if self._over:
             return "down", str(self._error or "the recording is over")
-        if isinstance(self._error, Refused):
+        if isinstance(self._error, Refused) and not self._is_let_in(now):
             return "refused", str(self._error)
         if not self._steady and self._connected:
             return "live", self._what
@@ -125,6 +130,13 @@ class Condition:
         if self._pictured:
             return self._live(now)
         return "connecting", self._connecting()
+
+    def _is_let_in(self, now: float) -> bool:
+        """Whether what was refused is granted now, though no picture says so: none may come for hours."""
+        if self._steady or not self._connected:
+            return False
+        self._waiting_since = now if self._waiting_since is None else self._waiting_since
+        return now - self._waiting_since >= _LET_IN_S
 
     def _connecting(self) -> str:
         if not self._connected:

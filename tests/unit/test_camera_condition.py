@@ -127,6 +127,28 @@ def test_refused_is_said_at_once_and_stays_until_a_picture_comes() -> None:
     assert camera.judge(61.0)[0] == "live"
 
 
+def test_a_folder_that_was_refused_is_live_once_it_can_be_watched_though_no_picture_comes() -> None:
+    camera = condition()
+    camera.failed(Refused("drop: there is no such folder"))
+    camera.attempt(steady=False)
+    assert camera.judge(30.0)[0] == "refused"
+    camera.connected("pictures from drop")
+    assert camera.judge(31.0)[0] == "refused"  # it may say no at the next step
+    assert camera.judge(32.0) == ("live", "pictures from drop")
+
+
+def test_a_source_that_is_refused_again_at_once_was_never_live() -> None:
+    camera = condition()
+    for at in (0.0, 30.0):
+        camera.attempt(steady=False)
+        camera.connected("pictures from drop")
+        camera.failed(Refused("drop: no right to read it"))
+        assert camera.judge(at)[0] == "refused"
+    camera.attempt(steady=False)
+    camera.connected("pictures from drop")
+    assert camera.judge(60.0)[0] == "refused"
+
+
 def test_a_folder_without_new_pictures_is_live() -> None:
     camera = condition()
     camera.attempt(steady=False)
