@@ -279,6 +279,7 @@ class Camera:
             self._over.clear()
             with self._lock:
                 self._condition = self._new_condition()
+                self._clock_offset_s = None  # another camera's clock, or one that never says its time
             self._judge()
 
     def _is_wanted(self) -> bool:

@@ -318,6 +318,14 @@ async def test_a_camera_that_gets_another_source_counts_on_and_is_not_called_dow
         assert top.names() == ["connecting", "live", "connecting", "live"]
 
 
+async def test_what_the_old_source_said_of_its_clock_is_no_news_of_another_one() -> None:
+    async with running() as top:
+        top.puppets.now.do(lambda sink: sink.clock(4.0))
+        await until(lambda: top.camera.stats().clock_offset_s == 4.0)
+        top.camera.reconnect(Puppets())
+        await until(lambda: top.camera.stats().clock_offset_s is None)
+
+
 async def test_another_source_need_not_wait_for_the_back_off_of_the_first() -> None:
     async with running() as top:
         top.puppets.now.fail(Refused("the camera refuses this user or password (401)"))
