@@ -12,7 +12,7 @@ from typing import Any
 
 from .artifact import load
 from .tiles import ONE
-from .versions import MANIFEST, VersionError, latest, names, promote, resolve, versions
+from .versions import MANIFEST, VersionError, latest, names, promote, readable, resolve, versions
 
 EVALUATION = "evaluation.json"
 
@@ -42,14 +42,15 @@ class Version:
 
 
 def shelves(models: Path, name: str | None = None) -> dict[str, list[Version]]:
-    """Name → versions, ascending. With `name` only that one; raises VersionError if it isn't there. What is
-    garbled of one model is said with its versions, and hides no other.
+    """Name → versions, ascending. With `name` only that one; raises VersionError if it isn't there, or if the
+    folder can't be read. What is garbled of one model is said with its versions, and hides no other.
     """
-    if name is not None and not versions(models, name):
-        known = ", ".join(names(models)) or "none"
-        raise VersionError(f"There is no model {name} in {models}; there is: {known}.")
-    wanted = names(models) if name is None else [name]
-    return {one: _shelf(models, one) for one in wanted}
+    with readable(models):
+        if name is not None and not versions(models, name):
+            known = ", ".join(names(models)) or "none"
+            raise VersionError(f"There is no model {name} in {models}; there is: {known}.")
+        wanted = names(models) if name is None else [name]
+        return {one: _shelf(models, one) for one in wanted}
 
 
 def promote_checked(models: Path, ref: str) -> tuple[str, int]:

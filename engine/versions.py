@@ -53,18 +53,22 @@ def check_name(name: str) -> str:
 
 
 def names(models: Path) -> list[str]:
-    """Every model that has at least one complete version; [] where the folder doesn't exist."""
+    """Every model that has at least one complete version; [] where the folder doesn't exist. Raises
+    OSError.
+    """
     if not models.is_dir():
         return []
     return sorted(p.name for p in models.iterdir() if _NAME.fullmatch(p.name) and versions(models, p.name))
 
 
 def versions(models: Path, name: str) -> list[int]:
-    """Complete versions, ascending: folders with a number for a name and a manifest in them."""
+    """Complete versions, ascending: folders with a number for a name and a manifest in them. Raises
+    OSError.
+    """
     folder = models / check_name(name)
     if not folder.is_dir():
         return []
-    return sorted(int(p.name) for p in folder.iterdir() if _number(p.name) and (p / MANIFEST).is_file())
+    return sorted(int(p.name) for p in folder.iterdir() if _number(p.name) and _is_complete(p))
 
 
 def latest(models: Path, name: str) -> int | None:
@@ -90,19 +94,24 @@ def resolve(models: Path, ref: str) -> Path:
     found = _REF.fullmatch(ref)
     if found is None:
         raise VersionError(f"{ref!r} is not a model: write NAME, NAME@latest or NAME@7.")
-    name = check_name(found["name"])
+    name, asked = check_name(found["name"]), found["version"] or "latest"
+    with readable(models):
+        number = _number_of(models, name, asked)
+        return models.resolve() / name / str(number)
+
+
+def _number_of(models: Path, name: str, asked: str) -> int:
     there = versions(models, name)
     if not there:
         known = ", ".join(names(models)) or "none at all"
         raise VersionError(f"There is no model {name} in {models} (there is: {known}): train it first.")
-    asked = found["version"] or "latest"
     number = latest(models, name) if asked == "latest" else int(asked)
     if number is None:
         raise VersionError(
             f"No version of model {name} is promoted yet: `linewatch promote {name}@{there[-1]}`."
         )
     _require(models, name, number)
-    return models.resolve() / name / str(number)
+    return number
 
 
 def place(draft: Path, models: Path, name: str, label: Callable[[int], None]) -> Path:
@@ -232,6 +241,26 @@ def _way_here(models: Path, name: str) -> list[int]:
     return way
 
 
+@contextmanager
+def readable(models: Path) -> Iterator[None]:
+    """What the system won't read of the folder of models inside comes out as a VersionError."""
+    try:
+        yield
+    except OSError as error:
+        raise VersionError(
+            f"The models in {models} can't be read ({error.filename}: {error.strerror}): let this user read "
+            "them, or name another folder."
+        ) from error
+
+
+def _is_complete(folder: Path) -> bool:
+    """Also of a folder that keeps others out: whoever loads it says so, and it hides no other version."""
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:
+        return True
+
+
 def _require(models: Path, name: str, version: int) -> None:
     there = versions(models, name)
     if version not in there:
@@ -252,9 +281,9 @@ def _number(text: str) -> bool:
 @contextmanager
 def _moving(models: Path, name: str) -> Iterator[None]:
     folder = models / check_name(name)
-    if not folder.is_dir():
-        raise VersionError(f"There is no model {name} in {models}: train it first.")
     try:
+        if not folder.is_dir():
+            raise VersionError(f"There is no model {name} in {models}: train it first.")
         with (folder / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engine.tiles import ONE, Tiling
 
-from .dataset import SUFFIXES, list_pictures, read_picture
+from .dataset import SUFFIXES, list_pictures, read_picture, unreadable
 from .errors import DataError
 
 GOOD = "good"
@@ -54,13 +54,19 @@ class TestPicture:
 def load_test(data: Path, input_px: int, tiles: str = ONE) -> list[TestPicture]:
     """Every test picture under `data`, good ones first, then kind by kind.
 
-    Raises DataError, in one sentence: no test folder, no pictures in it, an unreadable picture, a mask that
-    is missing while others of its kind are there, is unreadable, or has another size than its picture.
+    Raises DataError, in one sentence: no test folder, one that can't be read, no pictures in it, an
+    unreadable picture, a mask that is missing while others of its kind are there, is unreadable, or has
+    another size than its picture.
     """
-    folders, tiling = _kinds(data), Tiling.of(input_px, tiles)
-    pictures = [
-        _load(data, path, folder.name, tiling) for folder in folders for path in list_pictures(folder)
-    ]
+    tiling = Tiling.of(input_px, tiles)
+    try:
+        pictures = [
+            _load(data, path, folder.name, tiling)
+            for folder in _kinds(data)
+            for path in list_pictures(folder)
+        ]
+    except OSError as error:
+        raise unreadable(Path(error.filename or data), error) from error
     if not pictures:
         raise DataError(
             f"{data / 'test'} holds no pictures ({', '.join(sorted(SUFFIXES))}): nothing to measure."

@@ -131,6 +131,10 @@ def _no_test(data: Path) -> Path:
     return data / "ground_truth"
 
 
+def _hidden(data: Path) -> Path:
+    return data / ("x" * 300)
+
+
 def _flat(data: Path) -> Path:
     _save(data / "flat/test/0.png", _picture())
     return data / "flat"
@@ -172,6 +176,7 @@ def _float_mask(data: Path) -> Path:
     [
         (_no_folder, "is not a folder"),
         (_no_test, "has no test folder"),
+        (_hidden, "can't be read: File name too long"),
         (_flat, "has no folders; good pictures belong in test/good"),
         (_empty, "holds no pictures"),
         (_other_size, "is 48x48 pixels, its picture 32x32"),

@@ -8,7 +8,8 @@ import pytest
 
 from config.cli import main as linewatch
 from engine.artifact import save
-from engine.shelf import shelves
+from engine.errors import ArtifactError
+from engine.shelf import promote_checked, shelves
 from engine.versions import latest
 from tests.models import tiny_artifact
 from trainer.commands.models import describe
@@ -76,6 +77,32 @@ def test_no_models_at_all_is_an_answer_and_not_an_error(
     assert code == 0 and "linewatch train" in out
 
 
+@pytest.mark.parametrize("words", [["models"], ["models", "top"], ["promote", "top@1"], ["rollback", "top"]])
+def test_models_that_the_system_will_not_show_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code, _, err = _run(capsys, *words, "--models", str(tmp_path / ("x" * 300)))
+    assert code == 2 and "File name too long" in err and len(err.splitlines()) == 1
+
+
+def test_a_version_that_may_not_be_looked_into_is_listed_and_hides_no_other(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(act: Callable[[Path], object]) -> Callable[[Path], object]:
+        def forbidden(path: Path) -> object:
+            if path.parent == models / "top" / "2":
+                raise PermissionError(13, "Permission denied", str(path))
+            return act(path)
+
+        return forbidden
+
+    for name in ("is_file", "read_bytes"):
+        monkeypatch.setattr(Path, name, forbid(getattr(Path, name)))
+    assert [bool(v.broken) for v in shelves(models)["top"]] == [False, True, False]
+    with pytest.raises(ArtifactError, match=r"2/manifest.json can't be read: Permission denied"):
+        promote_checked(models, "top@2")
+
+
 def test_rollback_and_promote_move_the_latest(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--models", str(models), "--json"]
     assert json.loads(_run(capsys, "rollback", "top", *where)[1]) == {"model": "top", "latest": 2}
@@ -101,6 +128,8 @@ def test_a_damaged_version_is_not_promoted(models: Path, capsys: pytest.CaptureF
         (["evaluate", "top@9", "--data", "/"], "has no version 9"),
         (["evaluate", "top", "--data", "/nowhere"], "/nowhere is not a folder"),
         (["evaluate", "/nowhere/top/1", "--data", "/"], "/nowhere/top/1 is no model's folder"),
+        (["evaluate", "x" * 300, "--data", "/"], "can't be read: File name too long"),
+        (["evaluate", "top", "--data", "x" * 300], "can't be read: File name too long"),
     ],
 )
 def test_what_is_not_there_is_one_sentence_and_exit_2(

@@ -79,9 +79,15 @@ def _folder(args: argparse.Namespace) -> Path:
     from ..errors import DataError
 
     path = Path(args.artifact)
-    if (path / MANIFEST).is_file():
-        return path.resolve()
-    if "/" in args.artifact or path.exists():
+    try:
+        if (path / MANIFEST).is_file():
+            return path.resolve()
+        is_path = "/" in args.artifact or path.exists()
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be read: {error.strerror}; give a model's folder, or NAME@7."
+        ) from error
+    if is_path:
         raise DataError(f"{path} is no model's folder, as it has no {MANIFEST}; give one, or NAME@7.")
     return resolve(models_folder(args), args.artifact)
 
