@@ -3,6 +3,7 @@
 `overdue` decides (pure); the rest lists and removes files, which a thread does.
 """
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -36,10 +37,10 @@ def overdue(
     size = sum(picture.size_bytes for picture in kept)
     gone = []
     for picture in kept:
-        if size <= max_bytes and (max_age_s is None or now - picture.at <= max_age_s):
-            break
-        gone.append(picture)
-        size -= picture.size_bytes
+        # One that fits may stand before one that is too old: it is dated in the future.
+        if size > max_bytes or (max_age_s is not None and now - picture.at > max_age_s):
+            gone.append(picture)
+            size -= picture.size_bytes
     return gone
 
 
@@ -78,23 +79,26 @@ class SteadyDays:
 def good_pictures(folder: Path) -> list[Stored]:
     """The pictures of one good folder, in no order; [] where there is none. Other files aren't ours."""
     found = []
-    try:
+    with contextlib.suppress(OSError):  # no such folder
         for path in folder.iterdir():
             if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                said = path.stat()
-                found.append(Stored(path, said.st_mtime, said.st_size))
-    except OSError:  # no such folder, or a picture that left just now: the next look sees the rest
-        return found
+                with contextlib.suppress(OSError):  # one that left just now, or a link to nothing
+                    said = path.stat()
+                    found.append(Stored(path, said.st_mtime, said.st_size))
     return found
 
 
 def tidy_pictures(folder: Path, now: float, *, max_mb: int, max_age_days: float | None) -> int:
-    """Remove what is overdue in FOLDER/*/good; how many went. Raises OSError."""
+    """Remove what is overdue in FOLDER/*/good; how many went. One that can't be removed keeps no other."""
     pictures = [p for good in folder.glob("*/good") for p in good_pictures(good)]
     max_age_s = None if max_age_days is None else max_age_days * 86400
-    gone = overdue(pictures, now, max_bytes=max_mb * 1_000_000, max_age_s=max_age_s)
-    for picture in gone:
-        picture.path.unlink(missing_ok=True)
+    gone = []
+    for picture in overdue(pictures, now, max_bytes=max_mb * 1_000_000, max_age_s=max_age_s):
+        try:
+            picture.path.unlink(missing_ok=True)
+            gone.append(picture)
+        except OSError as error:
+            log.error("an old good picture can't be removed, let Linewatch do that: %s", error)
     for camera, count in Counter(p.path.parent.parent.name for p in gone).items():
         log.info("%d of the oldest good pictures of camera %s were removed (pictures.max_…)", count, camera)
     return len(gone)

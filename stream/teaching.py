@@ -27,7 +27,7 @@ from engine.zones import EVERYWHERE
 from .collection import Captured, Collection
 from .device import teacher_weights
 from .endings import end
-from .housekeeping import Stored, good_pictures, tidy_models, tidy_pictures
+from .housekeeping import SteadyDays, Stored, good_pictures, tidy_models, tidy_pictures
 from .models import areas_of
 from .training import Training, TrainingState
 from .web.errors import Gone, Refused
@@ -105,6 +105,7 @@ class Teaching:
         self._in_use = in_use
         self._extra = extra
         self._over = False
+        self._days = SteadyDays()
         # What remembers pictures is there only while it goes on; how it ended stays.
         self._collecting: dict[str, _Collecting] = {}
         self._collections: dict[str, CollectionState] = {}
@@ -127,14 +128,15 @@ class Teaching:
     async def tidy(self) -> None:
         """Remove what is too old or too much."""
         settings = self._settings()
-        pictures, models = settings.pictures, settings.models
+        pictures, models, now = settings.pictures, settings.models, time.time()
+        ages_count = self._days.are(now, time.monotonic())
         jobs: Mapping[str, Callable[[], int]] = {
             "pictures": partial(
                 tidy_pictures,
                 pictures.dir,
-                time.time(),
+                now,
                 max_mb=pictures.max_mb,
-                max_age_days=pictures.max_age_days,
+                max_age_days=pictures.max_age_days if ages_count else None,
             ),
             "versions": partial(tidy_models, models.dir, models.keep_versions, self._kept()),
         }

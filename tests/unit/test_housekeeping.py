@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.housekeeping import SteadyDays, Stored, overdue, tidy_models, tidy_pictures
+from stream.housekeeping import SteadyDays, Stored, good_pictures, overdue, tidy_models, tidy_pictures
 
 AGAIN = settings(derandomize=True, max_examples=60, deadline=None)
 STORED = st.lists(st.tuples(st.integers(0, 100), st.integers(1, 50)), max_size=12)
@@ -40,6 +40,11 @@ def test_what_a_wrong_clock_dated_in_the_future_goes_before_what_comes_now() -> 
     ahead, now, older = stored([(10_000, 10), (100, 10), (50, 10)])
     assert overdue([ahead, now, older], 100.0, max_bytes=20, max_age_s=None) == [ahead]
     assert overdue([ahead, now, older], 100.0, max_bytes=10, max_age_s=None) == [ahead, older]
+
+
+def test_one_that_is_dated_in_the_future_keeps_none_that_is_too_old() -> None:
+    ahead, old = stored([(10_000, 10), (5, 10)])
+    assert overdue([ahead, old], 100.0, max_bytes=1000, max_age_s=50.0) == [old]
 
 
 def test_ages_are_not_believed_for_a_day_after_the_clock_was_set() -> None:
@@ -79,6 +84,22 @@ def test_all_cameras_share_the_room_and_the_oldest_go_first(tmp_path: Path) -> N
     ]
     assert tidy_pictures(tmp_path, now, max_mb=2, max_age_days=None) == 1
     assert [path.exists() for path in paths] == [False, True, True]
+
+
+def test_a_link_to_nothing_hides_no_picture(tmp_path: Path) -> None:
+    made = [picture(tmp_path, "top", f"{i}.png", 1, 0.0) for i in range(20)]
+    (made[0].parent / "moved-away.png").symlink_to(tmp_path / "nowhere.png")
+    assert sorted(stored.path for stored in good_pictures(made[0].parent)) == sorted(made)
+
+
+def test_a_picture_that_can_not_be_removed_keeps_no_other(tmp_path: Path) -> None:
+    now = 100 * DAY_S
+    old = picture(tmp_path, "top", "old.png", 40, now)
+    folder = old.with_name("no-file.png")
+    folder.mkdir()
+    os.utime(folder, (0.0, 0.0))
+    assert tidy_pictures(tmp_path, now, max_mb=100, max_age_days=30) == 1
+    assert not old.exists() and folder.is_dir()
 
 
 def test_folders_that_are_not_there_are_fine(tmp_path: Path) -> None:

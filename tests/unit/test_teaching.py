@@ -1,6 +1,7 @@
 """What a running line removes of its models, and what it shows of those whose files are garbled."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ async def test_a_good_picture_that_a_person_named_can_be_looked_at_and_removed(
     assert await teaching.pictures("top") == []
     with pytest.raises(Gone, match="no such picture"):
         await teaching.picture("top", name)
+
+
+async def test_a_clock_that_is_set_years_ahead_costs_no_good_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG + "pictures: {dir: pictures, max_age_days: 30}\n")
+    settings = load(tmp_path / "cameras.yaml")
+    teaching = Teaching(lambda: settings, in_use=dict)
+    path = teaching.good_folder("top") / "good.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a picture")
+    await teaching.tidy()
+    set_to = time.time() + 10 * 365 * 86400.0
+    monkeypatch.setattr("stream.teaching.time.time", lambda: set_to)
+    await teaching.tidy()
+    assert path.exists()
 
 
 ROI = "roi: [[0, 0], [0.5, 0], [0.5, 1]]"
