@@ -104,6 +104,46 @@ def test_a_size_that_there_is_not_is_still_one_sentence(
     assert "--size 'huge'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 48.0 MiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        cv2.error,
+    ],
+)
+def test_too_little_memory_is_one_sentence(
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | type[cv2.error],
+) -> None:
+    def fail(*_: object) -> None:
+        if isinstance(error, Exception):
+            raise error
+        cv2.resize(np.zeros((1, 1, 3), np.uint8), (2**31 - 1, 2**17))  # as OpenCV itself says it
+
+    monkeypatch.setattr("trainer.recipe.make_model", fail)
+    assert linewatch(words) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("There is no memory left to train top (")
+    assert "take a smaller --input-px or --size" in said[0]
+
+
+def test_an_error_that_is_not_of_memory_stays_a_bug(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("trainer.recipe.make_model", fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        linewatch(words)
+
+
 def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 

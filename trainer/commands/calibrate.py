@@ -36,6 +36,7 @@ def main(args: argparse.Namespace) -> int:
     from engine.versions import latest, resolve
 
     from ..evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES
+    from ..memory import enough_memory
     from ..predict import model_of
     from ..present import REPORT, keep_report, present
     from ..recalibrate import recalibrate
@@ -44,8 +45,9 @@ def main(args: argparse.Namespace) -> int:
     before = load(resolve(models, args.model))
     areas = areas_of(camera_named(args, before.name), before.areas)
     asked = replace(before, trained_on={**before.trained_on, "areas": areas.to_json()})
-    predict = model_of(asked, choose_device(args.device), teacher_file(args, before.teacher))
-    made = recalibrate(before, predict, args.data, areas)
+    with enough_memory(f"calibrate {before.name}@{before.version}", "take fewer pictures at a time"):
+        predict = model_of(asked, choose_device(args.device), teacher_file(args, before.teacher))
+        made = recalibrate(before, predict, args.data, areas)
     newest = latest(models, before.name)
     why_not = _why_not(before, newest, made.doubtful)
     folder = save(made.model, models, promote=not args.no_promote and not why_not)

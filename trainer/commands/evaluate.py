@@ -41,22 +41,24 @@ def main(args: argparse.Namespace) -> int:
     from engine.choose import choose_device
 
     from ..evaluate import evaluate
+    from ..memory import enough_memory
     from ..predict import model_of
     from ..present import REPORT, copies, cut_out, keep_evaluation, keep_report, known_stray, present
     from ..testset import load_test
 
     folder = _folder(args)
     model = load(folder)
-    pictures = load_test(args.data, model.input_px, model.tiles)
-    predict = model_of(model, choose_device(args.device), teacher_file(args, model.teacher))
-    found = evaluate(
-        predict,
-        model.calibration,
-        pictures,
-        threshold=args.threshold,
-        original=args.original,
-        tiles=model.tiles,
-    )
+    with enough_memory(f"measure {model.name}@{model.version}", "take fewer test pictures, or no --original"):
+        pictures = load_test(args.data, model.input_px, model.tiles)
+        predict = model_of(model, choose_device(args.device), teacher_file(args, model.teacher))
+        found = evaluate(
+            predict,
+            model.calibration,
+            pictures,
+            threshold=args.threshold,
+            original=args.original,
+            tiles=model.tiles,
+        )
     of_model = [*copies(model, [p.path for p in pictures]), *cut_out(model)]
     warnings = [*of_model, *found.warnings]
     for sentence in warnings:

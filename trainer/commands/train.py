@@ -22,6 +22,7 @@ HELP = "train a camera's model from good pictures"
 # The alarm level that is printed; a running engine computes its own from its config.
 _FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES = 1.0, 10.0, 2
 _EVERY_S = 60.0
+_LESS = "take a smaller --input-px or --size, fewer --tiles or fewer pictures"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +110,7 @@ def _train(args: argparse.Namespace, models: Path) -> Path:
 
     from ..alone import alone
     from ..checkpoint import stamp
+    from ..memory import enough_memory
     from ..recipe import make_model
 
     home = models / args.name
@@ -116,7 +118,7 @@ def _train(args: argparse.Namespace, models: Path) -> Path:
     with alone(home):
         before = stamp(keep)
         try:
-            with _Bar() as bar:
+            with _Bar() as bar, enough_memory(f"train {args.name}", _LESS):
                 on_progress = _Lines().on_progress if args.progress else bar.on_progress
                 made = make_model(_wish(args), on_progress, _note, keep)
             folder = artifact.save(made, models, promote=not args.no_promote)
