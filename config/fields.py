@@ -129,7 +129,22 @@ def _read_secret_env(name: str, context: ReadContext) -> SecretStr:
         raise PydanticCustomError(
             "secret_env", "the environment variable {name} is not set or empty", {"name": name}
         )
+    if not _is_utf8(text):
+        raise PydanticCustomError(
+            "secret_env",
+            "the environment variable {name} is not UTF-8 text; set it in UTF-8, or use {file: PATH}",
+            {"name": name},
+        )
     return SecretStr(text)
+
+
+def _is_utf8(text: str) -> bool:
+    """Python carries bytes of the environment that are none through a text; nobody could be sent them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_secret(value: object, info: ValidationInfo) -> object:
@@ -138,6 +153,8 @@ def read_secret(value: object, info: ValidationInfo) -> object:
         return value
     context = _context(info)
     if isinstance(value, str):
+        if not _is_utf8(value):
+            raise PydanticCustomError("secret", "is not UTF-8 text, expected one that is, or {file: PATH}")
         return SecretStr(value)
     match value:
         case {"file": str(name), **rest} if not rest:

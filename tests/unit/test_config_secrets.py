@@ -1,6 +1,7 @@
 """A secret is never in a message, a text, a checksum or a warning, wherever the operator put it."""
 
 import json
+import os
 import traceback
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -138,6 +139,22 @@ def test_a_secret_without_a_value_is_a_mistake(written: str) -> None:
         f"cameras.yaml:3: events.password: {wish}",
         f"cameras.yaml:8: cameras.a.source.token: {wish}",
         f"cameras.yaml:13: bridges.b.secret: {wish}",
+    )
+
+
+def test_a_password_that_is_no_utf8_is_a_mistake_that_says_where() -> None:
+    latin1 = os.fsdecode("Prüfung-12".encode("latin-1"))
+    with pytest.raises(ConfigError) as told:
+        read("events: {password: {env: PW}}", {"PW": latin1})
+    assert str(told.value) == (
+        "cameras.yaml:2: events.password: the environment variable PW is not UTF-8 text; set it in UTF-8, or "
+        "use {file: PATH}"
+    )
+    with pytest.raises(ConfigError) as told:
+        read("site: s", {"LINEWATCH_EVENTS__PASSWORD": latin1})
+    assert str(told.value) == (
+        "environment LINEWATCH_EVENTS__PASSWORD: events.password: is not UTF-8 text, expected one that is, "
+        "or {file: PATH}"
     )
 
 
