@@ -93,4 +93,16 @@ def merged(below: Any, above: Any) -> Any:
     """`above` over `below`, mapping by mapping."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
-    return {**below, **{key: merged(below[key], v) if key in below else v for key, v in above.items()}}
+    return {
+        **below,
+        **{key: _merged_at(key, below[key], v) if key in below else v for key, v in above.items()},
+    }
+
+
+def _merged_at(key: str, below: Any, above: Any) -> Any:
+    """`model: top@7` is short for `model: {ref: top@7}`: a variable for another of its keys leaves that."""
+    if key == "model" and isinstance(below, str) and isinstance(above, dict):
+        below = {"ref": below}
+    elif key == "model" and isinstance(below, dict) and isinstance(above, str):
+        above = {"ref": above}
+    return merged(below, above)

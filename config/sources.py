@@ -201,6 +201,8 @@ class PluginSource(Section):
 
 def hide_secrets(raw: Any, info: ValidationInfo) -> Any:
     """A free mapping with every value whose key is named like a secret read as one, at any depth."""
+    if isinstance(raw, list):
+        return [hide_secrets(item, info) for item in raw]
     if not isinstance(raw, dict):
         return raw
     return {

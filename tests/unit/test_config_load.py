@@ -332,9 +332,31 @@ def test_a_vendors_source_takes_any_options_and_its_secrets_are_hidden() -> None
 
 
 @pytest.mark.usefixtures("vendor")
+def test_a_vendors_secrets_are_hidden_in_lists_too() -> None:
+    source = "{type: gige, heads: [{mac: '00:11', password: {env: K}}]}"
+    settings = read(HEAD + f"cameras: {{a: {{source: {source}}}}}\n", {"K": "hunter2"})
+    assert [secret.get_secret_value() for secret in secrets_of(settings)] == ["hunter2"]
+
+
+@pytest.mark.usefixtures("vendor")
 def test_a_mistyped_source_is_compared_with_what_vendors_bring_too() -> None:
     (said,) = mistakes(HEAD + "cameras: {a: {source: {type: gigi}}}")
     assert said == "cameras.yaml:2: cameras.a.source.type: unknown type, did you mean gige?"
+
+
+@pytest.mark.parametrize(
+    ("file", "variable", "value", "expected"),
+    [
+        ("bracket@7", "MODEL__SIZE", "r18", ("bracket@7", "r18")),
+        ("{ref: bracket@7, size: r18}", "MODEL", "side@2", ("side@2", "r18")),
+    ],
+)
+def test_a_variable_for_one_key_of_a_model_leaves_the_others(
+    file: str, variable: str, value: str, expected: tuple[str, str]
+) -> None:
+    text = HEAD + f"cameras: {{top: {{source: {{type: pattern}}, model: {file}}}}}\n"
+    model = read(text, {f"LINEWATCH_CAMERAS__TOP__{variable}": value}).cameras["top"].model
+    assert (model.ref, model.size) == expected
 
 
 def test_a_file_from_a_windows_editor_is_read(tmp_path: Path) -> None:
