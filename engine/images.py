@@ -23,15 +23,17 @@ def to_square(pixels: Pixels, input_px: int) -> Pixels:
 def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """(H, W, 3) uint8 → (*size, 3) uint8; the aspect is not kept, as maps are scaled back by axis.
 
-    Area averaging when either side shrinks (it doesn't alias thin scratches away), bilinear when both grow.
-    Host side, any thread. A picture that already fits is returned as it is.
+    Area averaging along a side that shrinks (it doesn't alias thin scratches away), bilinear along one that
+    grows. Host side, any thread. A picture that already fits is returned as it is.
     """
     height, width = pixels.shape[:2]
-    if (height, width) == size:
-        return pixels
-    shrinks = height > size[0] or width > size[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=how), dtype=np.uint8)
+    # In two steps where one side shrinks and the other grows: OpenCV's area averaging would then be none.
+    smaller = min(height, size[0]), min(width, size[1])
+    if smaller != (height, width):
+        pixels = np.asarray(cv2.resize(pixels, smaller[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    if smaller != size:
+        pixels = np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return pixels
 
 
 def to_device(squares: Sequence[Pixels], device: torch.device | str) -> Tensor:

@@ -53,6 +53,17 @@ def test_a_picture_of_twice_the_size_is_that_of_the_host() -> None:
     assert np.array_equal(mine, resized(pixels, (64, 48)))
 
 
+@pytest.mark.parametrize("at", [100, 101, 102, 103])
+def test_a_thin_line_on_a_long_low_picture_is_not_lost(at: int) -> None:
+    pixels = np.zeros((40, 800, 3), np.uint8)
+    pixels[:, at] = 200
+    for picture, turned in ((pixels, False), (pixels.transpose(1, 0, 2).copy(), True)):
+        seen = resized(picture, (100, 100))
+        line = seen[50] if not turned else seen[:, 50]
+        # Of eight pixels that become one, one is bright.
+        assert line[at // 8].tolist() == [25, 25, 25] and not np.delete(line, at // 8, axis=0).any()
+
+
 def test_a_plain_picture_keeps_its_grey_level() -> None:
     plain = torch.full((1, 100, 90, 3), 131, dtype=torch.uint8)
     assert shrunk(plain, (64, 64)).unique().tolist() == [131.0]
