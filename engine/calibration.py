@@ -136,11 +136,13 @@ class Calibration:
     def with_more(self, region_scores: Sequence[float]) -> "Calibration":
         """The same with further good scores, for instance from the live line; `image_median` stays.
 
-        Where only every so-many-th of the old scores was kept, as many of the new ones count, from the
+        Where only a share of the old scores was kept, the same share of the new ones counts, evenly from the
         highest down.
         """
-        kept_of = max(1, -(-self.pictures // len(self.scores)))
-        more = sorted(region_scores, reverse=True)[::kept_of]
+        falling = sorted(region_scores, reverse=True)
+        count = round(len(falling) * min(1.0, len(self.scores) / self.pictures))
+        at = np.linspace(0, len(falling) - 1, max(1, count)).round().astype(int) if falling else ()
+        more = [falling[i] for i in at]
         return Calibration.fit(
             (*self.scores, *more),
             (self.image_median,),

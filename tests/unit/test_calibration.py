@@ -112,6 +112,19 @@ def test_adding_scores_in_portions_ends_where_adding_them_at_once_does() -> None
     assert grown.threshold(**_RATE) == pytest.approx(whole.threshold(**_RATE), rel=0.1)
 
 
+@pytest.mark.parametrize("before", [1000, 1001, 1500, 1999, 3000])
+def test_old_and_new_scores_count_alike(before: int) -> None:
+    grown = _fit(_normal(before)).with_more([score + 2.0 for score in _normal(before, 1)])
+    whole = _fit([*_normal(before), *(score + 2.0 for score in _normal(before, 1))])
+    assert grown.median == pytest.approx(whole.median, abs=0.02)
+    assert grown.threshold(**_RATE) == pytest.approx(whole.threshold(**_RATE), rel=0.01)
+
+
+def test_of_a_few_new_scores_the_highest_always_counts() -> None:
+    assert _fit(_normal(3000)).with_more([0.0, 9.0]).highest == 9.0
+    assert _fit(_normal(3000)).with_more([]).highest == _fit(_normal(3000)).highest
+
+
 def test_a_calibration_survives_its_manifest() -> None:
     calibration = _fit(_normal(37), min_area_px=9, input_px=320)
     assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
