@@ -118,9 +118,10 @@ def checkpoint(path: Path) -> None:
 def waiting(path: Path) -> tuple[int, float | None]:
     """How many events the broker has not acknowledged, and when the oldest was put (UTC s); from any process.
 
-    (0, None) where there is no outbox yet. Raises OutboxError for a file that is none, or of another version.
+    (0, None) where there is no outbox yet. Raises OutboxError for a file that is none, that is of another
+    version, or that this user may not read.
     """
-    if not path.exists():
+    if not _is_there(path):
         return 0, None
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
@@ -135,12 +136,21 @@ def waiting(path: Path) -> tuple[int, float | None]:
         raise OutboxError(f"outbox {path} can't be read: {error}") from error
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a folder that keeps this user out
+        raise OutboxError(
+            f"outbox {path} can't be read: {error.strerror}; ask as the user that Linewatch runs as"
+        ) from error
+
+
 def last_seqs(path: Path) -> dict[str, int]:
     """The last number that each camera gave; from any process, also beside the one that owns the outbox.
 
-    Empty where there is no outbox yet. Raises OutboxError for a file that is none.
+    Empty where there is no outbox yet. Raises OutboxError for a file that is none, or not ours to read.
     """
-    if not path.exists():
+    if not _is_there(path):
         return {}
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:

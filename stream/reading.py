@@ -57,21 +57,25 @@ def without_model(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, camera in settings.cameras.items():
         if not camera.enabled:
             continue
-        if (untrained := no_model_yet(settings, name)) is not None:
-            yield name, untrained
-            continue
         try:
-            versions.resolve(settings.models.dir, camera.model.ref)
+            why = no_model_yet(settings, name)
+            if why is None:
+                versions.resolve(settings.models.dir, camera.model.ref)
         except (EngineError, OSError) as error:
-            yield name, f"the camera is shown and not inspected: {error}"
+            why = f"the camera is shown and not inspected: {error}"
+        if why is not None:
+            yield name, why
 
 
 def no_model_yet(settings: Settings, name: str) -> str | None:
-    """What leads to a camera's model where there is none of its name."""
+    """What leads to a camera's model where there is none of its name. Raises EngineError where that can't be
+    read.
+    """
     model = settings.cameras[name].model.ref.partition("@")[0]
-    if versions.versions(settings.models.dir, model):
-        return None
-    others = ", ".join(versions.names(settings.models.dir))
+    with versions.readable(settings.models.dir):
+        if versions.versions(settings.models.dir, model):
+            return None
+        others = ", ".join(versions.names(settings.models.dir))
     named = _named(settings)
     return (
         f"there is no model {model} yet{f' (there is: {others})' if others else ''}: the camera is shown and "

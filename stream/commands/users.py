@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     from ..web import users
 
     path = _path(args)
-    content = users.read(path) if path.exists() else users.UsersFile()
+    content = _content(path)
     if args.what == "list":
         return _list(content)
     if args.what == "add":
@@ -47,6 +47,17 @@ def main(args: argparse.Namespace) -> int:
         print("Keep it now: it is not stored and can't be shown again.", file=sys.stderr)
     users.write(path, content)
     return 0
+
+
+def _content(path: Path) -> "UsersFile":
+    """Nobody, where there is no file yet. Raises UsersError."""
+    from ..web import users
+
+    try:
+        is_there = path.exists()
+    except OSError as error:  # a folder that keeps this user out
+        raise users.UsersError(f"The users file {path} can't be read: {error.strerror}.") from error
+    return users.read(path) if is_there else users.UsersFile()
 
 
 def _path(args: argparse.Namespace) -> Path:

@@ -32,15 +32,14 @@ def models(settings: Settings) -> Iterator[Finding]:
     files = teacher_weights(settings.models.teacher_file)
     for name, camera in settings.cameras.items():
         if camera.enabled:
-            if (untrained := no_model_yet(settings, name)) is not None:
-                yield warning(f"model of {name}", untrained)
-            else:
-                yield _model(f"model of {name}", camera.model.ref, settings.models.dir, files)
+            yield _model(f"model of {name}", settings, name, files)
 
 
-def _model(subject: str, ref: str, folder: Path, files: dict[str, Path]) -> Finding:
+def _model(subject: str, settings: Settings, camera: str, files: dict[str, Path]) -> Finding:
     try:
-        found = artifact.load(artifact.resolve(folder, ref))
+        if (untrained := no_model_yet(settings, camera)) is not None:
+            return warning(subject, untrained)
+        found = artifact.load(artifact.resolve(settings.models.dir, settings.cameras[camera].model.ref))
         build_teacher(found.teacher, files.get(found.teacher), found.teacher_sha256)
     except (EngineError, OSError) as error:
         return failed(subject, str(error))

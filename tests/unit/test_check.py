@@ -100,6 +100,25 @@ def test_a_model_that_is_not_there_is_a_warning(
     assert json.loads(out)["warnings"] == [err.removeprefix("warning: ").rstrip()]
 
 
+def test_models_that_the_system_will_not_show_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, f"models: {{dir: {'x' * 300}}}\n")
+    assert main(["check", "--offline", str(path)]) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {path}:3: cameras.top.model: the camera is shown and not inspected: " in said
+    assert "File name too long" in said and len(said.splitlines()) == 1
+
+
+def test_an_outbox_that_the_system_will_not_show_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, f"events: {{outbox: {{path: {'x' * 300}}}}}\n")
+    assert main(["status", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert "can't be read: File name too long" in said and len(said.splitlines()) == 1
+
+
 def test_commands_name_the_file_only_where_they_would_not_find_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,17 @@ def test_an_outbox_of_another_version_says_what_to_do(tmp_path: Path) -> None:
     assert "start that version once" in found.text
 
 
+def test_what_the_system_will_not_show_is_told_of_each_and_ends_no_visit(tmp_path: Path) -> None:
+    """As to who looks with other rights than the line has; this holds for root too."""
+    hidden = "x" * 300
+    found = settings(
+        tmp_path, f"events: {{outbox: {{path: {hidden}/outbox.db}}}}\nmodels: {{dir: {hidden}}}\n"
+    )
+    told = by_subject([*folders.folders(found), *models.models(found)])
+    assert "can't be read: File name too long" in told["outbox"].text
+    assert "can't be read" in told["model of top"].text and told["model of top"].level == "failed"
+
+
 def test_a_port_in_use_is_told_unless_it_is_our_own_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         web = WebSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}")

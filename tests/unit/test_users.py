@@ -287,3 +287,11 @@ def test_the_command_adds_lists_and_removes(
 )
 def test_an_operator_teaches_and_an_admin_says_what_is_used(method: str, path: str, role: str) -> None:
     assert needed(method, path) == role
+
+
+def test_a_users_file_that_the_system_will_not_show_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["users", "--file", str(tmp_path / ("x" * 300) / "users.yaml"), "list"]) == 2
+    said = capsys.readouterr().err
+    assert "can't be read: File name too long." in said and len(said.splitlines()) == 1
