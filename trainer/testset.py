@@ -165,6 +165,7 @@ def _mask_path(folder: Path, picture: Path) -> Path | None:
         return None
     for stem in (f"{picture.stem}_mask", picture.stem):
         for suffix in (".png", *sorted(SUFFIXES - {".png"})):
-            if (found := folder / f"{stem}{suffix}").is_file():
-                return found
+            for written in (suffix, suffix.upper()):
+                if (found := folder / f"{stem}{written}").is_file():
+                    return found
     raise DataError(f"{picture} has no mask; expected {folder / picture.stem}_mask.png.")

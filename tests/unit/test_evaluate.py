@@ -242,6 +242,15 @@ def test_the_noise_of_a_jpeg_mask_is_no_defect(tmp_path: Path, quality: int) -> 
     assert not read[:, 120:].any() and not read[:30].any()
 
 
+@pytest.mark.parametrize("name", ["0_mask.PNG", "0.PNG", "0_mask.BMP"])
+def test_a_mask_may_have_its_ending_in_capitals_as_a_picture_may(data: Path, name: str) -> None:
+    (data / "test/scratch/0.png").rename(data / "test/scratch/0.PNG")
+    (data / "ground_truth/scratch/0_mask.png").unlink()
+    _save(data / "ground_truth/scratch" / name, _mask(_BOX))
+    (scratch,) = (one for one in load_test(data, _SIZE) if one.kind == "scratch")
+    assert scratch.mask is not None and scratch.mask.sum() == 64
+
+
 def test_hidden_folders_are_no_kinds_of_defect(data: Path) -> None:
     _save(data / "test/.ipynb_checkpoints/0.png", _picture(60, _THIN))
     assert {p.kind for p in load_test(data, _SIZE)} == {"good", "scratch", "stain"}
