@@ -163,7 +163,8 @@ def refuse_evaluation(folder: Path, instead: str) -> None:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Picture files of one folder, not of its subfolders, numbers in names compared as numbers.
+    """Picture files of one folder, not of its subfolders, numbers in names compared as numbers; the order
+    depends on nothing but the names.
 
     Raises DataError for a folder that can't be read.
     """
@@ -172,9 +173,11 @@ def list_pictures(folder: Path) -> list[Path]:
     except OSError as error:
         raise unreadable(folder, error) from error
     found = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    return sorted(
-        found, key=lambda p: [(int(t), "") if t.isdecimal() else (-1, t) for t in re.split(r"(\d+)", p.name)]
-    )
+    return sorted(found, key=lambda p: (_numbers_in(p.name), p.name))
+
+
+def _numbers_in(name: str) -> list[tuple[int, str]]:
+    return [(int(t), "") if t.isdecimal() else (-1, t) for t in re.split(r"(\d+)", name)]
 
 
 def read_picture(path: Path) -> tuple[NDArray[np.uint8], str]:

@@ -47,6 +47,15 @@ def test_names_count_up_as_numbers(tmp_path: Path) -> None:
     assert [p.stem for p in list_pictures(tmp_path)][1:3] == ["1", "1²2"]
 
 
+@pytest.mark.parametrize("made_first", [0, 1])
+def test_names_of_one_number_stand_in_one_order_whichever_came_first(tmp_path: Path, made_first: int) -> None:
+    twins = [tmp_path / "a1.png", tmp_path / "a01.png"]
+    with pytest.MonkeyPatch.context() as patched:
+        found = twins if made_first == 0 else twins[::-1]
+        patched.setattr(Path, "iterdir", lambda _: iter(found))
+        assert [p.name for p in list_pictures(tmp_path)] == ["a01.png", "a1.png"]
+
+
 def named(count: int) -> GoodPictures:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
     pixels[:, 0, 0, 0] = np.arange(count)
