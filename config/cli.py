@@ -7,6 +7,7 @@ of the command that was asked for is imported. Exit codes: 0 done, 1 the work fa
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from typing import Protocol
 
 GROUP = "linewatch.commands"
 DISTRIBUTION = "linewatch"
+
+# No bug of ours, wherever it happens.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -58,10 +62,11 @@ def _guarded(name: str, point: EntryPoint, rest: list[str]) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader has gone (`linewatch events | head`); the interpreter's own last flush must not cry.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_output_go()  # the reader has gone (`linewatch events | head`)
         return FAILED
     except Exception as error:  # the outermost line: what is not for a person goes on, as a bug
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _refuse(f"linewatch {name}: {_full(error)}", FAILED)
         if not _is_for_a_person(error):
             raise
         return _refuse(str(error), int(getattr(error, "exit_code", FAILED)))
@@ -78,8 +83,24 @@ def _run(name: str, point: EntryPoint, rest: list[str]) -> int:
     except SystemExit as left:  # argparse has printed its help (0) or what was wrong (2)
         return left.code if isinstance(left.code, int) else WRONG_INPUT
     code = command.main(arguments)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # whoever started us may have closed it
+        sys.stdout.flush()
     return code
+
+
+def _full(error: OSError) -> str:
+    """Which disk is full. Without a file's name it is mostly where the output is redirected to."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _let_output_go()
+    where = f"no room for {error.filename}" if error.filename else "no room for what it writes or prints"
+    return f"{where} ({error.strerror}): free some on that disk"
+
+
+def _let_output_go() -> None:
+    """What is left in the buffer would fail again at the interpreter's own last flush, with a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_for_a_person(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """The command line: finds commands, says what was wrong in one sentence, leaves with the agreed code."""
 
 import argparse
+import os
 import subprocess
 import sys
 import types
@@ -131,3 +132,26 @@ def test_a_reader_that_goes_away_brings_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(30) == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_on_a_full_disk_is_a_sentence(unbuffered: str) -> None:
+    script = Path(sys.executable).parent / "linewatch"
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [script, "schema", "event"], stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "linewatch schema: no room for what it writes or prints (No space left on device): free some on that "
+        "disk\n",
+    )
+
+
+def test_a_command_may_be_started_without_an_output(tmp_path: Path) -> None:
+    (tmp_path / "cameras.yaml").write_text("version: 1\n")
+    script = str(Path(sys.executable).parent / "linewatch")
+    line = ["sh", "-c", '"$@" >&-', "sh", script, "check", "--offline", str(tmp_path / "cameras.yaml")]
+    done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
