@@ -1,7 +1,9 @@
 """`linewatch discover`: the ONVIF cameras on this network and the addresses of their streams."""
 
 import argparse
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,20 +153,33 @@ def _section(told: "list[tuple[Found, Device | OnvifError]]", user: str | None) 
     """The largest stream of each camera; the others stand beside it as comments."""
     from ..onvif import Device
 
-    lines = ["cameras:"]
+    lines, names = ["cameras:"], set[str]()
     for camera, answer in told:
         if not isinstance(answer, Device) or not answer.streams:
             why = "it names no streams" if isinstance(answer, Device) else answer
-            lines.append(f"  # {camera.address}: {why}")
+            lines.append(_comment(2, f"{camera.address}: {why}"))
             continue
         first, *others = answer.streams
         login = f"{{username: {json.dumps(user)}, password: {{file: PATH}}" if user else "{"
         rest = ", " if user else ""
-        lines.append(f"  camera-{camera.address.replace('.', '-').replace(':', '-')}:")
-        lines.append(f"    # {answer.maker} {answer.model}, {_described(first)}")
-        lines.extend(f"    # or {_described(stream)}" for stream in others)
+        names.add(name := _new_name(camera.address, names))
+        lines.append(f"  {name}:")
+        lines.append(_comment(4, f"{answer.maker} {answer.model}, {_described(first)}"))
+        lines.extend(_comment(4, f"or {_described(stream)}") for stream in others)
         lines.append(f"    source: {login}{rest}type: rtsp, url: {json.dumps(first.url)}}}")
     return "\n".join(lines) + "\n"
+
+
+def _new_name(address: str, names: "set[str]") -> str:
+    """A camera's name as the config file takes it. Behind one address there may be several, at its ports."""
+    base = re.sub(r"[^a-z0-9_-]", "-", f"camera-{address.lower()}")[:60]
+    others = (f"{base}-{number}" for number in itertools.count(2))
+    return base if base not in names else next(name for name in others if name not in names)
+
+
+def _comment(indent: int, text: str) -> str:
+    """What a camera says of itself, on one line whatever it says."""
+    return " " * indent + "# " + "".join(char if char.isprintable() else " " for char in text)
 
 
 def _seconds(text: str) -> float:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from config.cli import main
-from stream.commands.discover import _login
+from config.load import parse
+from stream.commands.discover import _login, _section
+from stream.discovery import Found
+from stream.onvif import Device, Stream
 
 WRONG = {
     "events --last -1": "--last: '-1' is no whole number of 1 or more",
@@ -43,6 +46,16 @@ def test_an_address_where_no_camera_answers_is_said_plainly_and_fails(
     out, err = capsys.readouterr()
     assert out == f"127.0.0.1  nothing answered there  {place}: Connection refused\n"
     assert err.startswith(f"linewatch: no camera answered at {place}; check the address")
+
+
+def test_what_is_found_can_stand_in_the_config_file_whatever_it_is_called_and_says_of_itself() -> None:
+    stream = Stream("main", "rtsp://10.0.0.5/s1")
+    device = Device("Acme\nline: other\x85", "Eye", "1", (stream,))
+    places = ["10.0.0.5", "10.0.0.5", "fe80::1%eth0", "Gate_1." + "long" * 20]
+    told = [(Found(place, "http://10.0.0.5/onvif/device_service"), device) for place in places]
+    found = parse("version: 1\n" + _section(told, None), name="c.yaml", folder=Path("/"), env={})
+    assert list(found.cameras)[:3] == ["camera-10-0-0-5", "camera-10-0-0-5-2", "camera-fe80--1-eth0"]
+    assert len(found.cameras) == 4 and found.line == "line"
 
 
 def test_a_password_file_of_a_windows_editor_is_read_without_its_mark(tmp_path: Path) -> None:
