@@ -1,7 +1,9 @@
 """Where on a picture defects count: the region of interest less the masks, as one boolean array."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,10 @@ EVERYWHERE = Areas()
 
 
 def _polygon(said: Sequence[Sequence[float]]) -> tuple[Point, ...]:
-    return tuple((float(x), float(y)) for x, y in said)
+    points = tuple((float(x), float(y)) for x, y in said)
+    if len(points) < 3 or not all(map(math.isfinite, chain.from_iterable(points))):
+        raise ValueError("an area is a list of three points or more, each of two numbers from 0 to 1")
+    return points
 
 
 def zone(roi: Polygon | None, masks: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.bool_] | None:

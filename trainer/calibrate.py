@@ -80,6 +80,16 @@ def maps_of(predict: Predict, pictures: Sequence[Picture], batch: int = BATCH) -
         yield from maps
 
 
+def counted(areas: Areas, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(h, w) bool, where `areas` count. Raises DataError where they leave nothing to look at."""
+    counts = areas.zone(shape)
+    if counts is None:
+        return np.ones(shape, dtype=np.bool_)
+    if not counts.any():
+        raise DataError("The area to inspect less its masks leaves nothing: draw it larger.")
+    return counts
+
+
 def within(predict: Predict, areas: Areas) -> Predict:
     """`predict` for a camera of which only `areas` count: whatever else a map shows is as low as its lowest
     value, as in the running engine. What varies under a mask must not decide where the alarm level lies.
@@ -91,10 +101,7 @@ def within(predict: Predict, areas: Areas) -> Predict:
 
     def look(pictures: Sequence[Picture]) -> NDArray[np.float32]:
         maps = predict(pictures)
-        counts = areas.zone(maps.shape[1:])
-        assert counts is not None
-        if not counts.any():
-            raise DataError("The area to inspect less its masks leaves nothing: draw it larger.")
+        counts = counted(areas, maps.shape[1:])
         return np.where(counts, maps, maps.min(axis=(1, 2), keepdims=True))
 
     return look

@@ -25,7 +25,7 @@ from engine.zones import EVERYWHERE, Areas
 from . import synthesis as synth
 from .advice import advise, short, stand_alone
 from .bank import build_bank
-from .calibrate import calibrate, within
+from .calibrate import calibrate, counted, within
 from .checkpoint import Checkpoint, fingerprint
 from .dataset import HELD_OUT_RULE, GoodPictures, good_folder, load_good
 from .errors import DataError
@@ -161,9 +161,10 @@ def _check(wish: Wish) -> None:
         raise DataError(f"--seed {wish.seed}: expected a whole number from 0 to {2**32 - 1}.")
     check_input_px(wish.input_px)
     try:
-        _ = wish.tiling
+        canvas = wish.tiling.canvas
     except ValueError as error:
         raise DataError(f"--tiles: {error}.") from error
+    counted(wish.areas, canvas)
 
 
 def _material(

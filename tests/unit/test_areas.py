@@ -24,7 +24,9 @@ def test_areas_are_equal_when_they_say_the_same_and_survive_a_manifest(tmp_path:
 
 
 def test_areas_that_are_none_are_a_sentence(tmp_path: Path) -> None:
-    for said in ({"roi": [1, 2]}, {"masks": [[["a", "b"]]]}, {"masks": 3}, [1]):
+    few: list[object] = [[], [[0, 0], [1, 1]], [[0, 0], [1e999, 0], [1, 1]]]
+    none = [{"roi": [1, 2]}, {"masks": [[["a", "b"]]]}, {"masks": 3}, [1], {"masks": [[]]}]
+    for said in [*none, *({"roi": roi} for roi in few)]:
         with pytest.raises(ValueError, match=r"."):
             Areas.from_json(said)  # type: ignore[arg-type]
     folder = artifact.save(tiny_artifact(name="top"), tmp_path)

@@ -226,6 +226,21 @@ def test_looking_whether_models_can_be_written_leaves_nothing_behind(
     assert not list((tmp_path / "models").iterdir())
 
 
+def test_areas_that_leave_nothing_are_said_before_training(
+    words: list[str], config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked = "masks: {all: {polygon: [[0, 0], [1, 0], [1, 1], [0, 1]]}}"
+    config.write_text(config.read_text().replace("side: {", f"side: {{{masked}, "))
+    words[1] = "side"
+
+    def train(*_: object) -> None:
+        raise AssertionError("a picture was read")
+
+    monkeypatch.setattr("trainer.recipe.load_good", train)
+    assert linewatch([*words, "--config", str(config)]) == 2
+    assert "leaves nothing: draw it larger" in capsys.readouterr().err
+
+
 def test_the_alarm_level_is_for_the_cameras_areas(
     words: list[str], config: Path, wishes: list[Wish], capsys: pytest.CaptureFixture[str]
 ) -> None:
