@@ -106,6 +106,7 @@ class LiveConfig:
     async def run(self) -> None:
         """Until cancelled. Raises what is a bug."""
         try:
+            await self._catch_up()
             while True:
                 await self._pause()
                 asked = len(self._asked)
@@ -120,6 +121,20 @@ class LiveConfig:
             for answer in self._asked:
                 if not answer.done():
                     answer.set_exception(Refused(_STOPPING))
+
+    async def _catch_up(self) -> None:
+        """The file was read before this was made, and much of the program was loaded in between: an edit of
+        that time is one too.
+        """
+        try:
+            read = await asyncio.to_thread(_loaded, self.in_force.file)
+            changes = compare(self.in_force, read)
+        except ConfigError:
+            is_other = True
+        else:
+            is_other = changes.any or bool(changes.at_next_start)
+        if is_other:
+            self._loaded = dict.fromkeys(self._loaded, (0, 0, 0))  # as no file is
 
     async def _pause(self) -> None:
         try:

@@ -39,7 +39,7 @@ class Line:
 
 
 class Running:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, meanwhile: str = "") -> None:
         self.file = folder / "cameras.yaml"
         self.line = Line()
         self.events: list[Event] = []
@@ -47,6 +47,8 @@ class Running:
         self.outbox = Outbox(folder / "outbox.db")
         recorder = Recorder(self.outbox, site="s", line="l", on_recorded=self.events.extend)
         settings = load(self.file, {})
+        if meanwhile:
+            self.write(meanwhile)
         self.live = LiveConfig(settings, self.line, recorder, lambda *both: self.before.append(both), LOOK_S)
 
     def write(self, text: str) -> None:
@@ -60,9 +62,9 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, text: str = FILE) -> AsyncIterator[Running]:
+async def running(folder: Path, text: str = FILE, meanwhile: str = "") -> AsyncIterator[Running]:
     (folder / "cameras.yaml").write_text(text)
-    edited = Running(folder)
+    edited = Running(folder, meanwhile)
     task = asyncio.create_task(edited.live.run())
     try:
         yield edited
@@ -79,6 +81,18 @@ async def test_a_saved_edit_is_carried_out_and_told(tmp_path: Path) -> None:
         assert it.facts() == [("system.config", "done")]
         assert it.events[0].reason == "cameras added side"
         assert it.events[0].config_sha256 == it.live.view().sha256
+
+
+async def test_an_edit_while_the_program_is_starting_is_carried_out_too(tmp_path: Path) -> None:
+    async with running(tmp_path, meanwhile=FILE + "  side:\n    source: {type: pattern}\n") as edited:
+        await until(lambda: edited.line.done)
+        assert edited.line.done[0].added == ("side",)
+
+
+async def test_a_mistake_that_is_made_while_the_program_is_starting_is_told(tmp_path: Path) -> None:
+    async with running(tmp_path, meanwhile=FILE + "    fps: fast\n") as edited:
+        await until(lambda: edited.live.view().mistakes)
+        assert not edited.line.done
 
 
 async def test_a_broken_edit_changes_nothing_and_says_where(
