@@ -164,6 +164,7 @@ class Parts:
 
     async def take(self, entry: str, fields: Mapping[str, str]) -> bool:
         """A trigger from the stream; False: `on_settled` follows. Raises Malformed."""
+        read_tick = time.monotonic()
         camera, trigger = parse_trigger(entry, fields, time.time())
         station = self._stations.get(camera)
         if station is None:
@@ -174,7 +175,7 @@ class Parts:
         picture = await self._pushed(camera, trigger, fields)
         if self._stations.get(camera) is not station:
             raise Malformed(f"the camera {camera!r} was removed")
-        return not self._trigger(camera, station, trigger, picture)
+        return not self._trigger(camera, station, trigger, picture, read_tick)
 
     async def _pushed(self, name: str, trigger: Trigger, fields: Mapping[str, str]) -> Frame | None:
         """The picture that came with a trigger. Raises Malformed for one that can't be read."""
@@ -192,7 +193,9 @@ class Parts:
         part_id = trigger.part.part_id
         return Frame(name, -self._pushed_count, trigger.at, time.monotonic(), pixels, part_id=part_id)
 
-    def _trigger(self, name: str, station: _Station, trigger: Trigger, picture: Frame | None) -> bool:
+    def _trigger(
+        self, name: str, station: _Station, trigger: Trigger, picture: Frame | None, read_tick: float
+    ) -> bool:
         """False for one that was sent before."""
         if station.takes_triggers and not station.is_triggered:
             station.is_triggered = True
@@ -200,7 +203,7 @@ class Parts:
         now, triggers = time.monotonic(), station.triggers
         why = self._why_not(name, station)
         if why is None:
-            outcome = triggers.add(trigger, now, picture)
+            outcome = triggers.add(trigger, now, picture, read_tick)
         else:
             outcome = triggers.refuse(trigger, why, now)
             if picture is not None:

@@ -137,15 +137,20 @@ class Triggers:
 
     # -- what comes in -------------------------------------------------------------------------------
 
-    def add(self, trigger: Trigger, now: float, picture: Frame | None = None) -> Outcome:
-        """A trigger was read; `picture` came with it, and decides whatever the camera shows."""
+    def add(
+        self, trigger: Trigger, now: float, picture: Frame | None = None, read_tick: float | None = None
+    ) -> Outcome:
+        """A trigger was read, at `read_tick` where that was before `now`; `picture` came with it, and decides
+        whatever the camera shows.
+        """
         self._forget(now)
         part_id = trigger.part.part_id
         if part_id in self._waiting or part_id in self._answered:
             return Outcome(again=True)
         if len(self._waiting) >= self.policy.max_waiting:
             return self._at_once(trigger, "overloaded", now)
-        self._waiting[part_id] = _Waiting(trigger, now + self.policy.answer_within_s)
+        since = now if read_tick is None else read_tick  # to decode its picture takes a while
+        self._waiting[part_id] = _Waiting(trigger, since + self.policy.answer_within_s)
         if picture is not None:
             self._waiting[part_id].seq = picture.seq
             return Outcome(inspect=(picture,))

@@ -346,6 +346,21 @@ async def test_a_picture_that_can_t_be_read_is_malformed(line_outbox: Outbox, pi
     assert line.said() == [] and line.offered == []
 
 
+async def test_a_picture_that_is_decoded_slowly_gets_no_further_time(
+    line_outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(encoded: bytes) -> np.ndarray:
+        time.sleep(0.2)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr("stream.parts.decode", decode)
+    line = Line(line_outbox)
+    await line.parts.take("1-0", {"camera": "top", "part_id": "a", "at": str(time.time()), "picture": "x"})
+    async with ticking(line):
+        await asyncio.sleep(0)
+        assert line.said() == [("a", "unknown", "late")]
+
+
 async def test_a_picture_without_a_model_is_shown_and_answered_unknown(line_outbox: Outbox) -> None:
     line = Line(line_outbox)
     line.models.clear()

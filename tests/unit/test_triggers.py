@@ -126,6 +126,15 @@ def test_an_inspection_that_takes_too_long_is_late_and_says_nothing_afterwards()
     assert line.said() == [("a", "unknown", "late")]
 
 
+def test_the_time_to_decode_its_picture_is_no_further_time_for_the_answer() -> None:
+    line = Station(now=10.0)
+    picture = Frame("top", -1, UTC + 9.5, 9.5, PIXELS, part_id="a")
+    line.took(line.triggers.add(Trigger(Part("a"), UTC + 9.5, UTC + 9.5), 10.0, picture, 9.5))
+    assert line.triggers.due_at() == pytest.approx(9.5 + line.policy.answer_within_s)
+    line.wait(0.45)
+    assert line.said() == [("a", "unknown", "late")]
+
+
 def test_a_full_line_is_overloaded_at_once() -> None:
     line = Station(TriggerPolicy(max_waiting=2))
     line.trigger("a"), line.trigger("b"), line.trigger("c")
