@@ -211,7 +211,7 @@ class App:
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)
         self._inspections.flush()
         await self._gateway.close()
-        if self._vitals.started:
+        if self._recorder.started:
             self._recorder.stop()
         if self._board is not None:
             await self._board.cleared()

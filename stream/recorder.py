@@ -53,6 +53,7 @@ class Recorder:
     ) -> None:
         self.drafts = Drafts(site, line, config_sha256, now_s)
         self.disk_error: str | None = None
+        self.started = False
         self._outbox = outbox
         self._on_recorded = on_recorded
         self._evidence = evidence
@@ -75,6 +76,7 @@ class Recorder:
 
     def start(self) -> list[Event]:
         """Closes what was open when the last run ended: nobody watched since, so the verdict is unknown."""
+        self.started = True
         closed = [self.drafts.restarted(event) for event in self._outbox.open_incidents()]
         return self._record([*closed, self.drafts.fact("system", "started")])
 

@@ -14,6 +14,7 @@ from engine.artifact import save
 from engine.core import Frame, Inspection, ModelInfo
 from stream.app import App
 from stream.condition import CameraState
+from stream.outbox import Outbox
 from stream.snapshot import NO_MODEL
 from tests.models import tiny_artifact
 
@@ -81,6 +82,22 @@ async def test_a_model_that_the_device_refuses_at_start_is_not_in_use_and_the_re
         assert f"camera top is not inspected: {view.not_inspected}" in caplog.text
     finally:
         await app.shutdown()
+
+
+async def test_a_line_that_is_ended_while_its_cameras_are_being_connected_leaves_nothing_open(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    app = App(load(tmp_path / "cameras.yaml"))
+    app._recorder.start()
+    app._recorder.camera_down("top", "no route to the camera")
+    await app.shutdown()
+    outbox = Outbox(tmp_path / "outbox.db")
+    try:
+        assert outbox.open_incidents() == []
+        assert [event.type for event in outbox.newest("events", 2)] == ["system.stopped", "camera.up"]
+    finally:
+        outbox.close()
 
 
 @pytest.mark.parametrize("is_taken", [True, False])
