@@ -25,6 +25,18 @@ def test_the_faster_number_of_threads_is_left_set(best: int) -> None:
     assert settle_threads(step) == torch.get_num_threads() == best
 
 
+def test_a_limited_container_is_tried_with_as_many_threads_as_it_has_time_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainer.pace.cores_granted", lambda: 2.5)
+
+    def step() -> None:
+        time.sleep(0.002 if torch.get_num_threads() == 3 else 0.02)
+
+    with torch_threads(16):
+        assert settle_threads(step) == 3
+
+
 def test_a_number_that_somebody_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     tried: list[int] = []
