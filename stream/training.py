@@ -117,6 +117,8 @@ class Training:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            if self.state is not None and self.state.at_work:  # it was ended before it had begun
+                self._finish(phase, why)
 
     async def _drive(self, line: Sequence[str]) -> None:
         assert self.state is not None

@@ -52,6 +52,14 @@ async def test_a_training_that_was_saved_before_it_was_ended_is_done(monkeypatch
     assert (trainer.state.phase, trainer.state.version, trainer.state.reason) == ("done", 3, "")
 
 
+async def test_a_training_that_is_cancelled_in_the_moment_it_is_asked_for_is_over() -> None:
+    trainer = Training(lambda: None)
+    trainer.start("top", "top", [])
+    await trainer.cancel()
+    assert trainer.state is not None
+    assert (trainer.state.phase, trainer.state.at_work) == ("cancelled", False)
+
+
 async def test_a_library_that_writes_a_line_without_end_ends_no_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
