@@ -7,7 +7,7 @@ import re
 HIDDEN = "***"
 
 _WORDS = r"passw|passphrase|secret|token|credential|api_?key|private_key"
-# Its last letter: to look for its first takes half a minute in a line of 64 KB, and nothing else is done then.
+# Its last letter: to look for its first takes half a minute in a line of 64 KB, and holds everything up.
 _SCHEME = r"[a-z0-9+.-]://"
 
 SECRET_KEY = re.compile(_WORDS, re.IGNORECASE)
