@@ -82,7 +82,8 @@ def save(artifact: Artifact, models: Path, *, promote: bool = True) -> Path:
     """Write it as the next free version of its name and return that folder, absolute.
 
     `promote` also moves `latest` to it. Raises ArtifactError for a name that can't be a folder, for weights
-    that aren't finite, and when the disk is full or not writable; then nothing of it is left behind.
+    that aren't finite, and when the disk is full or not writable; then nothing of it is left behind, unless
+    it says that the version is saved.
     """
     check_name(artifact.name)
     _check_finite(artifact.state, f"{artifact.name} was not saved")
@@ -95,7 +96,7 @@ def save(artifact: Artifact, models: Path, *, promote: bool = True) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         if promote:
-            shelf.promote(models, artifact.name, int(folder.name))
+            _promote(models, artifact.name, int(folder.name))
     except OSError as error:
         raise ArtifactError(
             f"The model {artifact.name} could not be saved in {home}: {error.strerror}. "
@@ -153,6 +154,16 @@ def _publish(artifact: Artifact, draft: Path, models: Path) -> Path:
         _write_synced(draft / MANIFEST, text.encode())
 
     return shelf.place(draft, models, artifact.name, label)
+
+
+def _promote(models: Path, name: str, version: int) -> None:
+    try:
+        shelf.promote(models, name, version)
+    except VersionError as error:
+        raise ArtifactError(
+            f"{name}@{version} is saved but not in use: {error} Then take it: "
+            f"`linewatch promote {name}@{version}`."
+        ) from error
 
 
 def _to_manifest(artifact: Artifact) -> dict[str, Any]:

@@ -66,6 +66,22 @@ def test_nothing_is_left_behind_when_the_disk_is_full(
     assert artifact.resolve(tmp_path, "top") == first
 
 
+def test_a_model_that_is_saved_and_can_not_be_put_to_use_says_so(
+    made: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    artifact.save(made, tmp_path)
+    monkeypatch.setattr("engine.versions.replace_file", full)
+    with pytest.raises(
+        ArtifactError, match=r"@2 is saved but not in use: .*No space left on device.*promote"
+    ):
+        artifact.save(made, tmp_path)
+    assert versions.latest(tmp_path, "top") == 1
+    assert artifact.load(tmp_path / "top" / "2").version == 2
+
+
 @pytest.mark.parametrize("number", [ARCHITECTURE + 1, None, "2"])
 def test_weights_for_another_form_of_the_network_are_refused(
     made: Artifact, tmp_path: Path, number: object

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -216,6 +217,23 @@ def test_a_models_folder_that_can_not_be_written_is_found_before_training(
     assert linewatch(words) == 2
     assert "models/top can't be written to: Not a directory." in capsys.readouterr().err
     assert not wishes
+
+
+def test_a_disk_without_room_for_the_model_is_found_before_training(
+    words: list[str],
+    wishes: list[Wish],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def left(megabytes: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=megabytes * 10**6))
+
+    left(5)
+    assert linewatch(words) == 2 and not wishes and not (tmp_path / "models").exists()
+    assert "takes about 8 MB" in (said := capsys.readouterr().err) and "has 5 MB left" in said
+    left(9)
+    assert linewatch(words) == 2 and len(wishes) == 1
 
 
 def test_looking_whether_models_can_be_written_leaves_nothing_behind(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,6 +23,8 @@ HELP = "train a camera's model from good pictures"
 # The alarm level that is printed; a running engine computes its own from its config.
 _FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES = 1.0, 10.0, 2
 _EVERY_S = 60.0
+# Manifest and report.
+_BESIDES_MB = 2.0
 _LESS = "take a smaller --input-px or --size, fewer --tiles or fewer pictures"
 
 
@@ -104,6 +107,24 @@ def _check_writable(home: Path) -> None:
         ) from error
 
 
+def _check_room(home: Path, size: str) -> None:
+    """Raises DataError if the model can't fit on the disk of `home`."""
+    from engine.model.cost import costs
+    from engine.model.dmdd import SIZES
+
+    from ..errors import DataError
+
+    if size not in SIZES:  # make_model refuses it
+        return
+    parts = costs(size)
+    needed_mb = _BESIDES_MB + 4 * (parts["student"].parameters_m + parts["head"].parameters_m)
+    if (free_mb := shutil.disk_usage(home).free / 1e6) < needed_mb:
+        raise DataError(
+            f"The model takes about {needed_mb:.0f} MB and the disk of {home} has {free_mb:.0f} MB left: "
+            "make room, or name another folder with --models; nothing was trained."
+        )
+
+
 def _train(args: argparse.Namespace, models: Path) -> Path:
     """The folder of the new version. Says what is left where it is interrupted."""
     from engine import artifact
@@ -116,11 +137,12 @@ def _train(args: argparse.Namespace, models: Path) -> Path:
     home = models / args.name
     keep = home / ".training.safetensors"
     with alone(home):
-        before = stamp(keep)
+        before, wish = stamp(keep), _wish(args)
+        _check_room(home, wish.size)
         try:
             with _Bar() as bar, enough_memory(f"train {args.name}", _LESS):
                 on_progress = _Lines().on_progress if args.progress else bar.on_progress
-                made = make_model(_wish(args), on_progress, _note, keep)
+                made = make_model(wish, on_progress, _note, keep)
             folder = artifact.save(made, models, promote=not args.no_promote)
         except KeyboardInterrupt:
             _note(_what_is_left(keep, before))
