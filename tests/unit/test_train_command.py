@@ -236,6 +236,16 @@ def test_a_disk_without_room_for_the_model_is_found_before_training(
     assert linewatch(words) == 2 and len(wishes) == 1
 
 
+@pytest.mark.parametrize("target", ["unmounted/models", "models"])
+def test_a_models_folder_that_leads_nowhere_is_said_before_training(
+    words: list[str], wishes: list[Wish], tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+) -> None:
+    (tmp_path / "models").symlink_to(tmp_path / target)  # to a disk that is away, or to itself
+    assert linewatch(words) == 2 and not wishes
+    assert f"models leads to {tmp_path / target}, which isn't there" in capsys.readouterr().err
+    assert not (tmp_path / "unmounted").exists()
+
+
 def test_looking_whether_models_can_be_written_leaves_nothing_behind(
     words: list[str], tmp_path: Path, wishes: list[Wish]
 ) -> None:

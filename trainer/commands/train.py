@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     artifact.check_name(args.name)
     models = models_folder(args)
-    _check_writable((models / args.name).resolve())
+    _check_writable(models / args.name)
     if not has_config(args):
         _note(f"No config file is here: the model goes to {models.resolve()}. --config names one.")
     folder = _train(args, models)
@@ -97,6 +97,13 @@ def _check_writable(home: Path) -> None:
     from ..errors import DataError
 
     try:
+        for link in (folder for folder in (home, *home.parents) if folder.is_symlink()):
+            if not link.exists():
+                raise DataError(
+                    f"The model's folder {home} can't be made: {link} leads to {link.readlink()}, which "
+                    "isn't there. Mount its disk, or name another folder with --models; nothing was trained."
+                )
+        home = home.resolve()
         there = next(folder for folder in (home, *home.parents) if folder.exists())
         with tempfile.NamedTemporaryFile(prefix=".probe-", dir=there):
             pass
