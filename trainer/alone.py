@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TextIO
 from .errors import DataError
 
 _LOCK = ".training.lock"
+_SAVED_WITHIN_S = 3600.0
 
 
 @contextmanager
@@ -24,6 +27,7 @@ def alone(home: Path) -> Iterator[None]:
         lock = _held(home)
         for left in home.glob(".training*.draft"):
             left.unlink(missing_ok=True)
+        _clear_versions(home)
     except BlockingIOError as error:
         raise DataError(
             f"The model {home.name} is being trained already, by another `linewatch train`: wait until that "
@@ -40,6 +44,14 @@ def alone(home: Path) -> Iterator[None]:
         with suppress(OSError):
             for folder in made:
                 folder.rmdir()
+
+
+def _clear_versions(home: Path) -> None:
+    """Versions that a power cut left half saved; not those that a `calibrate` may be saving just now."""
+    for left in home.glob(".draft-*"):
+        with suppress(FileNotFoundError):  # it was saved meanwhile
+            if time.time() - left.stat().st_mtime > _SAVED_WITHIN_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _held(home: Path) -> TextIO:

@@ -1,7 +1,9 @@
 """One training of a name at a time, also after one that was killed."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,18 @@ def test_a_killed_training_holds_nothing_and_its_drafts_are_cleared_away(tmp_pat
     (home / ".training.safetensors").write_bytes(b"whole")
     with alone(home):
         assert sorted(p.name for p in home.iterdir()) == [".training.lock", ".training.safetensors"]
+
+
+def test_a_version_that_was_half_saved_is_cleared_away_and_one_that_is_being_saved_is_not(
+    tmp_path: Path,
+) -> None:
+    for name, age_s in ((".draft-old", 7200), (".draft-new", 5), ("1", 7200)):
+        (tmp_path / "top" / name).mkdir(parents=True)
+        (tmp_path / "top" / name / "weights.safetensors").write_bytes(b"half")
+        os.utime(tmp_path / "top" / name, (time.time() - age_s,) * 2)
+    with alone(tmp_path / "top"):
+        pass
+    assert sorted(p.name for p in (tmp_path / "top").iterdir()) == [".draft-new", "1"]
 
 
 def test_a_folder_that_can_not_be_held_is_one_sentence(tmp_path: Path) -> None:
