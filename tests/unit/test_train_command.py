@@ -226,14 +226,17 @@ def test_a_disk_without_room_for_the_model_is_found_before_training(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def left(megabytes: int) -> None:
-        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=megabytes * 10**6))
+    def left(megabytes: int, total: int = 10**9) -> None:
+        told = SimpleNamespace(total=total, free=megabytes * 10**6)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: told)
 
     left(5)
     assert linewatch(words) == 2 and not wishes and not (tmp_path / "models").exists()
     assert "takes about 8 MB" in (said := capsys.readouterr().err) and "has 5 MB left" in said
     left(9)
     assert linewatch(words) == 2 and len(wishes) == 1
+    left(0, total=0)  # a file system that doesn't tell
+    assert linewatch(words) == 2 and len(wishes) == 2
 
 
 @pytest.mark.parametrize("target", ["unmounted/models", "models"])

@@ -125,7 +125,9 @@ def _check_room(home: Path, size: str) -> None:
         return
     parts = costs(size)
     needed_mb = _BESIDES_MB + 4 * (parts["student"].parameters_m + parts["head"].parameters_m)
-    if (free_mb := shutil.disk_usage(home).free / 1e6) < needed_mb:
+    disk = shutil.disk_usage(home)
+    # Of no size at all: a file system that doesn't tell.
+    if disk.total and (free_mb := disk.free / 1e6) < needed_mb:
         raise DataError(
             f"The model takes about {needed_mb:.0f} MB and the disk of {home} has {free_mb:.0f} MB left: "
             "make room, or name another folder with --models; nothing was trained."
