@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    add("--port", type=int, default=8554, help="TCP port, 0 for any free one (default 8554)")
+    add("--port", type=_port, default=8554, help="TCP port, 0 for any free one (default 8554)")
     add(
         "--look",
         action="append",
@@ -53,10 +54,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--name", action="append", default=[], help="names of the cameras (paths), looks first; repeatable")
     add("--fps", type=float, default=10.0, help="frames per second (default 10)")
     add("--size", default="640x480", help="width x height of pattern lines (default 640x480)")
-    add("--seed", type=int, default=1, help="another seed, another sequence (default 1)")
+    add("--seed", type=_seed, default=1, help="another seed, another sequence (default 1)")
     add("--phase", default="live", choices=("learn", "live"), help="learn: good ones only (default live)")
-    add("--dwell", type=float, default=1.0, metavar="S", help="seconds a folder's picture stands while live")
-    add("--learn-dwell", type=float, default=0.5, metavar="S", help="the same while learning")
+    add(
+        "--dwell",
+        type=_seconds,
+        default=1.0,
+        metavar="S",
+        help="seconds a folder's picture stands while live",
+    )
+    add("--learn-dwell", type=_seconds, default=0.5, metavar="S", help="the same while learning")
     add("--user", help="ask for this user")
     add("--password-file", type=Path, metavar="FILE", help="and the password in this file")
     add("--auth", default="digest,basic", help="schemes to offer (default digest,basic)")
@@ -73,10 +80,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON line when ready")
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; 0."""
     try:
         asyncio.run(_serve(args))
+    except UnicodeError:
+        raise InputError(f"--host {args.host}: there can be no host of that name") from None
     except OSError as error:
         from stream import reach
 
@@ -119,7 +150,10 @@ def build_cameras(args: argparse.Namespace) -> "list[SimCamera]":
         raise InputError(f"--fps {args.fps:g}: want 0.2 to 120")
     cameras = []
     for name, show in _shows(args):
-        schedule = ScheduleWriter(args.schedule / f"{name}.jsonl") if args.schedule else None
+        try:
+            schedule = ScheduleWriter(args.schedule / f"{name}.jsonl") if args.schedule else None
+        except OSError as error:
+            raise InputError(f"--schedule {args.schedule}: can't be written: {error.strerror}") from error
         camera = SimCamera(name, show, args.fps, schedule)
         camera.set("phase", args.phase)
         cameras.append(camera)

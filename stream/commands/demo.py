@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ _FOLDER = Path("var/demo")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--seconds", type=float, metavar="N", help="end after N seconds of the live line (default: Ctrl-C)")
+    add(
+        "--seconds", type=_seconds, metavar="N", help="end after N seconds of the live line (default: Ctrl-C)"
+    )
     add(
         "--data",
         action="append",
@@ -31,17 +34,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--broker", default="embedded", metavar="URL", help="another broker than the embedded one")
     add("--web", default="127.0.0.1:8080", metavar="ADDRESS:PORT", help="where the page listens")
     add("--folder", type=Path, help=f"where its files go (default {_FOLDER}/…)")
-    add("--steps", type=int, default=300, metavar="N", help="training steps for each camera (300)")
-    add("--frames", type=int, metavar="N", help="good pictures of each camera (60; of --data 80)")
+    add("--steps", type=_count, default=300, metavar="N", help="training steps for each camera (300)")
+    add("--frames", type=_count, metavar="N", help="good pictures of each camera (60; of --data 80)")
     add("--json", action="store_true", help="one JSON object on the last line")
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
 def main(args: argparse.Namespace) -> int:
-    from ..demo import conductor, stage
+    from ..demo import conductor
     from ..demo.report import build, failures
 
-    if args.seconds is not None and args.seconds <= 0:
-        raise stage.DemoError(f"demo: --seconds {args.seconds:g}: want a positive number")
     folder = args.folder or _FOLDER / ("-".join(p.resolve().name for p in args.data) or "pattern")
     training = ("--steps", str(args.steps))
     plan = conductor.Plan(

@@ -79,8 +79,12 @@ def _password() -> str:
         return sys.stdin.readline().rstrip("\n")
     from ..web.users import UsersError
 
-    first = getpass.getpass("Password: ")
-    if first != getpass.getpass("Again: "):
+    try:
+        first = getpass.getpass("Password: ")
+        again = getpass.getpass("Again: ")
+    except EOFError:
+        raise UsersError("No password was given; nothing was changed.") from None
+    if first != again:
         raise UsersError("The two passwords differ; nothing was changed.")
     return first
 

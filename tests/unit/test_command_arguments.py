@@ -21,6 +21,13 @@ WRONG = {
     "bench --max-batch 0": "--max-batch: '0' is no whole number of 1 or more",
     "bench --seconds -1": "--seconds: '-1' is no number of seconds above 0",
     "bench --seconds soon": "--seconds: 'soon' is no number of seconds above 0",
+    "camera-sim --port 70000": "--port: '70000' is no port from 0 to 65535",
+    "camera-sim --seed -5": "--seed: '-5' is no whole number of 0 or more",
+    "camera-sim --dwell 0": "--dwell: '0' is no number of seconds above 0",
+    "camera-sim --learn-dwell nan": "--learn-dwell: 'nan' is no number of seconds above 0",
+    "demo --steps 0": "--steps: '0' is no whole number of 1 or more",
+    "demo --frames -1": "--frames: '-1' is no whole number of 1 or more",
+    "demo --seconds nan": "--seconds: 'nan' is no number of seconds above 0",
     "discover --seconds soon": "--seconds: 'soon' is no number of seconds from 0.1 to 60",
     "discover --seconds 0": "--seconds: '0' is no number of seconds from 0.1 to 60",
 }
@@ -30,6 +37,20 @@ WRONG = {
 def test_a_wrong_value_is_told_with_what_is_expected(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(line.split()) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: argument {WRONG[line]}")
+
+
+SIM = {
+    "--host ä..b": "--host ä..b: there can be no host of that name",
+    "--schedule /dev/null/shown": "--schedule /dev/null/shown: can't be written: Not a directory",
+}
+
+
+@pytest.mark.parametrize("words", SIM)
+def test_what_a_simulated_camera_can_not_do_is_told_with_its_option(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["camera-sim", "--port", "0", *words.split()]) == 2
+    assert capsys.readouterr().err == f"{SIM[words]}\n"
 
 
 def nobody() -> str:

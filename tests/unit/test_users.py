@@ -295,3 +295,17 @@ def test_a_users_file_that_the_system_will_not_show_is_one_sentence(
     assert main(["users", "--file", str(tmp_path / ("x" * 300) / "users.yaml"), "list"]) == 2
     said = capsys.readouterr().err
     assert "can't be read: File name too long." in said and len(said.splitlines()) == 1
+
+
+def test_who_ends_the_input_instead_of_a_password_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def at_its_end(prompt: str) -> str:
+        raise EOFError
+
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", at_its_end)
+    assert main(["users", "--file", str(path), "add", "berta", "--role", "viewer"]) == 2
+    assert capsys.readouterr().err == "No password was given; nothing was changed.\n"
+    assert path.read_bytes() == before
