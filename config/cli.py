@@ -38,6 +38,7 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code. The console script's entry."""
+    _open_what_was_closed()
     words = list(sys.argv[1:] if argv is None else argv)
     commands = {point.name: point for point in entry_points(group=GROUP)}
     match words:
@@ -53,6 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         case [name, *rest] if name in commands:
             return _guarded(name, commands[name], rest)
     return _refuse(_unknown(words[0], list(commands)), WRONG_INPUT)
+
+
+def _open_what_was_closed() -> None:
+    """Whoever started us may have closed input or outputs: the file that we open next would get the number
+    of one, and with it whatever a library prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, mode) if stream is None else stream
+        for number, mode, stream in ((0, "r", sys.stdin), (1, "w", sys.stdout), (2, "w", sys.stderr))
+    )
 
 
 def _guarded(name: str, point: EntryPoint, rest: list[str]) -> int:
@@ -83,8 +99,7 @@ def _run(name: str, point: EntryPoint, rest: list[str]) -> int:
     except SystemExit as left:  # argparse has printed its help (0) or what was wrong (2)
         return left.code if isinstance(left.code, int) else WRONG_INPUT
     code = command.main(arguments)
-    if sys.stdout is not None:  # whoever started us may have closed it
-        sys.stdout.flush()
+    sys.stdout.flush()
     return code
 
 

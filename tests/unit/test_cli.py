@@ -149,9 +149,16 @@ def test_an_output_on_a_full_disk_is_a_sentence(unbuffered: str) -> None:
     )
 
 
-def test_a_command_may_be_started_without_an_output(tmp_path: Path) -> None:
-    (tmp_path / "cameras.yaml").write_text("version: 1\n")
-    script = str(Path(sys.executable).parent / "linewatch")
-    line = ["sh", "-c", '"$@" >&-', "sh", script, "check", "--offline", str(tmp_path / "cameras.yaml")]
-    done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_may_be_started_without_input_and_outputs(tmp_path: Path, closed: str) -> None:
+    """What is opened then gets no number of theirs, where it would get what libraries print."""
+    said = tmp_path / "said"
+    script = (
+        "import os, sys; from config.cli import main\n"
+        "codes = main(['--version']), main(['check', '--offline', '/nowhere'])\n"
+        f"number = os.open({str(said)!r}, os.O_WRONLY | os.O_CREAT)\n"
+        "os.write(number, f'{codes} {number > 2}'.encode())\n"
+    )
+    line = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", script]
+    subprocess.run(line, capture_output=True, check=True)
+    assert said.read_text() == "(0, 2) True"
