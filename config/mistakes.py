@@ -265,7 +265,8 @@ def _model_at(path: Path, error: ErrorDetails) -> type[BaseModel] | None:
 def _bridge_type(error: ErrorDetails) -> str | None:
     """The type as whose options a bridge's keys were read."""
     loc = error["loc"]
-    own = len(loc) > 2 and loc[0] == "bridges" and loc[2] not in BridgeSettings.model_fields
+    # "[key]": what is wrong is the bridge's own name.
+    own = len(loc) > 2 and loc[0] == "bridges" and loc[2] not in ("[key]", *BridgeSettings.model_fields)
     return str(loc[2]) if own else None
 
 

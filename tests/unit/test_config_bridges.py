@@ -23,6 +23,10 @@ def read(text: str, env: dict[str, str] | None = None) -> Settings:
 
 
 WRONG = {
+    f'PLC: {{type: webhook, url: "http://h", {SECRET}}}': [
+        "cameras.yaml:4: bridges.PLC: is 'PLC', expected 1 to 64 of the letters a-z, digits, _ and -, not - "
+        "first"
+    ],
     f'b: {{type: webhook, ulr: "http://h", {SECRET}}}': [
         "cameras.yaml:4: bridges.b.ulr: unknown key, did you mean url? (read as a bridge of type webhook)",
         "cameras.yaml:4: bridges.b.url: is missing, expected: http:// or https:// address that "
