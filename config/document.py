@@ -177,6 +177,7 @@ class _Form:
             node.tag = _TAG + ("map" if isinstance(node, MappingNode) else "seq")
 
     def check_scalar(self, node: ScalarNode, path: Path) -> None:
+        self.check_characters(node, path)
         if ":" in node.value:  # YAML 1.1 reads 12:30 as 750
             node.tag = _TAG + "str"
         try:
@@ -189,6 +190,16 @@ class _Form:
             node, path, "can't be read, expected a plain value; put a text that begins with ! in quotes"
         )
         node.tag = _TAG + "str"
+
+    def check_characters(self, node: ScalarNode, path: Path) -> None:
+        r"""As JSON writes some characters, \ud83c\udfa5 is one in two halves. One half alone is none, and could
+        be written nowhere.
+        """
+        if all(not "\ud800" <= char <= "\udfff" for char in node.value):
+            return
+        node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if "\ufffd" in node.value:
+            self.note(node, path, "holds half a character (\\ud800 to \\udfff), expected whole ones")
 
     def check_mapping(self, node: MappingNode, path: Path) -> None:
         lines: dict[str, int] = {}
@@ -203,6 +214,7 @@ class _Form:
         node.value = kept
 
     def check_key(self, key: ScalarNode, path: Path, lines: dict[str, int]) -> None:
+        self.check_characters(key, path)
         here = (*path, key.value)
         if key.tag == _TAG + "merge":
             return
