@@ -192,8 +192,9 @@ class _Form:
         node.tag = _TAG + "str"
 
     def check_characters(self, node: ScalarNode, path: Path) -> None:
-        r"""As JSON writes some characters, \ud83c\udfa5 is one in two halves. One half alone is none, and could
-        be written nowhere.
+        r"""As JSON writes some characters, \ud83c\udfa5 is one, in two halves.
+
+        A half alone is none, and could be written nowhere.
         """
         if all(not "\ud800" <= char <= "\udfff" for char in node.value):
             return
