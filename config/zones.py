@@ -80,10 +80,10 @@ def read(path: Path) -> ZonesFile:
         return ZonesFile()
     except OSError as error:
         raise ZonesError(f"{path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ZonesError(f"{path} is not YAML: mend it or delete it") from error
     except ValidationError as error:
         raise ZonesError(f"{path}: {_mistakes(error)}: mend it or delete it") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
+        raise ZonesError(f"{path} is not YAML: mend it or delete it") from error
 
 
 def write(path: Path, content: ZonesFile) -> None:

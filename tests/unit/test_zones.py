@@ -57,7 +57,18 @@ def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
     assert found.instead_of == parse_zones(TRIANGLE)
 
 
-@pytest.mark.parametrize("text", ["{", "cameras: 3", "version: 2", "\x00", "cameras: {top: {roi: [[0, 0]]}}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "cameras: 3",
+        "version: 2",
+        "\x00",
+        "cameras: {top: {roi: [[0, 0]]}}",
+        "cameras: {top: 2026-13-45}",
+        "[" * 3000,
+    ],
+)
 def test_a_broken_file_is_one_sentence_that_names_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "zones.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"zones\.yaml.*mend it or delete it"):
