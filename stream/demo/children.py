@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,28 @@ class ChildFailed(Exception):
 class Child:
     """One running `linewatch` command, its standard output read line by line, its stderr passed on."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None) -> None:
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, log: Path | None, marked: str | None
+    ) -> None:
         self.name = name
         self._process = process
         self._log = log
+        self._telling = asyncio.create_task(self._tell(marked), name=f"stderr of {name}")
 
     @classmethod
-    async def start(cls, name: str, arguments: Sequence[str], *, log: Path | None = None) -> "Child":
-        """`log` takes stderr (appended) instead of the terminal. Raises ChildFailed if it can't start."""
+    async def start(
+        cls,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path | None = None,
+        marked: str | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> "Child":
+        """`log` takes stderr (appended) instead of the terminal; on that `marked` stands before each line,
+        where several speak at once. `variables` of the environment hold where ours doesn't have them. Raises
+        ChildFailed if it can't start.
+        """
         with contextlib.ExitStack() as stack:
             stderr = stack.enter_context(log.open("ab")) if log else None
             try:
@@ -41,15 +56,15 @@ class Child:
                     *with_us([*linewatch(), *arguments]),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
-                    stderr=stderr,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                    stderr=asyncio.subprocess.PIPE if marked else stderr,
+                    env={**(variables or {}), **os.environ, "PYTHONUNBUFFERED": "1"},
                     limit=_LINE_BYTES,
                     # Ctrl-C in a terminal goes to the whole group: the demo alone says what stops when.
                     start_new_session=True,
                 )
             except OSError as error:
                 raise ChildFailed(f"demo: {name} can't be started: {error.strerror}") from error
-        return cls(name, process, log)
+        return cls(name, process, log, marked)
 
     @property
     def pid(self) -> int:
@@ -87,12 +102,17 @@ class Child:
                 while line := await self._process.stdout.readline():
                     last = line if line.startswith(b"{") else last
                 code = await self._process.wait()
+                await self._telling
         except TimeoutError:
             raise ChildFailed(f"demo: {self.name} did not end within {timeout_s:g} s") from None
         if code != 0 or not last:
             raise self.failure()
         answer: dict[str, Any] = json.loads(last)
         return answer
+
+    async def _tell(self, marked: str | None) -> None:
+        while self._process.stderr is not None and (line := await self._process.stderr.readline()):
+            sys.stderr.write(f"{marked}: {line.decode(errors='replace')}")
 
     async def drain(self) -> None:
         """Read and forget what it still prints, so that it never blocks on a full pipe. Cancel at will."""
@@ -115,7 +135,8 @@ class Child:
             return await self._process.wait()
         finally:
             drained.cancel()
-            await asyncio.gather(drained, return_exceptions=True)
+            self._telling.cancel()
+            await asyncio.gather(drained, self._telling, return_exceptions=True)
 
 
 def memory_mb(pid: int) -> tuple[float, float]:

@@ -8,9 +8,10 @@ finish    compare what was shown with what was found and what arrived
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ _STOP_S = 20.0
 _CATCH_UP_S = 10.0
 _LOOK_S = 0.5
 _MINUTES_KEPT = 24 * 60
+# Two with a half of the cores each are ready sooner than one after the other with all of them.
+_TRAININGS_AT_ONCE = 2
+_SHARED_CORES = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _TRAININGS_AT_ONCE))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ async def perform(plan: Plan, stop: asyncio.Event) -> Watched | None:
     """The whole demo; None when stopped before it was live. Raises ChildFailed, DemoError, BrokerError."""
     stage.check_broker(plan.broker)
     cameras = stage.cameras(plan.data, plan.frames)
+    stage.make_folder(plan.folder)
     seen = _Seen()
     await _learn(plan, cameras, seen, stop)
     if stop.is_set():
@@ -90,10 +95,11 @@ async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, s
         for camera in new:
             stage.forget_pictures(plan.folder, camera)
         await _until(stop, *(_capture(config, camera) for camera in new))
-    for camera in new:
-        if not stop.is_set():
-            say(f"Training a model for {camera.name} …")
-            await _until(stop, _train(plan, camera, seen))
+    if not stop.is_set():
+        say(f"Training a model for {', '.join(camera.name for camera in new)} …")
+        places = asyncio.Semaphore(_TRAININGS_AT_ONCE)
+        shared = _SHARED_CORES if len(new) > 1 else {}
+        await _until(stop, *(_train(plan, camera, seen, places, shared) for camera in new))
 
 
 async def _capture(config: Path, camera: stage.DemoCamera) -> None:
@@ -104,10 +110,20 @@ async def _capture(config: Path, camera: stage.DemoCamera) -> None:
     say(f"  {camera.name}: {answer['written']} good pictures, skipped {answer['skipped'] or 'none'}")
 
 
-async def _train(plan: Plan, camera: stage.DemoCamera, seen: _Seen) -> None:
+async def _train(
+    plan: Plan,
+    camera: stage.DemoCamera,
+    seen: _Seen,
+    places: asyncio.Semaphore,
+    variables: Mapping[str, str],
+) -> None:
     folder = plan.folder / "pictures" / camera.name / "good"
     words = ["train", camera.name, "--data", str(folder), "--models", str(plan.folder / "models"), "--json"]
-    async with _child(f"train {camera.name}", [*words, *plan.training]) as child:
+    words += plan.training
+    async with (
+        places,
+        _child(f"train {camera.name}", words, marked=camera.name, variables=variables) as child,
+    ):
         answer = await child.result(_TRAIN_S)
     stage.remember_trained(plan.folder, camera, plan.training)
     seen.training_s[camera.name] = answer["seconds"]
@@ -200,8 +216,15 @@ async def _simulator(plan: Plan, cameras: Sequence[stage.DemoCamera], phase: str
 
 
 @contextlib.asynccontextmanager
-async def _child(name: str, words: Sequence[str], log: Path | None = None) -> AsyncIterator[Child]:
-    child = await Child.start(name, words, log=log)
+async def _child(
+    name: str,
+    words: Sequence[str],
+    *,
+    log: Path | None = None,
+    marked: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> AsyncIterator[Child]:
+    child = await Child.start(name, words, log=log, marked=marked, variables=variables)
     try:
         yield child
     finally:

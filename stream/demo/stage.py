@@ -92,6 +92,16 @@ def cameras(data: Sequence[Path], frames: int | None = None) -> list[DemoCamera]
     ]
 
 
+def make_folder(folder: Path) -> None:
+    """The demo's own. Raises DemoError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(
+            f"demo: the folder {folder} can't be made: {error.strerror}; name another with --folder"
+        ) from error
+
+
 def check_broker(url: str) -> None:
     """Raises DemoError for an address with credentials: everybody on the machine sees a command line."""
     if "@" in urlsplit(url).netloc:
@@ -109,7 +119,6 @@ def password(folder: Path) -> Path:
     """The file with the simulated cameras' password, made once, readable by its owner only."""
     path = folder / "camera.password"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(12) + "@:/%#?")
     return path

@@ -125,11 +125,11 @@ def read(path: Path) -> UsersFile:
         ) from error
     except OSError as error:
         raise UsersError(f"The users file {path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsersError(f"The users file {path} is not YAML.") from error
     except ValidationError as error:
         places = ", ".join(".".join(map(str, mistake["loc"])) or "the file" for mistake in error.errors())
         raise UsersError(f"The users file {path} has mistakes at: {places}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
+        raise UsersError(f"The users file {path} is not YAML.") from error
 
 
 def write(path: Path, content: UsersFile) -> None:

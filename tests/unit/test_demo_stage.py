@@ -76,6 +76,12 @@ def test_a_password_on_the_command_line_is_refused_without_being_said() -> None:
     stage.check_broker("redis://127.0.0.1:6379/0")
 
 
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(stage.DemoError, match="can't be made: Not a directory; name another with --folder"):
+        stage.make_folder(tmp_path / "file" / "demo")
+
+
 def test_the_password_file_is_its_owners_only(tmp_path: Path) -> None:
     assert stage.password(tmp_path).stat().st_mode & 0o777 == 0o600
 

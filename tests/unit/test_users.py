@@ -119,8 +119,9 @@ def test_a_file_that_is_not_there_is_said_with_the_command_that_makes_it(
     assert Users(path).password_role("anna", PASSWORD) == "admin"
 
 
-def test_a_binary_file_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "users.yaml").write_bytes(b"\x89PNG\xff\xfe")
+@pytest.mark.parametrize("content", [b"\x89PNG\xff\xfe", b"users: 2026-13-01", b"users: " + b"[" * 5000])
+def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "users.yaml").write_bytes(content)
     with pytest.raises(UsersError, match="is not YAML"):
         users.read(tmp_path / "users.yaml")
 
