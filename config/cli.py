@@ -64,7 +64,8 @@ def _open_what_was_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            # The lowest number that is free; for the programs that we start, too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdin, sys.stdout, sys.stderr = (
         os.fdopen(number, mode) if stream is None else stream
         for number, mode, stream in ((0, "r", sys.stdin), (1, "w", sys.stdout), (2, "w", sys.stderr))

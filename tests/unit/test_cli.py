@@ -151,14 +151,18 @@ def test_an_output_on_a_full_disk_is_a_sentence(unbuffered: str) -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_command_may_be_started_without_input_and_outputs(tmp_path: Path, closed: str) -> None:
-    """What is opened then gets no number of theirs, where it would get what libraries print."""
+    """What it opens then, and what a program opens that it starts, gets no number of theirs, where it would
+    get what libraries print.
+    """
     said = tmp_path / "said"
+    child = "import os; [os.fstat(number) for number in range(3)]"
     script = (
-        "import os, sys; from config.cli import main\n"
+        "import os, subprocess, sys; from config.cli import main\n"
         "codes = main(['--version']), main(['check', '--offline', '/nowhere'])\n"
         f"number = os.open({str(said)!r}, os.O_WRONLY | os.O_CREAT)\n"
-        "os.write(number, f'{codes} {number > 2}'.encode())\n"
+        f"child = subprocess.run([sys.executable, '-c', {child!r}]).returncode\n"
+        "os.write(number, f'{codes} {number > 2} {child}'.encode())\n"
     )
     line = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", script]
     subprocess.run(line, capture_output=True, check=True)
-    assert said.read_text() == "(0, 2) True"
+    assert said.read_text() == "(0, 2) True 0"
