@@ -92,13 +92,17 @@ def tidy_pictures(folder: Path, now: float, *, max_mb: int, max_age_days: float 
     """Remove what is overdue in FOLDER/*/good; how many went. One that can't be removed keeps no other."""
     pictures = [p for good in folder.glob("*/good") for p in good_pictures(good)]
     max_age_s = None if max_age_days is None else max_age_days * 86400
-    gone = []
+    gone, refused = [], []
     for picture in overdue(pictures, now, max_bytes=max_mb * 1_000_000, max_age_s=max_age_s):
         try:
             picture.path.unlink(missing_ok=True)
             gone.append(picture)
         except OSError as error:
-            log.error("an old good picture can't be removed, let Linewatch do that: %s", error)
+            refused.append(error)
+    if refused:  # of thousands in a folder that is not ours one sentence is enough
+        log.error(
+            "%d old good pictures can't be removed, let Linewatch do that: %s", len(refused), refused[0]
+        )
     for camera, count in Counter(p.path.parent.parent.name for p in gone).items():
         log.info("%d of the oldest good pictures of camera %s were removed (pictures.max_…)", count, camera)
     return len(gone)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,14 +93,19 @@ def test_a_link_to_nothing_hides_no_picture(tmp_path: Path) -> None:
     assert sorted(stored.path for stored in good_pictures(made[0].parent)) == sorted(made)
 
 
-def test_a_picture_that_can_not_be_removed_keeps_no_other(tmp_path: Path) -> None:
+def test_pictures_that_can_not_be_removed_keep_no_other_and_are_one_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     now = 100 * DAY_S
     old = picture(tmp_path, "top", "old.png", 40, now)
-    folder = old.with_name("no-file.png")
-    folder.mkdir()
-    os.utime(folder, (0.0, 0.0))
+    folders = [old.with_name(f"no-file-{i}.png") for i in range(3)]
+    for folder in folders:
+        folder.mkdir()
+        os.utime(folder, (0.0, 0.0))
     assert tidy_pictures(tmp_path, now, max_mb=100, max_age_days=30) == 1
-    assert not old.exists() and folder.is_dir()
+    assert not old.exists() and all(folder.is_dir() for folder in folders)
+    (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said.startswith("3 old good pictures can't be removed")
 
 
 def test_folders_that_are_not_there_are_fine(tmp_path: Path) -> None:
