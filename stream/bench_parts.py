@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from engine.artifact import Artifact
 from engine.calibration import Calibration
-from engine.choose import torch_threads, usable_cores
+from engine.choose import torch_threads
+from engine.cores import usable_cores
 from engine.images import to_device
 from engine.model.cost import costs
 from engine.model.dmdd import SIZES, build_network

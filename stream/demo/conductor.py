@@ -8,7 +8,6 @@ finish    compare what was shown with what was found and what arrived
 
 import asyncio
 import contextlib
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from config.load import load
 from config.services import EventsSettings
+from engine.cores import allowed_cores
 
 from ..broker import run_file_of
 from ..outbox_file import last_seqs
@@ -39,7 +39,7 @@ _LOOK_S = 0.5
 _MINUTES_KEPT = 24 * 60
 # Two with a half of the cores each are ready sooner than one after the other with all of them.
 _TRAININGS_AT_ONCE = 2
-_SHARED_CORES = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _TRAININGS_AT_ONCE))}
+_SHARED_CORES = {"OMP_NUM_THREADS": str(max(1, allowed_cores() // _TRAININGS_AT_ONCE))}
 
 
 @dataclass(frozen=True, slots=True)

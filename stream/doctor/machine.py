@@ -39,7 +39,8 @@ def device(wish: str = "auto") -> Finding:
     """What would inspect. Computes something on it: a driver may be there and not work."""
     import torch
 
-    from engine.choose import choose_device, usable_cores, why_no_cuda
+    from engine.choose import choose_device, why_no_cuda
+    from engine.cores import usable_cores
     from engine.errors import DeviceError
 
     try:

@@ -13,6 +13,7 @@ from trainer.pace import settle_threads
 @pytest.fixture(autouse=True)
 def _two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("trainer.pace.allowed_cores", lambda: 2)
     with torch_threads(2):
         yield
 
@@ -25,16 +26,20 @@ def test_the_faster_number_of_threads_is_left_set(best: int) -> None:
     assert settle_threads(step) == torch.get_num_threads() == best
 
 
-def test_a_limited_container_is_tried_with_as_many_threads_as_it_has_time_for(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("allowed", "tried"), [(3, {3, 1}), (1, set())])
+def test_a_limited_container_takes_no_more_threads_than_it_has_time_for(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, tried: set[int]
 ) -> None:
-    monkeypatch.setattr("trainer.pace.cores_granted", lambda: 2.5)
+    monkeypatch.setattr("trainer.pace.allowed_cores", lambda: allowed)
+    seen: set[int] = set()
 
     def step() -> None:
-        time.sleep(0.002 if torch.get_num_threads() == 3 else 0.02)
+        seen.add(torch.get_num_threads())
+        time.sleep(0.002 if torch.get_num_threads() == allowed else 0.02)
 
     with torch_threads(16):
-        assert settle_threads(step) == 3
+        assert settle_threads(step) == torch.get_num_threads() == allowed
+    assert seen == tried
 
 
 def test_a_number_that_somebody_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

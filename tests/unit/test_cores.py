@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import choose
-from engine.choose import cores_granted, usable_cores
+from engine.cores import cores_granted, usable_cores
 
 
 def group(tmp_path: Path, inside: str, limits: dict[str, str]) -> tuple[Path, Path]:
@@ -47,5 +46,5 @@ def test_a_limited_container_on_a_large_machine_gets_as_many_threads_as_it_has_t
     monkeypatch: pytest.MonkeyPatch, granted: float, cores: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
-    monkeypatch.setattr(choose, "cores_granted", lambda: granted)
+    monkeypatch.setattr("engine.cores.cores_granted", lambda: granted)
     assert usable_cores() == cores
