@@ -2,10 +2,11 @@
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .arguments import count, seconds
 
 if TYPE_CHECKING:
     from ..bench import Load, Result
@@ -22,11 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tiles", type=_tiles, default=["1x1"], metavar="T[,T]", help="1x1 (default), 2x3, ..."
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=10.0, help="for each line of the table (default 10)"
+        "--seconds", type=seconds, default=10.0, help="for each line of the table (default 10)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     parser.add_argument("--backend", default="auto", help="auto, torch, openvino")
-    parser.add_argument("--max-batch", type=_count, default=16, help="frames together, at most (16)")
+    parser.add_argument("--max-batch", type=count, default=16, help="frames together, at most (16)")
     parser.add_argument(
         "--teacher-weights", type=Path, metavar="FILE", help="weights that come in no package"
     )
@@ -34,23 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _counts(text: str) -> list[int]:
-    return [_count(part) for part in text.split(",")]
-
-
-def _count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
+    return [count(part) for part in text.split(",")]
 
 
 def _tiles(text: str) -> list[str]:

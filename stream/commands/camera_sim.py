@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import contextlib
 import json
-import math
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .arguments import seconds
 
 if TYPE_CHECKING:
     import ssl
@@ -34,7 +35,7 @@ class InputError(ValueError):
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options."""
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    add("--host", type=_host, default="127.0.0.1", help="address to listen on (default: this machine only)")
     add("--port", type=_port, default=8554, help="TCP port, 0 for any free one (default 8554)")
     add(
         "--look",
@@ -58,12 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--phase", default="live", choices=("learn", "live"), help="learn: good ones only (default live)")
     add(
         "--dwell",
-        type=_seconds,
+        type=seconds,
         default=1.0,
         metavar="S",
         help="seconds a folder's picture stands while live",
     )
-    add("--learn-dwell", type=_seconds, default=0.5, metavar="S", help="the same while learning")
+    add("--learn-dwell", type=seconds, default=0.5, metavar="S", help="the same while learning")
     add("--user", help="ask for this user")
     add("--password-file", type=Path, metavar="FILE", help="and the password in this file")
     add("--auth", default="digest,basic", help="schemes to offer (default digest,basic)")
@@ -80,6 +81,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON line when ready")
 
 
+def _host(text: str) -> str:
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError(f"there can be no host of the name {text!r}") from None
+    return text
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
@@ -92,22 +101,10 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
-
-
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; 0."""
     try:
         asyncio.run(_serve(args))
-    except UnicodeError:
-        raise InputError(f"--host {args.host}: there can be no host of that name") from None
     except OSError as error:
         from stream import reach
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from .arguments import count, number, seconds
+
 if TYPE_CHECKING:
     from ..collection import Captured
     from ..condition import CameraState
@@ -20,13 +22,13 @@ _CLEAR_REST = "\x1b[K"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("camera", help="a camera of the config file")
-    parser.add_argument("--frames", type=_count, default=200, help="how many pictures (200)")
+    parser.add_argument("--frames", type=count, default=200, help="how many pictures (200)")
     parser.add_argument(
         "--every", type=_interval, default=0.5, metavar="SECONDS", help="at most one in so long (0.5)"
     )
     parser.add_argument(
         "--give-up",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="end when nothing new could be kept for so long (60)",
@@ -131,28 +133,8 @@ class Progress:
             print(f"\r{text}{_CLEAR_REST}", end="", file=self._out, flush=True)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
-
-
 def _interval(text: str) -> float:
-    seconds = _number(text)
-    if not 0 <= seconds < math.inf:
+    said = number(text)
+    if not 0 <= said < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
-    return seconds
-
-
-def _seconds(text: str) -> float:
-    seconds = _number(text)
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return said

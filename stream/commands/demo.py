@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 import json
-import math
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .arguments import count, seconds
 
 if TYPE_CHECKING:
     from ..demo.conductor import Plan
@@ -20,9 +21,7 @@ _FOLDER = Path("var/demo")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--seconds", type=_seconds, metavar="N", help="end after N seconds of the live line (default: Ctrl-C)"
-    )
+    add("--seconds", type=seconds, metavar="N", help="end after N seconds of the live line (default: Ctrl-C)")
     add(
         "--data",
         action="append",
@@ -34,25 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--broker", default="embedded", metavar="URL", help="another broker than the embedded one")
     add("--web", default="127.0.0.1:8080", metavar="ADDRESS:PORT", help="where the page listens")
     add("--folder", type=Path, help=f"where its files go (default {_FOLDER}/…)")
-    add("--steps", type=_count, default=300, metavar="N", help="training steps for each camera (300)")
-    add("--frames", type=_count, metavar="N", help="good pictures of each camera (60; of --data 80)")
+    add("--steps", type=count, default=300, metavar="N", help="training steps for each camera (300)")
+    add("--frames", type=count, metavar="N", help="good pictures of each camera (60; of --data 80)")
     add("--json", action="store_true", help="one JSON object on the last line")
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import number
+
 if TYPE_CHECKING:
     from ..discovery import Found
     from ..onvif import Device, Login, OnvifError, Stream
@@ -183,10 +185,7 @@ def _comment(indent: int, text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
+    seconds = number(text)
     if not 0.1 <= seconds <= 60:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 60")
     return seconds

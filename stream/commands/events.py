@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import count
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -32,14 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-file", type=Path, help="run file of a running Linewatch, instead of a config")
     parser.add_argument("--follow", action="store_true", help="go on with what comes, until interrupted")
     parser.add_argument("--group", help="read as this consumer group: from its last acknowledged event on")
-    parser.add_argument("--last", type=_count, default=None, metavar="N", help="begin with the last N events")
+    parser.add_argument("--last", type=count, default=None, metavar="N", help="begin with the last N events")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
 
 
 def main(args: argparse.Namespace) -> int:
