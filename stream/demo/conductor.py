@@ -97,9 +97,8 @@ async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, s
         await _until(stop, *(_capture(config, camera) for camera in new))
     if not stop.is_set():
         say(f"Training a model for {', '.join(camera.name for camera in new)} …")
-        places = asyncio.Semaphore(_TRAININGS_AT_ONCE)
-        shared = _SHARED_CORES if len(new) > 1 else {}
-        await _until(stop, *(_train(plan, camera, seen, places, shared) for camera in new))
+        places, alone = asyncio.Semaphore(_TRAININGS_AT_ONCE), len(new) == 1
+        await _until(stop, *(_train(plan, camera, seen, places, alone=alone) for camera in new))
 
 
 async def _capture(config: Path, camera: stage.DemoCamera) -> None:
@@ -111,19 +110,14 @@ async def _capture(config: Path, camera: stage.DemoCamera) -> None:
 
 
 async def _train(
-    plan: Plan,
-    camera: stage.DemoCamera,
-    seen: _Seen,
-    places: asyncio.Semaphore,
-    variables: Mapping[str, str],
+    plan: Plan, camera: stage.DemoCamera, seen: _Seen, places: asyncio.Semaphore, *, alone: bool
 ) -> None:
+    """One that is `alone` has all cores, and the terminal for its progress bar."""
     folder = plan.folder / "pictures" / camera.name / "good"
     words = ["train", camera.name, "--data", str(folder), "--models", str(plan.folder / "models"), "--json"]
     words += plan.training
-    async with (
-        places,
-        _child(f"train {camera.name}", words, marked=camera.name, variables=variables) as child,
-    ):
+    marked, variables = (None, {}) if alone else (camera.name, _SHARED_CORES)
+    async with places, _child(f"train {camera.name}", words, marked=marked, variables=variables) as child:
         answer = await child.result(_TRAIN_S)
     stage.remember_trained(plan.folder, camera, plan.training)
     seen.training_s[camera.name] = answer["seconds"]
