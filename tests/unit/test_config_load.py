@@ -363,7 +363,7 @@ def test_a_character_in_two_halves_is_one_and_half_of_it_is_a_mistake() -> None:
     text = HEAD + 'events: {username: "\\ud83c\\udfa5"}\n'
     assert read(text).events.username == "\U0001f3a5"
     half = "holds half a character (\\ud800 to \\udfff), expected whole ones"
-    assert mistakes(text.replace("\\udfa5", "")) == [f"cameras.yaml:2: events.username: {half}"]
+    assert mistakes(text.replace("\\udfa5", "")) == (f"cameras.yaml:2: events.username: {half}",)
     assert mistakes(HEAD + '"\\ud83c": 1\n')[0] == f"cameras.yaml:2: {half}"
 
 
