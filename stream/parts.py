@@ -128,7 +128,7 @@ class Parts:
 
     def recall(self, verdicts: list[Event]) -> None:
         """What an earlier run has answered, the newest first: it is not answered again, whatever comes again.
-        A camera triggered within the last week is triggered: an empty belt before the first part is none.
+        A camera triggered within the last week stays so: an empty belt before the first part is no part.
         """
         now, utc = time.monotonic(), time.time()
         for event in reversed(verdicts):  # the oldest first, in the order in which they are to be forgotten
