@@ -287,7 +287,10 @@ class Teaching:
 
     async def shelves(self) -> list[Shelf]:
         """Every model, by name; those that cameras want also while they have no version."""
-        return await asyncio.to_thread(self._shelves)
+        try:
+            return await asyncio.to_thread(self._shelves)
+        except EngineError as error:
+            raise Refused(str(error)) from error
 
     def _shelves(self) -> list[Shelf]:
         settings = self._settings()
@@ -361,7 +364,9 @@ def _shelf(models: Path, name: str, them: list[Version], cameras: Mapping[str, s
         {camera: int(version) for camera, version in cameras.items() if version.isdecimal()},
         tuple(them),
         earlier=_earlier(models, name),
-        reports=frozenset(v.version for v in them if (home / str(v.version) / REPORT).is_file()),
+        reports=frozenset(
+            v.version for v in them if not v.broken and (home / str(v.version) / REPORT).is_file()
+        ),
         interrupted=(home / _KEPT).is_file(),
         no_latest=next((v.no_latest for v in them), ""),
     )

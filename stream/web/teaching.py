@@ -174,12 +174,12 @@ def _model_routes(router: APIRouter, teaching: Teaching, view: LineView) -> None
                 found.setdefault((camera.model.name, camera.model.version), []).append(camera.name)
         return found
 
-    @router.get("/models")
+    @router.get("/models", responses=_REFUSED)
     async def models() -> list[ShelfOut]:
         """Every model with its versions."""
         return [_shelf_out(shelf, used()) for shelf in await teaching.shelves()]
 
-    @router.get("/models/{name}", responses=_GONE)
+    @router.get("/models/{name}", responses=_REFUSED)
     async def model(name: str) -> ShelfOut:
         """One model with its versions."""
         for shelf in await models():

@@ -85,19 +85,27 @@ def test_models_that_the_system_will_not_show_are_one_sentence(
     assert code == 2 and "File name too long" in err and len(err.splitlines()) == 1
 
 
-def test_a_version_that_may_not_be_looked_into_is_listed_and_hides_no_other(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbid(act: Callable[[Path], object]) -> Callable[[Path], object]:
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Path]:
+    """What lies in `folder` can't be looked at, nor in what else is put into the list; also by root."""
+    kept_out = [folder]
+
+    def forbidding(act: Callable[[Path], object]) -> Callable[[Path], object]:
         def forbidden(path: Path) -> object:
-            if path.parent == models / "top" / "2":
+            if path.parent in kept_out:
                 raise PermissionError(13, "Permission denied", str(path))
             return act(path)
 
         return forbidden
 
-    for name in ("is_file", "read_bytes"):
-        monkeypatch.setattr(Path, name, forbid(getattr(Path, name)))
+    for name in ("is_file", "is_dir", "read_bytes"):
+        monkeypatch.setattr(Path, name, forbidding(getattr(Path, name)))
+    return kept_out
+
+
+def test_a_version_that_may_not_be_looked_into_is_listed_and_hides_no_other(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid(monkeypatch, models / "top" / "2")
     assert [bool(v.broken) for v in shelves(models)["top"]] == [False, True, False]
     with pytest.raises(ArtifactError, match=r"2/manifest.json can't be read: Permission denied"):
         promote_checked(models, "top@2")

@@ -12,8 +12,9 @@ from engine.versions import versions
 from engine.zones import EVERYWHERE, Areas
 from stream.teaching import Teaching
 from stream.training import Training, TrainingState
-from stream.web.errors import Gone
+from stream.web.errors import Gone, Refused
 from tests.models import tiny_artifact
+from tests.unit.test_shelf import forbid
 
 CONFIG = """
 version: 1
@@ -77,6 +78,23 @@ async def test_a_clock_that_is_set_years_ahead_costs_no_good_picture(
     monkeypatch.setattr("stream.teaching.time.time", lambda: set_to)
     await teaching.tidy()
     assert path.exists()
+
+
+async def test_a_version_that_may_not_be_looked_into_hides_no_other_and_a_folder_of_them_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    settings = load(tmp_path / "cameras.yaml")
+    for _ in range(2):
+        (save(tiny_artifact(name="top"), tmp_path / "models") / "report.html").touch()
+    teaching = Teaching(lambda: settings, in_use=dict)
+    kept_out = forbid(monkeypatch, tmp_path / "models" / "top" / "1")
+    (shelf,) = await teaching.shelves()
+    assert [bool(version.broken) for version in shelf.versions] == [True, False]
+    assert shelf.reports == {2}
+    kept_out.append(tmp_path / "models")
+    with pytest.raises(Refused, match=r"can't be read .*Permission denied"):
+        await teaching.shelves()
 
 
 ROI = "roi: [[0, 0], [0.5, 0], [0.5, 1]]"
