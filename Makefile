@@ -8,7 +8,7 @@ EXTRAS ?=
 PEERS = .venv-peers
 export PYTHON
 
-.PHONY: venv demo run test test-all node-red check bench peers bundle image soak clean distclean
+.PHONY: venv demo test test-all node-red check bench peers bundle image soak clean distclean
 
 $(VENV)/.ok: pyproject.toml deploy/bootstrap.sh
 	deploy/bootstrap.sh $(VENV) ""

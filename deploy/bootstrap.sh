@@ -17,8 +17,9 @@ python=${PYTHON:-python3}
     echo "linewatch: $python is older than Python 3.11; name a newer one: make PYTHON=python3.12" >&2
     exit 2
 }
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip="$venv/bin/python -m pip --disable-pip-version-check"
+# One that was begun only, for want of Debian's python3-venv or by a Ctrl-C, has a python and no pip.
+$pip --version >/dev/null 2>&1 || "$python" -m venv "$venv"
 
 if ! $pip show -q torch 2>/dev/null; then
     if [ -n "${TORCH:-}" ]; then

@@ -5,7 +5,8 @@ set -eu
 list=$(dirname "$0")/debian-packages.txt
 missing=""
 for package in $(cat "$list"); do
-    dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+    # Not `dpkg -s`, which also knows what was removed and left its config files.
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
 done
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -76,3 +76,20 @@ def test_nobody_with_the_units_rights_may_listen_on_a_low_port_and_so_may_its_ch
 def test_systemd_makes_the_user() -> None:
     told = run("systemd-sysusers", "--dry-run", DEPLOY / "systemd/linewatch.sysusers.conf")
     assert "linewatch" in told
+
+
+def test_a_package_that_was_removed_and_left_its_config_is_missing(tmp_path: Path) -> None:
+    listed = (DEPLOY / "debian-packages.txt").read_text().split()
+    stanza = "Package: {}\nStatus: {}\nArchitecture: all\nVersion: 1\nMaintainer: m\nDescription: d\n\n"
+    states = {name: "install ok installed" for name in listed} | {"mosquitto": "deinstall ok config-files"}
+    (tmp_path / "status").write_text("".join(stanza.format(*state) for state in states.items()))
+    (tmp_path / "info").mkdir()
+    (tmp_path / "updates").mkdir()
+    somebody = tmp_path / "id"  # not root, who would install it
+    somebody.write_text("#!/bin/sh\necho 1000\n")
+    somebody.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DPKG_ADMINDIR": str(tmp_path)}
+    said = subprocess.run(
+        ["sh", DEPLOY / "debian.sh"], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "these Debian packages are missing: mosquitto\n" in said.stderr

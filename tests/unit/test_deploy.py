@@ -224,3 +224,26 @@ def test_a_config_of_deploy_is_right_and_writes_to_the_data_folder_only(name: st
     written += [settings.web.zones_file, bridge.state_dir]
     written += [events.outbox.path] + ([events.embedded.dir] if events.url == "embedded" else [])
     assert all(path.is_relative_to("/var/lib/linewatch") for path in written)
+
+
+def test_an_environment_that_was_only_begun_is_completed(tmp_path: Path) -> None:
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    maker = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\n[ "$2" != pip ] || [ -e {tmp_path}/pip ] || exit 1\n')
+    maker.write_text(f'#!/bin/sh\n[ "$1" != -m ] || touch {tmp_path}/pip\n')
+    for file in (python, maker):
+        file.chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(maker)}
+    said = run("sh", DEPLOY / "bootstrap.sh", tmp_path / "venv", "", env=environment)
+    assert said.returncode == 0, said.stderr
+
+
+def test_a_line_of_the_board_is_told_from_the_others() -> None:
+    """One legend without a label stands for one series only."""
+    labels = {"linewatch_device_errors_total": "kind", "linewatch_events_total": "phase"}
+    for panel in json.loads(BOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            for metric in named(target["expr"]) & labels.keys():
+                alone = "sum(" in target["expr"] or labels[metric] in target["legendFormat"]
+                assert alone, target["expr"]
