@@ -20,13 +20,14 @@ from .web.view import CameraView, Histogram, LineStats, LineView, Result
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_VALUES = 24
-# Exported with 0 before they happen, as every verdict is: `increase` over a series that is born above 0 is 0,
-# and the first error would wake nobody. The engine's own words, and its error classes.
+# Exported with 0 before they happen, as every verdict and phase is: `increase` over a series that is born
+# above 0 is 0, and the first error would wake nobody. The engine's own words, and its error classes.
 _DEVICE_ERRORS = (
     *("ended", "failover", "taken_out"),
     *("ArtifactError", "CalibrationError", "DeviceError", "EngineError", "GraphError", "OutOfMemory"),
     *("TeacherError", "VersionError"),
 )
+_PHASES = ("open", "update", "close")
 _VERDICTS: tuple[Result, ...] = get_args(Result)
 
 
@@ -149,7 +150,7 @@ def _histograms(stats: LineStats) -> Iterator[Metric]:
 
 def _events(stats: LineStats) -> Iterator[Metric]:
     events = CounterMetricFamily("linewatch_events", "Events put into the outbox", labels=["phase"])
-    for phase, count in stats.events.items():
+    for phase, count in (dict.fromkeys(_PHASES, 0) | dict(stats.events)).items():
         events.add_metric([phase], count)
     yield events
     gauges = (

@@ -134,3 +134,9 @@ def test_reasons_without_end_are_folded_and_none_is_lost() -> None:
 
 def test_the_series_of_64_cameras_stay_below_5000() -> None:
     assert sum(len(samples) for samples in scrape(full_line(64)).values()) < 5000
+
+
+def test_the_first_defect_of_a_run_is_a_rise() -> None:
+    """`increase` sees nothing in a series that begins at 1."""
+    events = scrape(FakeLine.of("top"))["linewatch_events"]
+    assert events == {("linewatch_events_total", phase): 0 for phase in ("open", "update", "close")}
