@@ -3,6 +3,7 @@
 Built from a LineView, a Hub and a Feed; starts nothing.
 """
 
+import hashlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,12 @@ STATIC = Path(__file__).parent / "static"
 MAX_BODY_BYTES = 64 * 1024
 # A config file may be as long, in bytes as in characters unless much of it is not English.
 _LARGER_BODIES = {"/api/v1/config/validate": MAX_CHARS}
+
+
+def files_mark() -> str:
+    """The same word as long as the page's files are the same."""
+    files = sorted(path for path in STATIC.iterdir() if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def create_app(

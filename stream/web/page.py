@@ -29,7 +29,7 @@ from . import gallery, tuning, whep, zones
 from . import teaching as teaching_routes
 from .access import Access
 from .api import known
-from .app import create_app
+from .app import create_app, files_mark
 from .curves import Curves
 from .feed import Feed
 from .hub import Hub
@@ -81,6 +81,7 @@ class LivePage:
         host, port = parse_listen(listen)
         users = Users(users_file) if users_file is not None else None
         self._evidence, self._teaching = evidence, teaching
+        self._files = files_mark()
         self._view = view = replace(view, incidents=self._answered(view.incidents))
         self._scores: dict[str, Scores] = {}
         self._seats = Seats(max_viewers)
@@ -177,7 +178,7 @@ class LivePage:
 
     def _message(self) -> bytes:
         kept = self._evidence.version if self._evidence else 0
-        line = line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE, kept)
+        line = line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE, kept, self._files)
         if self._teaching is not None:
             state = self._teaching.training
             line.training = None if state is None else teaching_routes.training_out(state)

@@ -95,7 +95,9 @@ class TrainingOut(_Out):
 
 
 class LineOut(_Out):
-    """What every open page is told once a second."""
+    """What every open page is told once a second. `page`: another word when the page's own files are others;
+    an open page then loads itself anew.
+    """
 
     site: str
     line: str
@@ -105,6 +107,7 @@ class LineOut(_Out):
     cameras: list[CameraOut]
     incidents: list[IncidentOut]
     kept: int
+    page: str
     training: TrainingOut | None = None
     collecting: list[CollectionOut] = []
 
@@ -169,7 +172,7 @@ def incidents_out(view: LineView, limit: int) -> list[IncidentOut]:
     return [IncidentOut.model_validate(incident) for incident in view.incidents(limit)]
 
 
-def line_out(view: LineView, now: datetime, incidents: int, kept: int) -> LineOut:
+def line_out(view: LineView, now: datetime, incidents: int, kept: int, page: str) -> LineOut:
     """The whole state of the line; `kept` is another number when kept pictures came or went."""
     reasons = list(view.not_ready())
     return LineOut(
@@ -181,6 +184,7 @@ def line_out(view: LineView, now: datetime, incidents: int, kept: int) -> LineOu
         cameras=cameras_out(view),
         incidents=incidents_out(view, incidents),
         kept=kept,
+        page=page,
     )
 
 

@@ -1,13 +1,16 @@
 """The page is right again after servers that were away, fingers that press twice, and cameras that go."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, Request, Route, expect
 
-from stream.web import users
-from tests.browsing import BOX, Shop, open_tab
+from stream.teaching import Teaching
+from stream.training import TrainingState
+from stream.web import page, users
+from tests.browsing import BOX, Shop, open_tab, pictures
 from tests.webline import inspection
 
 pytestmark = pytest.mark.debian
@@ -60,6 +63,92 @@ async def test_a_kept_picture_that_met_a_server_that_was_away_comes(tab: Page, s
     await tab.unroute("**/api/v1/evidence/**")
     await expect(tab.get_by_role("button", name="False alarm")).to_be_visible()
     await expect(tab.get_by_text(AWAY)).to_have_count(0)
+
+
+async def test_an_image_that_met_a_server_that_was_away_comes(tab: Page, shop: Shop) -> None:
+    shop.good_pictures(1)
+    shop.evidence.keep(inspection("top", box=BOX, size=(640, 480)))
+    for address, image in (("#/incidents", "**/evidence/top/*.jpg"), ("#/teach/top", "**/pictures/*.png")):
+        await tab.route(image, away)
+        async with tab.expect_event("requestfailed", lambda asked: asked.resource_type == "image"):
+            await tab.goto(shop.page.url + address)
+        await tab.unroute(image)
+        await tab.wait_for_function("() => document.querySelector('main img')?.naturalWidth > 0")
+
+
+async def restarted(shop: Shop) -> None:
+    """What a new process knows, at the same address."""
+    await shop.page.stop()
+    await shop.teaching.stop()
+    shop.teaching = Teaching(lambda: shop.settings, in_use=dict)
+    shop.page = shop.new_page(shop.page.url.removeprefix("http://").rstrip("/"))
+    await shop.page.start()
+
+
+async def test_what_a_restart_of_the_line_ended_is_not_shown_as_going_on(tab: Page, shop: Shop) -> None:
+    shop.bad, shop.noisy = False, True
+    await tab.goto(shop.page.url + "#/teach/top")
+    await tab.get_by_role("button", name="Collect").click()
+    await expect(tab.get_by_text("of 100 collected")).to_be_visible()
+    learning = TrainingState("top", "top", "learning", time.time(), step=40, steps=100, notes=("A note.",))
+    shop.teaching.trainer.state = learning
+    await expect(tab.get_by_text("Learning: 40 %")).to_be_visible()
+    await restarted(shop)
+    await expect(tab.get_by_text("Learning: 40 %")).to_be_hidden()
+    await expect(tab.get_by_text("What was noticed")).to_be_hidden()
+    await expect(tab.get_by_text("of 100 collected")).to_be_hidden()
+
+
+async def test_a_page_of_another_version_than_the_line_loads_itself_anew(
+    tab: Page, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pictures(tab, "top", 1)
+    await tab.evaluate("window.old = true")
+    await restarted(shop)
+    await expect(tab.get_by_text("connection lost")).to_be_hidden()
+    assert await tab.evaluate("window.old"), "the same page needs no loading"
+    monkeypatch.setattr(page, "files_mark", lambda: "another")
+    await restarted(shop)
+    await tab.wait_for_function("() => window.old === undefined")
+    await pictures(tab, "top", 1)
+
+
+async def test_areas_that_are_not_here_yet_are_not_drawn_over(tab: Page, shop: Shop) -> None:
+    mask = {"masks": {"label": {"polygon": [[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]]}}}
+    assert (await tab.request.put(f"{shop.page.url}api/v1/cameras/top/zones", data=mask)).ok
+    there = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await there.wait()
+        await route.continue_()
+
+    await tab.route("**/zones", slow)
+    await tab.goto(shop.page.url + "#/camera/top")
+    edit = tab.get_by_role("button", name="Edit areas")
+    await expect(tab.get_by_role("button", name="Use this alarm level")).to_be_visible()
+    assert not await edit.is_visible()
+    there.set()
+    await edit.click()
+    await expect(tab.get_by_role("button", name="mask: label")).to_be_visible()
+    await tab.unroute_all(behavior="wait")
+
+
+async def test_a_slow_server_is_asked_for_one_level_at_a_time(tab: Page, shop: Shop) -> None:
+    asked: list[Request] = []
+
+    async def slow(route: Route) -> None:
+        asked.append(route.request)
+        await asyncio.sleep(0.5)
+        await route.continue_()
+
+    await tab.route("**/cost?*", slow)
+    await tab.goto(shop.page.url + "#/camera/top")
+    slider = tab.get_by_role("slider", name="Alarm level")
+    for _ in range(20):
+        await slider.press("ArrowRight")
+    await expect(tab.get_by_text("1.20×: about")).to_be_visible()
+    assert len(asked) < 10
+    await tab.unroute_all(behavior="wait")
 
 
 async def test_a_slow_server_is_asked_for_one_curve_at_a_time(tab: Page, shop: Shop) -> None:

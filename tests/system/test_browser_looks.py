@@ -76,7 +76,7 @@ async def test_everything_has_a_name_and_fits_a_finger_and_no_page_scrolls_sidew
         await tab.wait_for_timeout(600)
         assert await tab.evaluate(NAMELESS) == [], place
         assert await tab.evaluate(SMALL) == [], place
-        for width in (1024, 768, 400):
+        for width in (1024, 768, 400, 320):
             await tab.set_viewport_size({"width": width, "height": 768})
             assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), (place, width)
 
@@ -91,6 +91,16 @@ async def test_a_paused_picture_says_since_when_and_goes_on_when_told(tab: Page)
     await tab.get_by_role("button", name="Pause").click()
     await expect(tab.get_by_text("Paused at")).to_be_hidden()
     await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+
+
+async def test_a_paused_picture_keeps_its_time_whatever_is_pressed(tab: Page) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    await tab.get_by_role("button", name="Pause").click()
+    paused = await tab.get_by_text("Paused at").text_content() or ""
+    await tab.wait_for_timeout(1100)
+    await tab.get_by_role("region", name="Camera top").get_by_role("button", name="Marks").click()
+    await expect(tab.get_by_text("Paused at")).to_have_text(paused)
 
 
 async def test_the_picture_fills_the_screen(tab: Page) -> None:
@@ -139,6 +149,21 @@ async def test_the_legend_says_what_the_colours_mean(tab: Page) -> None:
     await expect(legend.get_by_role("img", name="red is above it")).to_be_visible()
     await expect(legend.get_by_text("alarm level")).to_be_visible()
     assert "gradient" in await legend.get_by_role("img").evaluate("(n) => n.style.background")
+
+
+async def test_whoever_skips_to_the_pictures_stays_on_the_same_page(tab: Page, shop: Shop) -> None:
+    await tab.goto(shop.page.url + "#/camera/top")
+    await expect(tab.get_by_role("heading", name="top")).to_be_visible()
+    await tab.get_by_role("link", name="To the pictures").press("Enter")
+    await expect(tab.get_by_role("main")).to_be_focused()
+    assert tab.url.endswith("#/camera/top")
+
+
+async def test_the_page_that_is_open_is_told_to_screen_readers(tab: Page) -> None:
+    pages = tab.get_by_role("navigation", name="Pages")
+    await pages.get_by_role("link", name="Kept pictures").click()
+    await expect(pages.get_by_role("link", name="Kept pictures")).to_have_attribute("aria-current", "page")
+    assert await pages.get_by_role("link", name="Cameras").get_attribute("aria-current") is None
 
 
 async def test_a_garbled_address_is_no_script_error(tab: Page, shop: Shop) -> None:

@@ -6,8 +6,10 @@ import time
 import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
+from engine.artifact import save
 from stream.training import TrainingState
 from tests.browsing import BOX, Shop
+from tests.models import tiny_artifact
 from tests.webline import incident, inspection
 
 pytestmark = pytest.mark.debian
@@ -115,6 +117,26 @@ async def test_why_collecting_was_refused_stays_until_the_next_press(tab: Page, 
     await tab.unroute("**/api/v1/cameras/top/pictures")
     await tab.get_by_role("button", name="Collect").click()
     await expect(tab.get_by_text(BUSY)).to_be_hidden()
+
+
+async def test_the_first_version_ends_the_word_that_there_is_none(tab: Page, shop: Shop) -> None:
+    await tab.goto(shop.page.url + "#/teach/top")
+    await expect(tab.get_by_text("No version yet")).to_be_visible()
+    shop.teaching.trainer.state = TrainingState("top", "top", "learning", time.time(), step=40, steps=100)
+    await expect(tab.get_by_text("Learning: 40 %")).to_be_visible()
+    save(tiny_artifact(name="top"), shop.folder / "models")
+    done = TrainingState("top", "top", "done", time.time(), version=1, good_pictures=12)
+    shop.teaching.trainer.state = done
+    await expect(tab.get_by_role("rowheader", name="1", exact=True)).to_be_visible()
+    await expect(tab.get_by_text("No version yet")).to_be_hidden()
+
+
+async def test_what_was_noticed_last_is_shown_also_when_it_is_as_many(tab: Page, shop: Shop) -> None:
+    await tab.goto(shop.page.url + "#/teach/top")
+    notes = tab.locator("details li")
+    for said in (["One.", "Two."], ["Two.", "Three."]):
+        shop.teaching.trainer.state = TrainingState("top", "top", "learning", time.time(), notes=tuple(said))
+        await expect(notes).to_have_text(said)
 
 
 async def test_an_incident_of_another_day_says_which(tab: Page, shop: Shop) -> None:

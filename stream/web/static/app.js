@@ -12,7 +12,7 @@ import { teachView } from "./teach.js";
 
 const main = document.getElementById("main");
 const LOOK_MS = 60000;
-let view = null, looking = false;
+let view = null, looking = false, files = null;
 
 function route() {
   view?.close();
@@ -23,7 +23,8 @@ function route() {
   else if (room === "incidents") view = galleryPage();
   else view = gridView(main);
   for (const link of document.querySelectorAll("nav a")) {
-    link.toggleAttribute("aria-current", link.getAttribute("href") === `#/${room ?? ""}`);
+    const isHere = link.getAttribute("href") === `#/${room ?? ""}`;
+    if (isHere) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (feed.line) view.update(feed.line);
   scrollTo(0, 0);
@@ -70,9 +71,15 @@ async function start() {
   document.body.toggleAttribute("data-outside", !me.user);
   if (!me.user) return showLogin(main, start);
   paintScale().catch(() => {}); // the colours of a legend are not worth a word
-  feed.listen((line) => { header(line); list.update(line.incidents, line.now); view?.update(line); }, connection);
+  feed.listen((line) => { newest(line); header(line); list.update(line.incidents, line.now); view?.update(line); }, connection);
   addEventListener("hashchange", route);
   route();
+}
+
+// A line that came back with another program has another page too, and this one may be open for weeks.
+function newest(line) {
+  if (files !== null && line.page !== files) location.reload();
+  files = line.page;
 }
 
 function connection(connected) {
@@ -101,6 +108,8 @@ function named(me) {
 theme();
 const list = incidentList(document.getElementById("incidents"), document.getElementById("no-incidents"));
 document.getElementById("user").addEventListener("click", logout);
+// Its address would be another page's.
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("loggedout", look);
 setInterval(() => { if (!document.hidden) look(); }, LOOK_MS);
 start();

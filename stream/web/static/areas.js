@@ -15,7 +15,7 @@ export function areasCard(name, video) {
   const note = el("p", { class: "dim", role: "status" });
   const yaml = el("pre");
   const paste = el("details", {}, el("summary", {}, "As it would stand in the config file"), yaml);
-  const edit = button("Edit areas", begin, { class: "admin" });
+  const edit = button("Edit areas", begin, { class: "admin", hidden: "" });
   const use = button("Use these areas", save, { class: "main" });
   const discard = button("Discard", () => { leave(); load(); });
   const back = button("Back to the config file's", forget);
@@ -26,7 +26,8 @@ export function areasCard(name, video) {
   const node = el("section", { class: "card", "aria-label": "Areas" },
     el("header", { class: "row" }, el("h2", {}, "Areas"), el("span", { class: "grow" }), back, edit),
     hint, tools, list, ends, note, paste);
-  // `base`: which areas were on the picture when drawing began, so that another window's are not drawn over.
+  // `base`: which areas were on the picture when drawing began, so that another window's are not drawn over. Nothing is
+  // edited before they are there: what isn't seen would be drawn over.
   let closed = false, editing = false, base = null, lookedAt = 0;
 
   async function fill() {

@@ -1,5 +1,5 @@
 // Step 1: good pictures of what the camera shows, with a counter; and a look at those that there are.
-import { button, el, keepOnly, number, replace, text } from "./dom.js";
+import { button, el, image, keepOnly, number, replace, text } from "./dom.js";
 import { ask, loader, post, remove, cameraPath } from "./api.js";
 
 const SKIPPED = { duplicate: "nearly the same as another", blurred: "blurred", dark: "too dark", overexposed: "too bright", alarm: "a defect was seen" };
@@ -23,7 +23,7 @@ export function collectCard(name, onCount) {
       el("label", { class: "check" }, alarms, "also those in which a defect is seen now (I looked: the parts are good)")),
     bar, note, refused, strip);
   const cards = new Map();
-  let seen = null, closed = false;
+  let seen = null, told = "", closed = false;
 
   async function tell(job) {
     text(refused, "");
@@ -47,7 +47,7 @@ export function collectCard(name, onCount) {
     if (!cards.has(picture.name)) {
       const said = `Good picture of ${new Date(picture.at).toLocaleString()}`;
       const drop = button("Not good", () => tell(async () => show(await remove(`/${picture.small}`))), { class: "operator", "aria-label": `Remove: ${said}` });
-      cards.set(picture.name, el("figure", {}, el("img", { src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
+      cards.set(picture.name, el("figure", {}, image({ src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
     }
     return cards.get(picture.name);
   }
@@ -61,11 +61,12 @@ export function collectCard(name, onCount) {
       go.hidden = working;
       stop.hidden = bar.hidden = !working;
       frames.disabled = alarms.disabled = working;
+      if (!state && note.textContent === told) text(note, ""); // a line that was started anew knows of none
       if (!state) return;
       bar.max = state.wanted;
       bar.value = state.written;
       const skipped = Object.entries(state.skipped).map(([why, times]) => `${times} ${SKIPPED[why] ?? why}`).join(", ");
-      const told = `${state.written} of ${state.wanted} collected${skipped ? `; left out: ${skipped}` : ""}. ${state.reason}`;
+      told = `${state.written} of ${state.wanted} collected${skipped ? `; left out: ${skipped}` : ""}. ${state.reason}`;
       text(note, told);
       const now = `${state.written} ${working}`;
       if (now !== seen && (!working || state.written % 5 === 0)) load();

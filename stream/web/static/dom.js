@@ -18,6 +18,19 @@ function filled(node, attributes, children) {
 
 export const button = (words, onclick, attributes = {}) => el("button", { type: "button", onclick: once(onclick), ...attributes }, words);
 
+// An <img> that fills itself once the server has it: it may be away, or be writing it still.
+const AGAIN_MS = 1000, SELDOM_MS = 60000;
+
+export function image(attributes) {
+  const node = el("img", attributes);
+  let wait = AGAIN_MS;
+  node.addEventListener("error", () => {
+    setTimeout(() => { if (node.isConnected) node.src = node.src; }, wait);
+    wait = Math.min(2 * wait, SELDOM_MS);
+  });
+  return node;
+}
+
 // Fingers press twice: while the first press is being answered, another one does nothing.
 export function once(job) {
   let busy = false;

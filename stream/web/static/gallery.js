@@ -1,5 +1,5 @@
 // Kept pictures of defects, newest first, and what people say of them.
-import { button, el, text, badge, keepOnly, number, replace } from "./dom.js";
+import { button, el, image, text, badge, keepOnly, number, replace } from "./dom.js";
 import { ask, loader, put } from "./api.js";
 
 const SAID = { false_alarm: ["false alarm", "warn"], confirmed: ["confirmed", "ok"] };
@@ -67,7 +67,7 @@ const keyOf = (item) => `${item.camera}/${item.stem}`;
 // `update` takes what the server says of it now.
 export function answers(item, { large = false } = {}) {
   const at = new Date(item.taken_at).toLocaleString();
-  const picture = el("img", { src: `/${item.heatmap}`, loading: "lazy", alt: `Defect on ${item.camera}, ${at}` });
+  const picture = image({ src: `/${item.heatmap}`, loading: "lazy", alt: `Defect on ${item.camera}, ${at}` });
   const own = `#/incident/${encodeURIComponent(item.camera)}/${encodeURIComponent(item.stem)}`;
   const said = el("span", { class: "badge" });
   const note = el("p", { class: "reason", role: "status" });

@@ -36,8 +36,9 @@ export function player(name) {
 
   // A picture that stands still must not be taken for the line: it says since when it does.
   function hold() {
+    const isHeld = !held.hidden;
     held.hidden = !paused;
-    if (!paused) return;
+    if (!paused || isHeld) return;
     text(held, `Paused at ${new Date().toLocaleTimeString()}`);
     if (video.hidden || !video.videoWidth) return;
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];

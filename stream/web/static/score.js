@@ -19,7 +19,7 @@ export function scoreCard(name) {
   const node = el("section", { class: "card", "aria-label": "Score" },
     el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, control);
   // `base` is the alarm level that the slider multiplies: what was drawn when it was last moved.
-  let asked = 0, closed = false, asking = false, present = null, base = null;
+  let closed = false, asking = false, pricing = false, wanted = null, present = null, base = null;
 
   async function show() {
     const curve = await ask(cameraPath(name, `scores?seconds=${spans.value}`));
@@ -39,23 +39,39 @@ export function scoreCard(name) {
     asking = false;
   }
 
-  async function preview() {
-    const level = Number(slider.value), mine = ++asked;
+  function preview() {
+    const level = Number(slider.value);
     base = present;
     drawn.level(level);
     apply.disabled = level === 1;
     // What a level would have cost is told of the last hour, so the last hour is what is shown.
     if (spans.value !== HOUR) { spans.value = HOUR; refresh(); }
-    const cost = await ask(cameraPath(name, `cost?level=${level}`)).catch(() => null);
-    if (!cost || mine !== asked) return;
+    wanted = level;
+    if (!pricing) price();
+  }
+
+  // One at a time too: a finger that drags asks for fifty levels a second.
+  async function price() {
+    let priced = null, cost = null;
+    pricing = true;
+    while (wanted !== null && wanted !== priced) {
+      priced = wanted;
+      cost = await ask(cameraPath(name, `cost?level=${priced}`)).catch(() => null);
+    }
+    pricing = false;
+    if (cost && wanted !== null) tell(cost);
+  }
+
+  function tell(cost) {
     const share = cost.pictures ? (100 * cost.above) / cost.pictures : 0;
-    text(said, `${number(level, 2)}×: about ${cost.alarms} alarms in the last ${past(cost.hours)}, `
+    text(said, `${number(cost.level, 2)}×: about ${cost.alarms} alarms in the last ${past(cost.hours)}, `
       + `${share.toFixed(1)} % of ${cost.pictures} pictures above it`);
   }
 
   async function set(level) {
     try {
       await put(cameraPath(name, "threshold"), level === null ? { level } : { level, base });
+      wanted = null;
       slider.value = "1";
       drawn.level(1);
       apply.disabled = true;
@@ -67,7 +83,7 @@ export function scoreCard(name) {
   spans.addEventListener("change", refresh);
   const timer = setInterval(() => { if (!document.hidden) refresh(); }, 1000);
   refresh();
-  return { node, close() { closed = true; clearInterval(timer); } };
+  return { node, close() { closed = true; wanted = null; clearInterval(timer); } };
 }
 
 const past = (hours) => (hours >= 0.95 ? "hour" : `${Math.max(1, Math.round(hours * 60))} min`);

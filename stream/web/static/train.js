@@ -16,7 +16,7 @@ export function trainCard(name, onDone) {
   const more = el("details", { hidden: "" }, el("summary", {}, "What was noticed"), notes);
   const node = el("section", { class: "card step", "aria-label": "Training" },
     el("h2", {}, "2 · Train"), advice, el("div", { class: "row operator" }, go, cancel), bar, note, refused, more);
-  let seen = null, enough = false, working = false;
+  let seen = null, enough = false, working = false, listed = "";
 
   async function tell(job) {
     text(refused, "");
@@ -51,11 +51,14 @@ export function trainCard(name, onDone) {
       go.hidden = working;
       go.disabled = !enough;
       cancel.hidden = bar.hidden = !working;
+      more.hidden = !state?.notes.length || state.camera !== name;
+      // A line that was started anew knows of none.
+      text(note, state ? words(state) : "");
       if (!state) return;
-      text(note, words(state));
       if (state.phase === "learning") { bar.max = state.steps; bar.value = state.step; } else bar.removeAttribute("value");
-      more.hidden = !state.notes.length || state.camera !== name;
-      if (notes.children.length !== state.notes.length) notes.replaceChildren(...state.notes.map((n) => el("li", {}, n)));
+      const noticed = state.notes.join("\n");
+      if (noticed !== listed) notes.replaceChildren(...state.notes.map((n) => el("li", {}, n)));
+      listed = noticed;
       if (seen !== null && seen !== state.phase && state.phase === "done") onDone();
       seen = state.phase;
     },

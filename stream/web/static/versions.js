@@ -20,7 +20,7 @@ export function versionsCard(name) {
   const use = el("section", { class: "card step", "aria-label": "Versions" }, el("h2", {}, "4 · Use it"), fixed,
     el("div", { class: "scroll" }, table), el("div", { class: "row" }, back), note,
     el("p", { class: "dim" }, "Practice: how well it marks made-up defects that it never learnt from. Test: only where it was measured on test pictures."));
-  let running = null, closed = false, shelf = null, newest = false;
+  let running = null, closed = false, shelf = null, newest = false, told = "";
 
   async function list() {
     const found = (await ask("/api/v1/models")).find((s) => s.cameras.includes(name));
@@ -36,15 +36,16 @@ export function versionsCard(name) {
     const pinned = shelf.pinned[name];
     fixed.hidden = pinned == null;
     text(fixed, `The config file holds this camera at version ${pinned}: whatever is chosen here, it stays there.`);
-    if (!shelf.versions.length) text(note, "No version yet: collect pictures and train.");
-    if (shelf.no_latest) text(note, shelf.no_latest);
+    const words = shelf.versions.length ? shelf.no_latest : "No version yet: collect pictures and train.";
+    if (words || note.textContent === told) text(note, words);
+    told = words;
     back.hidden = shelf.earlier == null;
     text(back, `Go back to version ${shelf.earlier}`);
     const before = newest ? "" : choice.value;
     newest = false;
-    const told = shelf.versions.filter((v) => v.report);
-    choice.replaceChildren(...told.map((v) => el("option", { value: v.report }, `version ${v.version}`)));
-    if (told.some((v) => v.report === before)) choice.value = before;
+    const reports = shelf.versions.filter((v) => v.report);
+    choice.replaceChildren(...reports.map((v) => el("option", { value: v.report }, `version ${v.version}`)));
+    if (reports.some((v) => v.report === before)) choice.value = before;
     open();
   }
 
