@@ -115,6 +115,21 @@ async def test_an_area_is_drawn_on_the_picture_and_a_mask_beside_it(tab: Page, s
     assert load(shop.folder / "cameras.yaml").cameras["top"].roi is None
 
 
+async def test_an_area_that_is_not_finished_is_not_lost_in_silence(tab: Page, shop: Shop) -> None:
+    await edit_areas(tab)
+    await tab.get_by_role("button", name="Draw a mask").click()
+    left, top, width, height = await area_of(tab)
+    for x, y in ((0.4, 0.4), (0.6, 0.4), (0.5, 0.6)):
+        await tab.mouse.click(left + x * width, top + y * height)
+    await tab.get_by_role("button", name="Use these areas").click()
+    await expect(tab.get_by_text("An area is not finished")).to_be_visible()
+    await tab.get_by_role("button", name="Delete", exact=True).click()
+    await expect(tab.get_by_text("An area is not finished")).to_be_hidden()
+    await expect(tab.locator("svg .drawing")).to_have_count(0)
+    await tab.get_by_role("button", name="Use these areas").click()
+    await expect(tab.get_by_text("In use from the next picture on")).to_be_visible()
+
+
 async def test_a_mask_is_drawn_by_keyboard_alone(tab: Page, shop: Shop) -> None:
     await edit_areas(tab)
     await tab.get_by_role("button", name="Rectangle").press("Enter")

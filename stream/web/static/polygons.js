@@ -163,6 +163,7 @@ export function polygonEditor(video, { onChange, onSay }) {
       render();
     },
     zones() {
+      if (drawing?.points.length) throw new Error("An area is not finished: tap its first corner to end it, or Delete to give it up.");
       const rounded = (points) => points.map((p) => p.map(round));
       const roi = shapes.find((s) => s.kind === "roi");
       const masks = shapes.filter((s) => s.kind === "mask").map((s) => [s.name, { polygon: rounded(s.points) }]);
@@ -178,7 +179,10 @@ export function polygonEditor(video, { onChange, onSay }) {
       close();
       layer.querySelector("[data-corner='0']")?.focus();
     },
-    deleteShape() { shapes = shapes.filter((s) => s !== chosen); choose(shapes[0] ?? null); },
+    deleteShape() {
+      if (drawing) { drawing = null; onSay(""); } else shapes = shapes.filter((s) => s !== chosen);
+      choose(shapes[0] ?? null);
+    },
     choose,
     shapes: () => shapes,
     chosen: () => chosen,
