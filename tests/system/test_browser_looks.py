@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from stream.web.view import VerdictView
 from tests.browsing import BOX, Shop, pictures, tile
@@ -164,6 +164,37 @@ async def test_the_page_that_is_open_is_told_to_screen_readers(tab: Page) -> Non
     await pages.get_by_role("link", name="Kept pictures").click()
     await expect(pages.get_by_role("link", name="Kept pictures")).to_have_attribute("aria-current", "page")
     assert await pages.get_by_role("link", name="Cameras").get_attribute("aria-current") is None
+
+
+async def test_kept_pictures_that_somebody_reads_stay_under_the_finger(tab: Page, shop: Shop) -> None:
+    def keep(number: int) -> None:
+        made = inspection("top", box=BOX, size=(640, 480))
+        made.frame.pixels[0, 0] = number  # its name is made of its pixels
+        shop.evidence.keep(made)
+
+    for number in range(12):
+        keep(number)
+    await tab.goto(f"{shop.page.url}#/incidents")
+    cards = tab.get_by_role("article")
+    await expect(cards).to_have_count(12)
+    await cards.last.scroll_into_view_if_needed()
+    last = await cards.last.get_attribute("aria-label"), await cards.last.bounding_box()
+    keep(12)
+    await tab.wait_for_timeout(2500)
+    assert last == (await cards.last.get_attribute("aria-label"), await cards.last.bounding_box())
+    await tab.evaluate("scrollTo(0, 0)")
+    await expect(cards).to_have_count(13)
+
+
+async def test_a_browser_that_keeps_nothing_shows_the_page(browser: Browser, shop: Shop) -> None:
+    tab = await browser.new_page()
+    refuse = "get() { throw new DOMException('', 'SecurityError'); }"
+    await tab.add_init_script(f"Object.defineProperty(window, 'localStorage', {{ {refuse} }});")
+    await tab.goto(shop.page.url)
+    await expect(tab.get_by_role("article")).to_have_count(2)
+    before = await tab.evaluate("document.documentElement.dataset.theme")
+    await tab.get_by_role("button", name="Switch between dark and light").click()
+    assert await tab.evaluate("document.documentElement.dataset.theme") != before
 
 
 async def test_a_garbled_address_is_no_script_error(tab: Page, shop: Shop) -> None:

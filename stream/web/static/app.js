@@ -56,11 +56,16 @@ function header(line) {
 function theme() {
   const root = document.documentElement;
   const light = matchMedia("(prefers-color-scheme: light)").matches;
-  root.dataset.theme = localStorage.getItem("theme") ?? (light ? "light" : "dark");
+  root.dataset.theme = kept("getItem") ?? (light ? "light" : "dark");
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-    localStorage.setItem("theme", root.dataset.theme);
+    kept("setItem", root.dataset.theme);
   });
+}
+
+// A browser that may keep nothing refuses even the question.
+function kept(verb, ...value) {
+  try { return localStorage[verb]("theme", ...value); } catch { return null; }
 }
 
 async function start() {

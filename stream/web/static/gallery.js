@@ -52,9 +52,10 @@ export function galleryView(main, { camera = null } = {}) {
       for (const { name } of line.cameras) {
         if (![...cameras.options].some((o) => o.value === name)) cameras.append(el("option", { value: name }, name));
       }
+      const isNew = line.kept !== seen && seen !== null;
       // New ones come by themselves while the reader is at the top; a list that somebody reads stays put.
-      if (line.kept !== seen && seen !== null && cards.children.length <= 24) load();
-      else again();
+      if (isNew && (cards.children.length > 24 || cards.getBoundingClientRect().top < 0)) return again();
+      if (isNew) load(); else again();
       seen = line.kept;
     },
     close() { closed = true; },
