@@ -153,16 +153,18 @@ async def test_a_slow_server_is_asked_for_one_level_at_a_time(tab: Page, shop: S
 
 async def test_a_slow_server_is_asked_for_one_curve_at_a_time(tab: Page, shop: Shop) -> None:
     asked: list[Request] = []
+    answered = asyncio.Event()
 
     async def slow(route: Route) -> None:
         asked.append(route.request)
-        await asyncio.sleep(3.5)
+        await answered.wait()
         await route.continue_()
 
     await tab.route("**/scores?*", slow)
     await tab.goto(shop.page.url + "#/camera/top")
     await asyncio.sleep(3.0)
     assert len(asked) == 1
+    answered.set()
     await tab.unroute_all(behavior="wait")
 
 
