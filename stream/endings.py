@@ -28,11 +28,12 @@ async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
                 task.exception()  # taken note of, so that asyncio doesn't complain
 
 
-def end_process_within(seconds: float, exit_code: int) -> None:
+def end_process_within(seconds: float, error: BaseException | None = None) -> None:
     """The last thing before a process ends by itself: end it where its threads don't let it.
 
     A thread that reads a disk or a share that is gone can't be ended and is waited for, by asyncio and by the
-    interpreter, without end; whoever stops or restarts the line would have to kill it.
+    interpreter, without end; whoever stops or restarts the line would have to kill it. `error` is what the
+    process ends by: nobody else could say it then, nor give its exit code.
     """
 
     def leave() -> None:
@@ -40,6 +41,8 @@ def end_process_within(seconds: float, exit_code: int) -> None:
         log.warning(
             "some threads have not ended within %g s, and are left: a disk or a share may not answer", seconds
         )
-        os._exit(exit_code)
+        if error is not None:
+            log.error("%s", error, exc_info=None if getattr(error, "user_message", False) else error)
+        os._exit(0 if error is None else getattr(error, "exit_code", 1))
 
     threading.Thread(target=leave, name="leave", daemon=True).start()

@@ -65,7 +65,7 @@ async def _run(settings: "Settings", as_json: bool) -> None:
         systemd.notify("STOPPING=1")
         await app.shutdown()
         await end([watched])
-        end_process_within(_THREADS_END_WITHIN_S, 0 if sys.exception() is None else 1)
+        end_process_within(_THREADS_END_WITHIN_S, sys.exception())
 
 
 def _take_up_logs(in_force: "Settings", file: "Settings") -> None:

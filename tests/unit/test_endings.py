@@ -2,6 +2,8 @@ import asyncio
 import subprocess
 import sys
 
+import pytest
+
 from stream.endings import end
 
 
@@ -35,17 +37,27 @@ async def test_ending_nothing_returns() -> None:
     await end([])
 
 
-def test_a_thread_that_hangs_for_ever_does_not_keep_the_process() -> None:
-    """asyncio and the interpreter would both wait for it without end."""
-    program = """if True:
-        import asyncio, logging, threading
-        from stream.endings import end_process_within
-        async def main():
-            asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
-            end_process_within(0.5, 7)
-        logging.basicConfig()
-        asyncio.run(main())
-    """
+_HANGING = """if True:
+    import asyncio, logging, threading
+    from stream.endings import end_process_within
+    class Refused(Exception):
+        user_message, exit_code = True, 2
+    async def main():
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+        end_process_within(0.5, ERROR)
+    logging.basicConfig()
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [("None", 0), ("Refused('the disk is away')", 2), ("RuntimeError('the disk is away')", 1)],
+)
+def test_a_thread_that_hangs_for_ever_does_not_keep_the_process(error: str, code: int) -> None:
+    """asyncio and the interpreter would both wait for it without end, before anybody says what went wrong."""
+    program = _HANGING.replace("ERROR", error)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 7
+    assert ended.returncode == code
     assert "a disk or a share may not answer" in ended.stderr
+    assert ("the disk is away" in ended.stderr) == (code != 0)
