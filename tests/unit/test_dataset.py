@@ -1,5 +1,6 @@
 """Only good pictures get in, whatever can be converted is, and what can't is said in a sentence."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.dataset import GoodPictures, good_folder, list_pictures, load_good, read_picture
+import trainer.dataset
+from trainer.dataset import GoodPictures, at_most, good_folder, list_pictures, load_good, read_picture
 from trainer.errors import DataError
 
 
@@ -277,3 +279,32 @@ def test_a_folder_without_pictures_of_its_own_says_where_they_are(tmp_path: Path
     fill(tmp_path, 3)
     with pytest.raises(DataError, match=r"holds 3 good pictures \(1 files of other kinds and"):
         load_good(tmp_path, 64)
+
+
+def test_a_pipe_among_good_pictures_is_skipped(tmp_path: Path) -> None:
+    os.mkfifo(fill(tmp_path) / "feed.png")
+    good = load_good(tmp_path, 64)
+    assert len(good) == 12
+    assert [note for note in good.notes if "feed.png is a pipe" in note]
+
+
+def test_of_far_more_good_pictures_some_are_taken_spread_over_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.dataset, "MOST_GOOD", 12)
+    good = load_good(fill(tmp_path, 36), 64)
+    assert good.names == tuple(f"{number}.png" for number in range(0, 36, 3))
+    assert good.notes[-1].startswith("12 of 36 pictures are used")
+
+
+@pytest.mark.parametrize(
+    ("filed", "others", "filed_taken"), [(2, 30, 2), (30, 30, 5), (30, 3, 7), (0, 30, 0)]
+)
+def test_the_newest_false_alarms_are_among_the_pictures_taken(
+    filed: int, others: int, filed_taken: int
+) -> None:
+    alarms = [Path(f"20261126T1200{n:02d}.000000Z-{n:016x}.png") for n in range(filed)]
+    captured = [Path(f"20261126T1300{n:02d}.000000Z.png") for n in range(others)]
+    taken = at_most([*alarms, *captured], 10)
+    assert len(taken) == 10
+    assert [path for path in taken if path in alarms] == alarms[len(alarms) - filed_taken :]
