@@ -21,6 +21,8 @@ from .metrics import Found, Pixels, aupimo, defects_at, image_auroc, pooled_metr
 from .testset import TestPicture, original_pairs
 
 FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES = 1.0, 10.0, 2
+# A share of defective pictures found, and an image AUROC of region scores.
+_FEW_FOUND, _RANKS_WELL = 0.5, 0.9
 _RANKING = (
     *("image_auroc", "image_auroc_region", "pixel_auroc", "ap", "pro", "pro_per_image"),
     *("aupimo", "aupimo_std"),
@@ -83,11 +85,26 @@ def evaluate(
         "tiles": tiles,
         "ms_per_frame": 1e3 * seconds / len(pictures),
     }
+    warnings = (*_warnings(measured), *_missed(results))
     if tiles != ONE:
         results = _apart(results, tiles)
     if original:
         results["original"] = _original_results(pictures, maps)
-    return Evaluation(results, measured, level, tuple(_warnings(measured)))
+    return Evaluation(results, measured, level, warnings)
+
+
+def _missed(results: Mapping[str, Any]) -> list[str]:
+    """What may help an alarm level that finds less than half; ours. `results` as measured, not yet apart."""
+    recall, ranks = results["recall_at_threshold"], results["image_auroc_region"]
+    if recall is None or recall >= _FEW_FOUND:
+        return []
+    alike = ranks is not None and ranks < _RANKS_WELL
+    return [
+        f"The alarm level finds {round(recall * results['defective'])} of {results['defective']} defective "
+        f"pictures{': good ones score nearly as high, and no level parts them well' if alike else ''}. What "
+        "may help: more good pictures, of every kind of part and in steadier light; --tiles for small "
+        "defects; more false_alarms_per_hour, which the report shows the cost of."
+    ]
 
 
 def _apart(results: dict[str, Any], tiles: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ warnings.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from engine.versions import replace_file
 from .advice import suspects, suspicion
 from .calibrate import BATCH, Picture, Predict, maps_of, region_score
 from .dataset import read_picture
-from .errors import DataError
+from .errors import DataError, TrainerError
 from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES, Evaluation
+from .memory import enough_memory
 from .origin import digest_of, good_of, made_from
 from .report import Good, Report, write_report
 
@@ -94,12 +95,17 @@ def keep_evaluation(results: Mapping[str, Any], data: Path, folder: Path) -> lis
     return []
 
 
-def keep_report(report: Report, path: Path) -> list[str]:
-    """Write it; a sentence instead of an error where that can't be, as the model itself is safe."""
+def keep_report(make: Callable[[], Report], path: Path) -> list[str]:
+    """Make and write it; a sentence instead of an error where a full disk or too little memory forbids it, as
+    the model itself is safe.
+    """
     try:
-        write_report(report, path)
+        with enough_memory(f"make the report {path}", "`linewatch evaluate` makes it later"):
+            write_report(make(), path)
     except OSError as error:
         return [f"The report {path} could not be written: {error.strerror}."]
+    except TrainerError as error:
+        return [str(error)]
     return []
 
 

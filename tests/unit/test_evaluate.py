@@ -115,6 +115,23 @@ def test_few_good_pictures_are_said_to_be_few(data: Path) -> None:
     assert any("only 3 good test pictures" in w for w in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("good_red", "threshold", "says"),
+    [
+        (150, 100.0, []),
+        (150, 220.0, ["The alarm level finds 0 of 2 defective pictures: good ones score nearly as high"]),
+        (20, 220.0, ["The alarm level finds 0 of 2 defective pictures. What may help"]),
+    ],
+)
+def test_a_level_that_finds_little_comes_with_what_may_help(
+    data: Path, good_red: int, threshold: float, says: list[str]
+) -> None:
+    _save(data / "test/good/2.png", _picture(good_red, _BOX))
+    warnings = evaluate(_red, _calibration(), load_test(data, _SIZE), threshold=threshold).warnings
+    assert [w[: len(s)] for w in warnings for s in says if "alarm level finds" in w] == says
+    assert any("alarm level finds" in w for w in warnings) == bool(says)
+
+
 def test_good_pictures_alone_still_give_false_alarms(data: Path) -> None:
     for kind in ("scratch", "stain"):
         (data / f"test/{kind}/0.png").unlink()

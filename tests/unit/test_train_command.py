@@ -198,6 +198,20 @@ def test_an_interruption_of_the_report_costs_no_more_than_the_report(
     assert f"top@1 {kept}; only its report is missing, which `linewatch evaluate top@1 " in err
 
 
+def test_memory_that_runs_out_for_the_report_costs_no_more_than_the_report(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("trainer.present.present", full)
+    assert linewatch([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    folder = Path(json.loads(out.splitlines()[-1])["artifact"])
+    assert load(folder).version == 1 and not (folder / "report.html").exists()
+    assert f"There is no memory left to make the report {folder / 'report.html'}: `linewatch evaluate`" in err
+
+
 def test_a_name_that_is_being_trained_is_refused_in_one_sentence(
     words: list[str], tmp_path: Path, wishes: list[Wish], capsys: pytest.CaptureFixture[str]
 ) -> None:

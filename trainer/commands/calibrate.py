@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     saved = load(folder)
     for sentence in (
         *made.notes,
-        *keep_report(present(saved, predict, warnings=made.notes), folder / REPORT),
+        *keep_report(lambda: present(saved, predict, warnings=made.notes), folder / REPORT),
         *([] if args.no_promote or not why_not else [_left(saved, newest, why_not)]),
     ):
         print(sentence, file=sys.stderr)

@@ -4,9 +4,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .places import add_models, models_folder, teacher_file
+
+if TYPE_CHECKING:
+    from ..report import Report
 
 HELP = "measure a model on test pictures with masks"
 
@@ -65,9 +68,12 @@ def main(args: argparse.Namespace) -> int:
         print(sentence, file=sys.stderr)
     trial = args.threshold is not None
     said = [_of_trial(args)] if trial else keep_evaluation(found.results, args.data, folder)
+
+    def make() -> "Report":
+        return present(model, predict, found, [*of_model, *known_stray(model, predict, folder)])
+
     if path := args.report or (None if trial else folder / REPORT):
-        told = [*of_model, *known_stray(model, predict, folder)]
-        said += keep_report(present(model, predict, found, told), path)
+        said += keep_report(make, path)
     for sentence in said:
         print(sentence, file=sys.stderr)
     _show({"artifact": str(folder), **_ordered(found.results), "warnings": warnings}, args.json)

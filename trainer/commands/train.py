@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.artifact import Artifact
 
     from ..recipe import OnProgress, Wish
+    from ..report import Report
 
 HELP = "train a camera's model from good pictures"
 
@@ -225,18 +226,22 @@ def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]
 def _present(saved: "Artifact", folder: Path, args: argparse.Namespace) -> None:
     """report.html beside the model, and a word on good pictures that may not be good.
 
-    The model is saved: an interruption costs no more than the report.
+    The model is saved: an interruption, or too little memory, costs no more than the report.
     """
     from engine.choose import choose_device
 
     from ..predict import model_of
     from ..present import REPORT, keep_report, known_stray, present
 
-    try:
+    def make() -> "Report":
         predict = model_of(saved, choose_device(args.device), teacher_file(args, saved.teacher))
         warnings = known_stray(saved, predict, folder)
-        report = present(saved, predict, warnings=warnings)
-        for sentence in (*warnings, *keep_report(report, folder / REPORT)):
+        for sentence in warnings:
+            _note(sentence)
+        return present(saved, predict, warnings=warnings)
+
+    try:
+        for sentence in keep_report(make, folder / REPORT):
             _note(sentence)
     except KeyboardInterrupt:
         name = f"{saved.name}@{saved.version}"
