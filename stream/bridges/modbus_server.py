@@ -36,10 +36,12 @@ class _Post:
     def __init__(self, name: str, address: int, station: m.Station, line: Line) -> None:
         self.name, self.address, self.station = name, address, station
         self.written = [0] * (m.CAMERA_REGISTERS - m.ACK)
-        # None: what the PLC last wrote to ACK is not known, as its registers are older than our file.
+        # None: what the PLC last wrote to ACK is not known; its registers are older than our file, or newer.
         self.ack: int | None = None
         self.writable = range(address + m.ACK, address + m.CAMERA_REGISTERS)
         self.acked = asyncio.Event()
+        # A trigger is under way to the line: one at a time.
+        self.triggers = False
         self._file = line.state_dir / f"{name}.json"
         self._kept: dict[str, Any] = {}
         self._boot = _boot_id()
@@ -49,10 +51,10 @@ class _Post:
         try:
             state = json.loads(self._file.read_text())
             self.station.restore(state)
-            if (ack := state.get("ack")) is not None:  # an older form of the file has none
-                self.ack = int(ack) & 0xFFFF
             if state.get("boot", self._boot) != self._boot:
                 self.station.skip = _FORGOTTEN
+            elif (ack := state.get("ack")) is not None:  # an older form of the file has none
+                self.ack = int(ack) & 0xFFFF
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -208,31 +210,44 @@ class ModbusSink:
             return ExcCodes.ILLEGAL_ADDRESS
         at = address - post.writable.start
         after = [*post.written[:at], *values, *post.written[at + len(values) :]]
-        ack = after[0] if at == 0 else post.ack
-        await self._carry_out(post, after, ack)
+        await self._carry_out(post, after, writes_ack=at == 0)
         post.written[at : at + len(values)] = values
-        post.ack = ack
         return None
 
-    async def _carry_out(self, post: _Post, after: list[int], ack: int | None) -> None:
-        """`ack` is what stands in ACK from then on. Raises Refused or PeerAway; then nothing was changed."""
-        number, job_at = after[m.TRIGGER - m.ACK], m.TRIGGER_JOB - m.ACK
+    async def _carry_out(self, post: _Post, after: list[int], *, writes_ack: bool) -> None:
+        """`after` is what stands in the registers from ACK on then. Raises Refused or PeerAway; then nothing
+        was changed.
+        """
+        number, ack = after[m.TRIGGER - m.ACK], after[0]
         acknowledges = (
-            ack is not None
+            writes_ack
             and ack != post.written[0]
             and post.station.acknowledges(ack, may_stand=post.ack is None)
         )
         if number not in (0, post.station.trigger_done):
-            if post.name not in self._line.triggered:
-                raise m.Refused(f"camera {post.name} takes no triggers; it needs frames: every")
-            part = m.registers_text(after[m.TRIGGER_PART - m.ACK : job_at])
-            job = m.registers_text(after[job_at : job_at + m.JOB_REGISTERS])
-            if not part:
-                raise m.Refused("a trigger without a part id")
-            await self._line.trigger(post.name, part, job)
-        if ack is not None and acknowledges:
+            await self._trigger(post, after)
+        stands = ack if writes_ack else post.ack
+        if acknowledges:
             post.station.ack(ack)
         post.station.trigger_done = number
-        post.keep(ack)
+        post.keep(stands)
+        post.ack = stands
         if acknowledges:
             post.acked.set()
+
+    async def _trigger(self, post: _Post, after: list[int]) -> None:
+        if post.name not in self._line.triggered:
+            raise m.Refused(f"camera {post.name} takes no triggers; it needs frames: every")
+        job_at = m.TRIGGER_JOB - m.ACK
+        part = m.registers_text(after[m.TRIGGER_PART - m.ACK : job_at])
+        job = m.registers_text(after[job_at : job_at + m.JOB_REGISTERS])
+        if not part:
+            raise m.Refused("a trigger without a part id")
+        if post.triggers:
+            # A PLC that got no answer in time asks again: its part would get two verdicts.
+            raise PeerAway("another trigger of this station is still under way to the broker")
+        post.triggers = True
+        try:
+            await self._line.trigger(post.name, part, job)
+        finally:
+            post.triggers = False

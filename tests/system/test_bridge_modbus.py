@@ -214,11 +214,14 @@ async def test_after_a_power_cut_no_old_acknowledgement_fits_a_new_result(
     async with running(line, "plc", PLC % "") as bridge, plc_of(bridge) as plc:
         line.verdict("A-3", "ng")
         await plc.until_bit(TOP, m.NEW)
-        assert await plc.write_all(2, 0, "") == ExcCodes.ILLEGAL_VALUE
-        assert await plc.one(TOP, m.STATUS) & m.REJECT
         shown = await plc.one(TOP, m.RESULT_NO)
         assert shown > 2
-        assert await plc.write_all(shown, 0, "") == 0
+        # It was refused, and each trigger with it: the PLC never got another verdict.
+        assert await plc.write_all(2, 1, "A-5") == 0
+        await until(lambda: [t["part_id"] for t in line.triggers] == ["A-5"])
+        assert await plc.one(TOP, m.STATUS) & m.REJECT
+        assert await plc.write_all(1, 1, "A-5") == ExcCodes.ILLEGAL_VALUE, "now we know what stands there"
+        assert await plc.write_all(shown, 1, "A-5") == 0
         await plc.until_bit(TOP, m.REJECT, False)
         line.verdict("A-4", "ok")
         await plc.until(TOP, m.RESULT_NO, shown + 1)
@@ -305,6 +308,34 @@ async def test_a_trigger_becomes_one_trigger_of_the_line(line: BridgeLine) -> No
         assert await plc.trigger(2, "A-1043") == 0
         assert await plc.trigger(3, "A-1044") == 0
         await until(lambda: len(line.triggers) == 3)
+
+
+async def test_a_trigger_that_is_asked_again_while_the_broker_is_slow_is_one_trigger(
+    line: BridgeLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PLC that got no answer in time asks over a new connection: its part got two verdicts."""
+    async with (
+        running(line, "plc", PLC % "") as bridge,
+        plc_of(bridge) as plc,
+        plc_of(bridge) as again,
+    ):
+        under_way, broker_answers, send = asyncio.Event(), asyncio.Event(), bridge.link.trigger
+
+        async def slowly(camera: str, part_id: str, job_id: str) -> None:
+            under_way.set()
+            await broker_answers.wait()
+            await send(camera, part_id, job_id)
+
+        monkeypatch.setattr(bridge.link, "trigger", slowly)
+        first = asyncio.create_task(plc.trigger(1, "A-1"))
+        await under_way.wait()
+        assert await again.trigger(1, "A-1") == ExcCodes.DEVICE_BUSY
+        assert await again.write(TOP, m.ACK, 0) == 0
+        broker_answers.set()
+        assert await first == 0
+        assert await again.trigger(1, "A-1") == 0
+        assert await again.trigger(2, "A-2") == 0
+        await until(lambda: [t["part_id"] for t in line.triggers] == ["A-1", "A-2"])
 
 
 async def test_what_can_not_be_is_refused_and_changes_nothing(line: BridgeLine) -> None:
