@@ -24,8 +24,8 @@ _LINGER_S = 0.3
 # Beyond these a request is answered with 503 at once; viewers have seats of their own, far fewer.
 _MAX_CONNECTIONS = 512
 # Whoever connects and says nothing, or begins a request and doesn't end it, takes a place for so long at
-# most.
-_SILENT_S, _SWEEP_S = 20.0, 5.0
+# most; and so long whoever takes nothing of an answer.
+_SILENT_S, _UNREAD_S, _SWEEP_S = 20.0, 60.0, 5.0
 _KEEP_ALIVE_S = 30
 # The grid's address names every camera: 256 of 64 letters are 18 kB.
 _MAX_HEAD_BYTES = 32 * 1024
@@ -168,17 +168,30 @@ class WebServer:
             await asyncio.sleep(_SWEEP_S)
             before, waiting, now = waiting, {}, time.monotonic()
             for connection in list(self._server.server_state.connections):
-                cycle, transport = getattr(connection, "cycle", None), connection.transport
-                is_answered = cycle is None or cycle.response_complete or cycle.more_body
-                if not (is_answered or transport.is_closing()):
+                wait = _wait(connection)
+                if wait is None:
                     continue
+                what, at_most_s = wait
                 of, since = before.get(connection, (None, now))
-                since = since if of is cycle else now
-                waiting[connection] = (cycle, since)
-                kept_s = _KEEP_ALIVE_S if cycle is not None and cycle.response_complete else 0.0
-                if now - since > kept_s + _SILENT_S:
+                since = since if of == what else now
+                waiting[connection] = (what, since)
+                if now - since > at_most_s:
                     # Closing waits until the rest is read, which may never be.
+                    transport = connection.transport
                     transport.abort() if transport.is_closing() else transport.close()
+
+
+def _wait(connection: Any) -> tuple[object, float] | None:
+    """What a connection waits for, the same as long as its client does nothing, and for how long at most;
+    None: its client waits for us.
+    """
+    cycle, transport = getattr(connection, "cycle", None), connection.transport
+    if cycle is None or cycle.response_complete or cycle.more_body or transport.is_closing():
+        kept_s = _KEEP_ALIVE_S if cycle is not None and cycle.response_complete else 0.0
+        return (cycle, None), kept_s + _SILENT_S
+    if connection.flow.write_paused:
+        return (cycle, transport.get_write_buffer_size()), _UNREAD_S
+    return None
 
 
 def _listen(host: str, port: int) -> socket.socket:

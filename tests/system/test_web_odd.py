@@ -115,3 +115,36 @@ async def test_who_takes_a_seat_and_reads_nothing_loses_it(monkeypatch: pytest.M
             await asyncio.sleep(0.01)
     stuck_out.close()
     await page.stop()
+
+
+async def test_who_asks_for_a_picture_and_reads_none_of_it_is_sent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_SWEEP_S", 0.05)
+    monkeypatch.setattr(server, "_SILENT_S", 0.2)
+    monkeypatch.setattr(server, "_UNREAD_S", 1.0)
+    large = inspection("top", box=BOX, size=(1600, 1200))
+    large.frame.pixels[:] = np.random.default_rng(1).integers(0, 255, large.frame.pixels.shape, np.uint8)
+    evidence = Evidence(tmp_path / "evidence")
+    evidence.start()
+    evidence.keep(large)
+    evidence.stop()
+    page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", evidence=evidence)
+    await page.start()
+    port = int(page.url.rsplit(":", 1)[1].strip("/"))
+    asked = f"GET /{evidence.items()[0].image} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    slow_in, slow_out = await asyncio.open_connection("127.0.0.1", port, limit=4096)
+    stuck_in, stuck_out = await asyncio.open_connection("127.0.0.1", port, limit=4096)
+    slow_out.write(asked.encode())
+    stuck_out.write(asked.encode())
+    read = 0
+    async with asyncio.timeout(20):
+        while got := await slow_in.read(100_000):  # who reads slowly gets all of it
+            read += len(got)
+            await asyncio.sleep(0.05)
+        while page._server._server.server_state.connections:
+            await asyncio.sleep(0.05)
+    assert read > evidence.path(evidence.items()[0], "png").stat().st_size
+    slow_out.close()
+    stuck_out.close()
+    await page.stop()
