@@ -153,7 +153,8 @@ class Delivery:
     async def _watch_lag(self, endpoint: Endpoint) -> None:
         events = self._settings.events
         watch = LagWatch(events.maxlen, events.max_age_s)
-        async with endpoint.client() as client:
+        # Not the client's own `async with`: a cluster's connects there, and may be away.
+        async with contextlib.aclosing(endpoint.client()) as client:
             while True:
                 with contextlib.suppress(RedisError, OSError, OutboxError):
                     groups = [*await self._lags(client, "events"), *await self._lags(client, "verdicts")]

@@ -53,7 +53,8 @@ class StatusBoard:
 
     async def run(self) -> None:
         """Writes until cancelled; a broker that is away is tried again at the next turn."""
-        async with self._make_client() as client, asyncio.TaskGroup() as group:
+        # A cluster's client connects on entering: one that is away would be the end, not the next turn's.
+        async with contextlib.aclosing(self._make_client()) as client, asyncio.TaskGroup() as group:
             group.create_task(_repeat(lambda: self.write(client), self._every_s), name="status")
             group.create_task(_repeat(lambda: self.beat(client), self._heartbeat_every_s), name="heartbeat")
 

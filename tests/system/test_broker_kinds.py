@@ -12,6 +12,7 @@ from config.services import EventsSettings
 from config.settings import Settings
 from stream.broker import Endpoint
 from stream.consumer import Consumer
+from stream.delivery import Delivery
 from stream.doctor import services as doctor
 from stream.endings import end
 from stream.events import Event
@@ -173,6 +174,25 @@ async def test_one_that_is_away_at_the_start_is_waited_for_and_said_in_a_sentenc
     told = await probe_broker(EventsSettings.model_validate({"url": url}))
     assert not told.ok and why in told.text and len(told.text) < 160
     outbox.close()
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:1/mine", "redis+cluster://127.0.0.1:1"])
+async def test_one_that_is_away_at_the_start_ends_no_line(url: str, tmp_path: Path) -> None:
+    events = {"url": url, "outbox": {"path": tmp_path / "outbox.db"}}
+    settings = Settings.model_validate({"version": 1, "events": events})
+    delivery = Delivery(settings, lambda: None, lambda group: None)
+    await delivery.start()
+    assert delivery.endpoint is not None
+    board = StatusBoard(delivery.endpoint.client, delivery.keys, lambda: {"top": {"ready": 1}})
+    status = asyncio.create_task(board.run(), name="status")
+    try:
+        delivery.outbox.put(facts(1))
+        await until(lambda: delivery.state.retries > 1)
+        assert delivery.died is None
+        assert not status.done()
+    finally:
+        await end([status])
+        await delivery.stop(0.0)
 
 
 async def take_nothing(entry: str, fields: dict[str, str]) -> bool:
