@@ -62,7 +62,9 @@ class Options(BridgeOptions):
     def _plain_address(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
-            well = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+            # As it is looked up: a label that is empty or too long would end the bridge.
+            host = (parts.hostname or "").encode("idna")
+            well = parts.scheme in _PORTS and bool(host) and parts.port != 0
         except ValueError:
             well = False
         if not well or parts.path.strip("/") or parts.query:

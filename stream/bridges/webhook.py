@@ -60,10 +60,12 @@ class Options(BridgeOptions):
     def _plain_address(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
-            well = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            # As it is looked up: a label that is empty or too long would make a dead letter of each event.
+            host = (parts.hostname or "").encode("idna")
+            well = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
         except ValueError:
             well = False
-        if not well or not url.isascii() or any(c.isspace() for c in url):
+        if not well or not url.isascii() or not url.isprintable() or " " in url:
             raise PydanticCustomError("url", "expected http:// or https:// with a host")
         if parts.username is not None or parts.password is not None:
             raise PydanticCustomError("url", "holds a user or password, expected them in the key token")
@@ -72,9 +74,9 @@ class Options(BridgeOptions):
     @field_validator("token")
     @classmethod
     def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
-        text = "" if token is None else token.get_secret_value()
+        text = "none" if token is None else token.get_secret_value()
         # Else no event could be sent, and each would become a dead letter.
-        if not (text.isascii() and text.isprintable()) or text != text.strip():
+        if not (text and text.isascii() and text.isprintable()) or text != text.strip():
             raise PydanticCustomError(
                 "webhook_token", "can't stand in a header, expected printable ASCII without spaces around it"
             )

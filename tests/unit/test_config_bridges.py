@@ -38,6 +38,16 @@ WRONG = {
     f'b: {{type: webhook, url: "ftp://h", {SECRET}}}': [
         "cameras.yaml:4: bridges.b.url: expected http:// or https:// with a host"
     ],
+    f'b: {{type: webhook, url: "http://mes..plant-a/", {SECRET}}}': [
+        "cameras.yaml:4: bridges.b.url: expected http:// or https:// with a host"
+    ],
+    f'b: {{type: webhook, url: "http://h/\\x7f", {SECRET}}}': [
+        "cameras.yaml:4: bridges.b.url: expected http:// or https:// with a host"
+    ],
+    f'b: {{type: webhook, url: "http://h", token: "", {SECRET}}}': [
+        "cameras.yaml:4: bridges.b.token: can't stand in a header, expected printable ASCII without spaces "
+        "around it"
+    ],
     'b: {type: webhook, url: "http://h", secret: tiny-one}': [
         "cameras.yaml:4: bridges.b: secret is too short, expected 16 characters or more"
     ],
@@ -83,6 +93,9 @@ WRONG = {
     ],
     "b: {type: opcua, users_file: users.yaml}": [
         "cameras.yaml:4: bridges.b: users_file and clients need tls: passwords are not sent plainly"
+    ],
+    "b: {type: mqtt, url: 'mqtts://.plant-a'}": [
+        "cameras.yaml:4: bridges.b.url: expected mqtt://HOST:PORT or mqtts://HOST:PORT"
     ],
     "b: {type: mqtt, url: 'mqtt://h', password: hunter2hunter2}": [
         "cameras.yaml:4: bridges.b: password needs a username"
