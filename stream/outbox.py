@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 EntryId = tuple[int, int]
 
+# SQLite holds no larger number; an entry id's may be twice that.
+_LARGEST = (1 << 63) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -236,7 +239,7 @@ class Outbox:
         """How many entries the broker acknowledged under higher ids, as far as the window reaches."""
         ((count,),) = self._ask(
             "SELECT COUNT(*) FROM event WHERE stream = ? AND acked = 1 AND (ms, sub) > (?, ?)",
-            (stream, *entry_id),
+            (stream, *(min(part, _LARGEST) for part in entry_id)),
         )
         return int(count)
 
@@ -343,6 +346,11 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             raise OutboxError(f"outbox {self.path}: {error}; {mend(error)}") from error
+        except OverflowError as error:
+            raise OutboxError(
+                "an entry id in our stream is too large to go on from: another program wrote it; delete that "
+                "stream's key at the broker"
+            ) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -195,6 +195,14 @@ async def foreign_writer_ahead_of_us(rig: Rig) -> None:
     rig.decide()
 
 
+async def foreign_writer_at_the_end_of_all_ids(rig: Rig) -> None:
+    """A stream that takes nothing more: it is said what to do, and the line goes on."""
+    await rig.ask("XADD", KEYS.events, "18446744073709551615-18446744073709551615", "foreign", "1")
+    rig.decide()
+    await rig.until_refused("delete that stream's key")
+    await rig.ask("DEL", KEYS.events)
+
+
 async def clock_set_back(rig: Rig) -> None:
     rig.clock_shift_s = -3600.0
     rig.decide()
@@ -236,6 +244,7 @@ FAULTS: list[Fault] = [
     paused,
     key_of_another_type,
     foreign_writer_ahead_of_us,
+    foreign_writer_at_the_end_of_all_ids,
     clock_set_back,
     clock_set_ahead_and_back,
     disk_refuses,
