@@ -50,8 +50,19 @@ def needed(method: str, path: str) -> Role | None:
 class Access:
     """Users, their sessions, and their failed guesses. One event loop."""
 
-    def __init__(self, users: Users | None, *, session_hours: float = 12.0, secure: bool = False) -> None:
+    def __init__(
+        self,
+        users: Users | None,
+        *,
+        session_hours: float = 12.0,
+        secure: bool = False,
+        cookie: str = COOKIE,
+    ) -> None:
+        """`cookie` is its name: a browser sends it to all ports of a host, and two lines on one host that
+        shared it would log each other's users out.
+        """
         self.users = users
+        self.cookie = cookie
         self.sessions = Sessions(session_hours * 3600)
         self.by_address = LoginLimit()
         self.by_name = LoginLimit(_BY_NAME_BURST, _BY_NAME_EVERY_S)
@@ -65,14 +76,13 @@ class Access:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self.users.token_role(token.strip())
-        opened = self.sessions.user(cookie_of(headers), time.monotonic())
+        opened = self.sessions.user(self.cookie_of(headers), time.monotonic())
         role = self.users.role_now(*opened) if opened else None
         return (opened[0], role) if opened and role else None
 
-
-def cookie_of(headers: Headers) -> str:
-    """The session cookie's value, or nothing. Other programs on this host set cookies of any form."""
-    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+    def cookie_of(self, headers: Headers) -> str:
+        """The session cookie's value, or nothing. Other programs on this host set cookies of any form."""
+        return cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
 
 
 class Gate:
@@ -167,15 +177,17 @@ def build(access: Access) -> APIRouter:
             limit.forgive(keys)
         answer = JSONResponse(MeOut(user=said.user, role=role, login=True).model_dump())
         value = access.sessions.open(said.user, mark, time.monotonic())
-        answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", secure=access.secure, path="/")
+        answer.set_cookie(
+            access.cookie, value, httponly=True, samesite="strict", secure=access.secure, path="/"
+        )
         return answer
 
     @router.post("/logout")
     async def logout(request: Request) -> Response:
         """Ends the session."""
-        access.sessions.close(cookie_of(request.headers))
+        access.sessions.close(access.cookie_of(request.headers))
         answer = JSONResponse({})
-        answer.delete_cookie(COOKIE, path="/")
+        answer.delete_cookie(access.cookie, path="/")
         return answer
 
     @router.get("/me")

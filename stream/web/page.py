@@ -27,7 +27,7 @@ from ..evidence import Evidence, Item
 from ..teaching import Teaching
 from . import gallery, tuning, whep, zones
 from . import teaching as teaching_routes
-from .access import Access
+from .access import COOKIE, Access
 from .api import known
 from .app import create_app, files_mark
 from .curves import Curves
@@ -106,7 +106,12 @@ class LivePage:
             page_stats=self.stats,
             loopback_only=is_loopback(host),
             host_names=host_names,
-            access=Access(users, session_hours=session_hours, secure=tls is not None),
+            access=Access(
+                users,
+                session_hours=session_hours,
+                secure=tls is not None,
+                cookie=f"{COOKIE}-{view.site}-{view.line}",
+            ),
             routers=(*ours, *routers),
         )
         self._server = WebServer(app, host, port, self._close_streams, tls)

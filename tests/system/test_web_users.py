@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.webline import MODEL, FakeLine, inspection
 API = "/api/v1"
 LEVEL = {"level": 1.1, "base": MODEL.threshold}
 PASSWORD = "correct horse battery"
+COOKIE = "linewatch-plant-a-line-1"
 TOKENS: dict[str, str] = {}
 
 
@@ -93,9 +95,22 @@ async def test_a_login_opens_what_its_role_may_and_a_logout_closes_it(http: http
 
 async def test_the_old_cookie_is_worth_nothing_after_a_logout(http: httpx.AsyncClient) -> None:
     await login(http, "admin")
-    cookie = f"linewatch={http.cookies['linewatch']}"
+    cookie = f"{COOKIE}={http.cookies[COOKIE]}"
     await http.post(f"{API}/logout")
     assert (await http.get(f"{API}/cameras", headers={"cookie": cookie})).status_code == 401
+
+
+async def test_a_login_at_one_line_is_none_less_at_another_of_the_same_host(
+    http: httpx.AsyncClient, users_file: Path
+) -> None:
+    second = replace(FakeLine.of("top").view(), line="line-2")
+    page = LivePage(second, listen="127.0.0.1:0", users_file=users_file)
+    await page.start()
+    await login(http, "admin")
+    await http.post(f"{page.url}api/v1/login", json={"user": "viewer", "password": PASSWORD})
+    for address, who in ((http.base_url, "admin"), (page.url, "viewer")):
+        assert (await http.get(f"{address}api/v1/me")).json()["user"] == who
+    await page.stop()
 
 
 async def test_only_an_admin_sets_the_alarm_level(http: httpx.AsyncClient) -> None:
@@ -108,7 +123,7 @@ async def test_only_an_admin_sets_the_alarm_level(http: httpx.AsyncClient) -> No
 async def test_nonsense_for_a_token_or_a_cookie_is_nobody(http: httpx.AsyncClient) -> None:
     for value in ("", "Bearer", "Bearer x", "Basic YTpi", "Bearer " + "x" * 5000):
         assert (await http.get(f"{API}/cameras", headers={"authorization": value})).status_code == 401, value
-    for value in ("", "linewatch=", "linewatch=x", 'linewatch="', "=;=;", "linewatch=" + "x" * 5000):
+    for value in ("", f"{COOKIE}=", f"{COOKIE}=x", f'{COOKIE}="', "=;=;", f"{COOKIE}=" + "x" * 5000):
         assert (await http.get(f"{API}/cameras", headers={"cookie": value})).status_code == 401, value
 
 

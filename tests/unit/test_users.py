@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from config.cli import main
 from stream.commands import users as command
 from stream.web import users
-from stream.web.access import cookie_of, needed
+from stream.web.access import Access, needed
 from stream.web.sessions import MAX_SESSIONS, LoginLimit, Sessions
 from stream.web.users import ROLES, Users, UsersError, UsersFile
 
@@ -235,8 +235,9 @@ def test_waiting_as_long_as_was_said_is_enough_and_others_do_not_wait() -> None:
 )
 def test_cookies_of_other_programs_on_the_host_do_not_hide_ours(beside: str) -> None:
     headers = Headers(raw=[(b"cookie", f"{beside}; linewatch=TOKEN".encode("latin-1"))])
-    assert cookie_of(headers) == "TOKEN"
-    assert cookie_of(Headers(raw=[(b"cookie", beside.encode("latin-1"))])) == ""
+    access = Access(None)
+    assert access.cookie_of(headers) == "TOKEN"
+    assert access.cookie_of(Headers(raw=[(b"cookie", beside.encode("latin-1"))])) == ""
 
 
 def test_what_is_remembered_of_guesses_is_bounded() -> None:
