@@ -169,5 +169,7 @@ def entry_id_text(value: EntryId) -> str:
 
 
 def text(value: object) -> str | None:
-    """A reply that is a string, as one; None for anything else."""
-    return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else None
+    """A reply that is a string, as one; None for anything else. Another writer's may be no UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else None

@@ -195,6 +195,13 @@ async def foreign_writer_ahead_of_us(rig: Rig) -> None:
     rig.decide()
 
 
+async def foreign_bytes_under_an_id_of_ours(rig: Rig) -> None:
+    async with rig.broker.endpoint.client() as client:
+        ((newest, _),) = await client.xrevrange(KEYS.events, count=1)
+        await client.delete(KEYS.events)
+        await client.xadd(KEYS.events, {"id": b"\xff"}, id=newest)
+
+
 async def foreign_writer_at_the_end_of_all_ids(rig: Rig) -> None:
     """A stream that takes nothing more: it is said what to do, and the line goes on."""
     await rig.ask("XADD", KEYS.events, "18446744073709551615-18446744073709551615", "foreign", "1")
@@ -244,6 +251,7 @@ FAULTS: list[Fault] = [
     paused,
     key_of_another_type,
     foreign_writer_ahead_of_us,
+    foreign_bytes_under_an_id_of_ours,
     foreign_writer_at_the_end_of_all_ids,
     clock_set_back,
     clock_set_ahead_and_back,
