@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,11 @@ def probe(web: WebSettings, name: str) -> str:
             answer.read()
         return ""
     except urllib.error.HTTPError as error:
-        with contextlib.suppress(ValueError, OSError):
+        # Another program's page, perhaps, which has reasons of its own or none.
+        with contextlib.suppress(ValueError, LookupError, TypeError, OSError, HTTPException):
             return " ".join(json.loads(error.read())["reasons"])
         return f"{url} answers {error.code}"
-    except OSError as error:
+    except (OSError, HTTPException) as error:  # the latter: it is no page at all
         return f"{url} does not answer: {getattr(error, 'reason', error)}"
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
+from config.services import WebSettings
 from stream.broker import BrokerError, lock
 from stream.outbox import Outbox
 from stream.outbox_file import OutboxError
+from stream.standing import probe
 
 # The kernel refuses folders there, also to root.
 NOBODYS = Path("/proc/sys/linewatch")
@@ -41,8 +44,8 @@ def linewatch(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +92,33 @@ def test_systemd_hears_that_we_are_ready_and_live(line: Running) -> None:
 
 
 def test_the_probes_answer_and_status_asks_them(line: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    for probe in ("live", "ready", "startup"):
-        assert httpx.get(f"{line.page}{probe}").json()["ok"]
-        assert linewatch("status", line.config, "--probe", probe).returncode == 0
+    for name in ("live", "ready", "startup"):
+        assert httpx.get(f"{line.page}{name}").json()["ok"]
+        assert linewatch("status", line.config, "--probe", name).returncode == 0
     # A container may have a proxy in its environment: it knows nothing of our address.
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert linewatch("status", line.config, "--probe", "live").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b'HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\n{"detail":"Not Found"}', "answers 404"),
+        (b"HTTP/1.1 500 Broken\r\nContent-Length: 2\r\n\r\n[]", "answers 500"),
+        (b"-ERR unknown command 'GET'\r\n", "does not answer"),
+    ],
+)
+def test_another_program_at_the_pages_port_is_a_no_in_words(answer: bytes, said: str) -> None:
+    def serve(other: socket.socket) -> None:
+        asked, _ = other.accept()
+        with asked:
+            asked.recv(4096)
+            asked.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as other, ThreadPoolExecutor(1) as threads:
+        served = threads.submit(serve, other)
+        assert said in probe(WebSettings(listen=f"127.0.0.1:{other.getsockname()[1]}"), "live")
+        served.result(timeout=10)
 
 
 def test_status_says_each_cameras_state_in_words(line: Running) -> None:
