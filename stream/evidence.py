@@ -194,12 +194,12 @@ class Evidence:
         before: float | None = None,
         limit: int = 50,
     ) -> list[Item]:
-        """Newest first; `feedback` may be `none`; `before` (UTC s) continues an earlier list."""
-        with self._lock:
-            found = list(self._items.values())
+        """Newest first; `feedback` may be `none`; `before` (UTC s, a stem's: whole µs) continues a list."""
         # An item whose files are still being written has no size yet.
-        found = [i for i in found if i.size_bytes and camera in (None, i.camera) and _answered(i, feedback)]
-        found = [item for item in found if before is None or item.taken_at < before]
+        with self._lock:
+            found = [i for i in self._items.values() if i.size_bytes and camera in (None, i.camera)]
+        found = [i for i in found if feedback in (None, i.feedback or "none")]
+        found = [i for i in found if before is None or round(i.taken_at, 6) < before]
         return sorted(found, key=lambda item: item.taken_at, reverse=True)[:limit]
 
     def of_image(self, image: str | None) -> Item | None:
@@ -238,7 +238,11 @@ class Evidence:
                 copy.unlink(missing_ok=True)
             self.path(item, "png").stat()  # words without a picture would stay for ever
             answered = replace(item, feedback=feedback)
-            self._write_words(answered)
+            try:
+                self._write_words(answered)
+            except OSError:
+                copy.unlink(missing_ok=True)  # no other answer would take it back
+                raise
             with self._lock:
                 self._items[camera, stem] = answered
         return answered
@@ -347,10 +351,6 @@ def describe(inspection: Inspection) -> Item:
         boxes,
         0,
     )
-
-
-def _answered(item: Item, feedback: str | None) -> bool:
-    return feedback is None or (item.feedback or "none") == feedback
 
 
 def _write(path: Path, data: bytes) -> None:

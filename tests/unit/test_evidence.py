@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import cv2
@@ -89,6 +90,22 @@ def test_everything_is_there_again_after_a_restart(evidence: Evidence, tmp_path:
     assert again.items() == [first]
 
 
+def test_a_list_is_continued_after_its_last_picture(evidence: Evidence) -> None:
+    for tenths in range(10):  # of a microsecond, which a stem and a JSON answer don't have
+        made = inspection(seq=tenths, box=BOX)
+        made.frame.pixels[0, 0] = tenths
+        evidence.keep(
+            replace(made, frame=replace(made.frame, taken_at=1_800_000_000.0 + tenths * 10.0000001))
+        )
+    evidence.stop()
+    before, listed = None, []
+    while found := evidence.items(before=before, limit=1):
+        listed += found
+        before = datetime.fromisoformat(found[0].stem.partition("Z-")[0] + "Z").timestamp()
+        assert len(listed) <= 10
+    assert len(listed) == 10
+
+
 def test_half_a_picture_of_a_crash_is_removed_and_strange_files_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "evidence" / "top"
     folder.mkdir(parents=True)
@@ -134,6 +151,18 @@ def test_lists_are_newest_first_filtered_and_continued(evidence: Evidence) -> No
     assert len(evidence.items(limit=1)) == 1
     assert evidence.items(feedback="confirmed") == []
     assert len(evidence.items(feedback="none")) == 3
+
+
+def test_a_false_alarm_that_could_not_be_noted_is_not_filed(evidence: Evidence, tmp_path: Path) -> None:
+    found, good = kept(evidence), tmp_path / "good"
+    words = evidence.path(found, "json")
+    words.unlink()
+    words.mkdir()  # a disk that takes no more
+    with pytest.raises(OSError):
+        evidence.answer("top", found.stem, "false_alarm", good)
+    words.rmdir()
+    evidence.answer("top", found.stem, "confirmed", good)
+    assert list(good.iterdir()) == []
 
 
 def test_a_false_alarm_is_filed_with_the_good_ones_and_can_be_taken_back(
