@@ -134,7 +134,7 @@ async def test_who_asks_for_a_picture_and_reads_none_of_it_is_sent_away(
     port = int(page.url.rsplit(":", 1)[1].strip("/"))
     asked = f"GET /{evidence.items()[0].image} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
     slow_in, slow_out = await asyncio.open_connection("127.0.0.1", port, limit=4096)
-    stuck_in, stuck_out = await asyncio.open_connection("127.0.0.1", port, limit=4096)
+    _, stuck_out = await asyncio.open_connection("127.0.0.1", port, limit=4096)
     slow_out.write(asked.encode())
     stuck_out.write(asked.encode())
     read = 0
@@ -142,7 +142,7 @@ async def test_who_asks_for_a_picture_and_reads_none_of_it_is_sent_away(
         while got := await slow_in.read(100_000):  # who reads slowly gets all of it
             read += len(got)
             await asyncio.sleep(0.05)
-        while page._server._server.server_state.connections:
+        while page._server._server.server_state.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert read > evidence.path(evidence.items()[0], "png").stat().st_size
     slow_out.close()
