@@ -55,9 +55,10 @@ class Doorkeeper:
     def __init__(self, options: Options) -> None:
         self._open = options.users_file is None and not options.clients
         self._users = None if options.users_file is None else _users(options.users_file)
-        self._clients: dict[bytes, tuple[str, Role]] = {}
+        self._clients: dict[bytes, tuple[x509.Certificate, str, Role]] = {}
         for name, client in options.clients.items():
-            self._clients[der_from_x509(read_certificate(client.cert_file))] = (name, client.role)
+            certificate = read_certificate(client.cert_file)
+            self._clients[der_from_x509(certificate)] = (certificate, name, client.role)
         self._not_before_s = 0.0
 
     def get_user(
@@ -68,13 +69,15 @@ class Doorkeeper:
         certificate: bytes | None = None,
     ) -> Guest | None:
         """By password; else by the certificate that the channel or the token proved; else, where nobody is
-        named in the config, anybody. None: not let in.
+        named in the config, anybody. None: not let in. Raises ServiceError for one that has expired.
         """
         if username is not None:
             role = self._role(username, password or "")
             return None if role is None else _guest(username, role)
         if certificate is not None and certificate in self._clients:
-            return _guest(*self._clients[certificate])
+            known, name, role = self._clients[certificate]
+            _check_in_time(known)  # asyncua asks `in_time` only for what a client names when it connects
+            return _guest(name, role)
         return _guest("anonymous", "operator") if self._open else None
 
     def _role(self, name: str, password: str) -> Role | None:
@@ -99,5 +102,9 @@ def _users(path: Path) -> Users:
 
 async def in_time(certificate: x509.Certificate, description: Any) -> None:
     """asyncua's certificate validator: a client whose certificate has expired is told so."""
+    _check_in_time(certificate)
+
+
+def _check_in_time(certificate: x509.Certificate) -> None:
     if why_out_of_time(certificate) is not None:
         raise ServiceError(ua.StatusCodes.BadCertificateTimeInvalid)

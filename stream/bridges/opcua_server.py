@@ -7,7 +7,7 @@ import time
 from asyncua import Server, ua
 from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPolicyNone
 
-from ..events import NO_CAMERA, Event
+from ..events import Event
 from .certificates import check_in_time
 from .opcua import Options, application_uri
 from .opcua_access import Doorkeeper, NoRequests, Rules, in_time
@@ -137,11 +137,10 @@ class OpcUaSink:
             late = verdict_late_s(event, time.time(), self._line.verdict_within_ms) > 0
             results = "part" if event.camera in self._line.triggered else "defect"
             await nodes.event(event, is_result=event.kind == results, late=late)
-        if event.camera == NO_CAMERA or nodes is not None:
-            await self._events.send(event)
-            if self._options.handshake == "client":
-                self._line.out(event)
-                await self._acknowledged(event)
+        await self._events.send(event)
+        if self._options.handshake == "client":
+            self._line.out(event)
+            await self._acknowledged(event)
 
     async def _acknowledged(self, event: Event) -> None:
         """Repeated for a client that came later, or lost its subscription."""

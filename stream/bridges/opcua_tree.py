@@ -6,8 +6,9 @@ Linewatch                Site, Line, Alive, Heartbeat; Acknowledge
         └── Result       the last result in the shape of OPC 40100-1 (Machine Vision), ResultDataType
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -179,27 +180,31 @@ class CameraNodes:
 
 
 class ResultEvents:
-    """Events of the type LinewatchResultEventType, emitted by the Server object; the source is the camera."""
+    """Events of the type LinewatchResultEventType, emitted by the Server object; the source is the camera,
+    where it has a node.
+    """
 
-    def __init__(self, generators: Mapping[str, Any], line: Any) -> None:
-        self._generators, self._line = generators, line
+    def __init__(self, generators: dict[str, Any], make_another: Callable[[], Awaitable[Any]]) -> None:
+        self._generators, self._make_another = generators, make_another
 
     @classmethod
     async def make(cls, server: Server, index: int, cameras: Mapping[str, Node]) -> "ResultEvents":
         kind = await server.create_custom_event_type(
             index, "LinewatchResultEventType", ua.ObjectIds.BaseEventType, list(_OF_EVENT.items())
         )
-        of_line = await server.get_event_generator(kind)
         made = {}
         for camera, node in cameras.items():
             # One each: cameras are delivered side by side, and asyncua keeps one event object a generator.
             made[camera] = await server.get_event_generator(kind)
             made[camera].event.SourceNode, made[camera].event.SourceName = node.nodeid, camera
-        return cls(made, of_line)
+        return cls(made, functools.partial(server.get_event_generator, kind))
 
     async def send(self, event: Event) -> None:
         """To every subscription that watches the Server object."""
-        generator = self._generators.get(event.camera, self._line)
+        if event.camera not in self._generators:
+            # The line's own, or of a camera that runs no more: the source is the Server.
+            self._generators[event.camera] = await self._make_another()
+        generator = self._generators[event.camera]
         fields = {
             "Camera": event.camera,
             "Kind": event.kind,

@@ -17,7 +17,7 @@ from stream.bridges.opcua_server import OpcUaSink
 from stream.bridges.opcua_tree import NAMESPACE
 from stream.bridges.process import Bridge
 from stream.web import users
-from tests.bridgeline import BridgeLine, asks_whether_its_peers_are_there, pending, running
+from tests.bridgeline import CONFIG, BridgeLine, asks_whether_its_peers_are_there, pending, running
 from tests.brokers import until, valkey
 from tests.certificates import Certificate, make_certificate
 
@@ -102,6 +102,19 @@ async def test_an_event_waits_for_the_client_that_acknowledges_it(line: BridgeLi
         await until(lambda: len(seen.events) > 1)  # again and again
         assert {event.ResultId for event in seen.events} == {second.id}
         await call(client, "Linewatch.Acknowledge", second.id)
+        await until(lambda: bridge.report.delivered == 1)
+
+
+async def test_what_waits_of_a_camera_that_was_disabled_waits_for_the_client_too(line: BridgeLine) -> None:
+    """It counted as delivered, and nobody had seen it."""
+    opened, told = line.defect("side"), OPEN.replace("}", ", handshake: client}")
+    disabled = CONFIG.replace("side: {", "side: {enabled: false, ")
+    async with running(line, "scada", told, config=disabled) as bridge, client_of(bridge) as client:
+        seen = await subscribed(client)
+        await until(lambda: len(seen.events) > 0)
+        assert (seen.events[0].ResultId, seen.events[0].Camera) == (opened.id, "side")
+        assert bridge.report.delivered == 0
+        assert (await call(client, "Linewatch.Acknowledge", opened.id))[0] == "done"
         await until(lambda: bridge.report.delivered == 1)
 
 
@@ -265,6 +278,29 @@ async def test_a_client_is_known_by_its_certificate_unless_it_has_expired(
             with pytest.raises(ua.UaStatusCodeError, match=code):
                 async with await secure_client(address, wrong):
                     pass
+
+
+async def test_a_user_s_certificate_that_has_expired_is_refused_in_a_channel_that_is_good(
+    line: BridgeLine, tmp_path: Path, own: Certificate
+) -> None:
+    """Only the channel's was looked at: whose own had expired came in, and called methods."""
+    channel, good = (make_certificate(tmp_path, name, uri=CLIENT_URI) for name in ("channel", "good"))
+    expired = make_certificate(tmp_path, "expired", uri=CLIENT_URI, expired=True)
+    now, old = (f'{{cert_file: "{certificate.cert_file}"}}' for certificate in (good, expired))
+    clients = f"clients: {{now: {now}, old: {old}}}"
+    async with running(line, "scada", secured(tmp_path, own, clients)) as bridge:
+        address = await address_of(bridge)
+        for user in (good, expired):
+            client = await secure_client(address, channel)
+            await client.load_client_certificate(str(user.cert_file))
+            await client.load_private_key(str(user.key_file))
+            if user is good:
+                async with client:
+                    assert await value(client, "Linewatch.Site") == "test"
+            else:
+                with pytest.raises(ua.UaStatusCodeError, match="BadCertificateTimeInvalid"):
+                    async with client:
+                        pass
 
 
 async def test_our_own_expired_certificate_is_said_and_nothing_is_served(
