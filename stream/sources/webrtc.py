@@ -8,6 +8,7 @@ server is asked unless the settings name one.
 import asyncio
 import contextlib
 import http.client
+import queue
 import threading
 import time
 import urllib.error
@@ -44,6 +45,7 @@ from .smear import Smear
 _LOOK_S = 0.2
 _UNREADABLE = (ValueError, KeyError, IndexError, AttributeError, AssertionError, InvalidStateError)
 _MAX_SDP_BYTES = 256 * 1024
+_MAX_UNDECODED = 150  # five seconds at 30 fps: no hiccup of the machine, but more than it can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class _Peer:
         self._clock = PtsClock()
         self._smear = Smear()
         self._key: JitterFrame | None = None
+        self._undecoded: queue.Queue[object] = queue.Queue()  # aiortc's own, once there is a track
         self._track: asyncio.Future[MediaStreamTrack] = asyncio.get_running_loop().create_future()
         self.connection.on("track", self._on_track)
 
@@ -72,6 +75,8 @@ class _Peer:
             for transceiver in self.connection.getTransceivers():
                 if transceiver.receiver.track is track:
                     self._hear_losses(transceiver.receiver)
+                    name = "_RTCRtpReceiver__decoder_queue"
+                    self._undecoded = getattr(transceiver.receiver, name, self._undecoded)
 
     def _hear_losses(self, receiver: RTCRtpReceiver) -> None:
         """aiortc hands on whole pictures only, and says of those that it leaves out to nobody but the sender:
@@ -112,6 +117,13 @@ class _Peer:
             raise Broken("the other side's description holds no video")
         if not has_fingerprint(sdp):
             raise Broken("the other side's description has no a=fingerprint, so no connection can come about")
+        self._decline_others()
+
+    def _decline_others(self) -> None:
+        """Sound and further videos: aiortc would decode them into a queue that nobody reads, without end."""
+        for transceiver in self.connection.getTransceivers():
+            if transceiver.receiver.track is not self._track.result():
+                transceiver.direction = "inactive"
 
     async def answer(self) -> str:
         """Raises Broken."""
@@ -134,9 +146,20 @@ class _Peer:
         while not stop.is_set():
             if self._ended.is_set():
                 raise Ended(f"{where}: the other side said goodbye")
+            if self._undecoded.qsize() > _MAX_UNDECODED:  # nothing bounds it, and the dates would be wrong
+                raise Broken(
+                    f"{where}: pictures come faster than they can be decoded here; send smaller ones"
+                )
             frame = await self._next(track, where)
             if frame is not None:
                 self._deliver(frame, sink)
+
+    async def close(self) -> None:
+        """Forgets what waits to be decoded: aiortc would decode it all first, and hold up the loop for it."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._undecoded.get_nowait()
+        await self.connection.close()
 
     def _is_through(self, where: str, deadline: float) -> bool:
         state = self.connection.connectionState
@@ -197,7 +220,7 @@ class WhepSource:
             await peer.take(answered.sdp, "answer")
             await peer.show(sink, stop, self._where, self.deadlines.connect_s)
         finally:
-            await peer.connection.close()
+            await peer.close()
             if answered is not None and answered.resource is not None:
                 await asyncio.to_thread(self._goodbye, answered.resource)
 
@@ -274,7 +297,7 @@ class WhipSource:
             raise
         finally:
             pushed.refuse("the camera was stopped")  # if nothing was answered before
-            await peer.connection.close()
+            await peer.close()
 
 
 async def _answer(peer: _Peer, pushed: Pushed) -> None:

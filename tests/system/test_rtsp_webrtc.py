@@ -16,14 +16,19 @@ from aiortc import (
     RTCRtpSender,
     RTCSessionDescription,
     VideoStreamTrack,
+    rtcrtpreceiver,
 )
 from aiortc.codecs import h264, vpx
+from aiortc.codecs.base import Decoder
+from aiortc.jitterbuffer import JitterFrame
+from aiortc.mediastreams import AudioStreamTrack
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from config.sources import WebrtcSource as WebrtcSettings
 from engine.core import Frame
 from stream.camera import Camera, CameraPolicy
+from stream.sources import webrtc
 from stream.sources.base import build
 from stream.sources.desk import DESK, PushRefused
 from stream.web import whip as whip_routes
@@ -178,6 +183,50 @@ async def test_whip_takes_a_push_and_shows_it(whip_settings: WebrtcSettings) -> 
             assert (await http.delete(url)).status_code == 200
         await until(lambda: camera.stats().reconnects == {"ended": 1})
         assert "said goodbye" in camera.state.reason
+        await peer.close()
+
+
+async def test_sound_and_a_second_video_are_declined_and_not_heaped_up(whip_settings: WebrtcSettings) -> None:
+    async with whip(whip_settings) as (_, frames):
+        peer = new_peer()
+        for track in (AudioStreamTrack(), Moving(), Moving()):
+            peer.addTrack(track)
+        await peer.setLocalDescription(await peer.createOffer())
+        _, answer = await post("/whip/top", peer.localDescription.sdp)
+        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        said = [each.currentDirection for each in peer.getTransceivers()]
+        assert said == ["inactive", "sendonly", "inactive"]
+        await until(lambda: len(frames) > 3, within_s=15)
+        await peer.close()
+
+
+class SlowDecoder(Decoder):
+    """A machine that can do three pictures a second."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def decode(self, encoded_frame: JitterFrame) -> list[av.frame.Frame]:
+        time.sleep(0.3)
+        return self._decoder.decode(encoded_frame)
+
+
+async def test_a_push_that_cannot_be_decoded_in_time_ends_in_words_before_its_pictures_are_old(
+    whip_settings: WebrtcSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoder = rtcrtpreceiver.get_decoder
+    monkeypatch.setattr(rtcrtpreceiver, "get_decoder", lambda codec: SlowDecoder(decoder(codec)))
+    monkeypatch.setattr(webrtc, "_MAX_UNDECODED", 30)
+    async with whip(whip_settings) as (camera, _):
+        peer = new_peer()
+        peer.addTrack(Moving())
+        await peer.setLocalDescription(await peer.createOffer())
+        _, answer = await post("/whip/top", peer.localDescription.sdp)
+        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await until(lambda: camera.stats().reconnects == {"broken": 1}, within_s=20)
+        await until(lambda: "waiting" in camera.state.reason)
+        assert "faster than they can be decoded here" in camera.state.reason
+        assert camera.stats().abandoned == 0 and "hangs" not in caplog.text  # for all that waited
         await peer.close()
 
 
