@@ -61,9 +61,13 @@ def find(root: Path) -> Pictures:
 
 
 def _images(folder: Path) -> tuple[Path, ...]:
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES))
+    """Files only: a folder may be named like a picture, and reading a pipe would wait for ever."""
+    try:
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()))
+    except OSError as error:
+        raise FolderError(f"{folder}: can't be read: {error.strerror}") from error
 
 
 def _mask_file(root: Path, picture: Path) -> Path | None:
@@ -83,7 +87,11 @@ def canvas_size(pictures: Pictures, longer_px: int = _LONGER_SIDE_PX) -> tuple[i
 
 
 def _read(file: Path, flag: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
-    picture = cv2.imdecode(np.fromfile(file, np.uint8), flag)
+    try:
+        encoded = np.fromfile(file, np.uint8)
+    except OSError as error:
+        raise FolderError(f"{file}: can't be read: {error.strerror}") from error
+    picture = cv2.imdecode(encoded, flag) if encoded.size else None
     if picture is None:
         raise FolderError(f"{file}: not a picture that can be read")
     return np.asarray(picture, np.uint8)

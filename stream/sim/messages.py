@@ -35,8 +35,11 @@ class Request:
 
     @property
     def path(self) -> str:
-        """`top` for rtsp://host:554/top/trackID=0."""
-        parts = [unquote(part) for part in urlsplit(self.url).path.split("/") if part]
+        """`top` for rtsp://host:554/top/trackID=0. Raises BadMessage for an address that is none."""
+        try:
+            parts = [unquote(part) for part in urlsplit(self.url).path.split("/") if part]
+        except ValueError as error:  # brackets that don't close
+            raise BadMessage(f"no address: {self.url[:80]!r}") from error
         return "/".join(parts[:-1] if parts and parts[-1].lower().startswith("trackid=") else parts)
 
 

@@ -5,6 +5,7 @@ Nothing is burnt into the pixels: a line carries the RTP time stamp and the UTC 
 sent of it.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,12 @@ from .shown import Box, Shot, ShownDefect
 TOLERANCE_S = 1.0
 _LEAST_SEEN_S = 0.5  # a defect that could be seen for less time within the run is not counted as shown
 _MAX_BYTES = 16 * 1024 * 1024
+
+
+class ScheduleError(Exception):
+    """The schedule can't be written any more: the disk is full, say. The text is for a person."""
+
+    user_message = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,13 @@ class ScheduleWriter:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, line: str) -> None:
-        """One line, without its end."""
+        """One line, without its end. Raises ScheduleError."""
+        try:
+            self._append(line)
+        except OSError as error:
+            raise ScheduleError(f"{self.path} can't be written: {error.strerror}") from error
+
+    def _append(self, line: str) -> None:
         if self._file.tell() + len(line) >= self._max_bytes:
             self._file.close()
             self.path.replace(self.path.with_name(self.path.name + ".1"))
@@ -113,7 +126,8 @@ class ScheduleWriter:
 
     def close(self) -> None:
         """The file is closed; what was written is there already."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a line that could not be written is tried once more
+            self._file.close()
 
 
 # --- reading ---

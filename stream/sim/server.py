@@ -46,7 +46,9 @@ class SimServer:
             self._sessions.discard(task)
 
     async def until(self, stop: asyncio.Event) -> None:
-        """Wait for `stop`; raises what ended a camera's show (FolderError) if that comes first."""
+        """Wait for `stop`; raises what ended a camera's show (FolderError, ScheduleError) if that comes
+        first.
+        """
         stopped = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([stopped, *self._films], return_when=asyncio.FIRST_COMPLETED)

@@ -1,5 +1,6 @@
 """The camera simulator, played by clients that nobody here wrote, and by a raw one that reads the packets."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -200,6 +201,8 @@ def test_a_raw_client_is_told_what_it_did_wrong() -> None:
         assert status == 200 and "DESCRIBE" in said["public"]
         client.socket.sendall(b"nonsense\r\n\r\n")
         assert client.file.readline() == b"RTSP/1.0 400 Bad Request\r\n"
+    with rtsp_sim() as sim, RawClient(sim) as client:
+        assert client.ask("DESCRIBE", "rtsp://[::1/top")[0] == 400
 
 
 def test_a_session_is_played_kept_alive_paused_and_ended() -> None:
@@ -350,6 +353,18 @@ def test_the_command_refuses_what_it_cannot_serve(
     assert main(["camera-sim", "--port", "0", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and said in err and err.count("\n") == 1
+
+
+def test_a_schedule_that_a_full_disk_does_not_take_ends_it_in_words(tmp_path: Path) -> None:
+    (tmp_path / "label.jsonl").symlink_to("/dev/full")
+    small = ["--look", "label", "--name", "label", "--size", "320x240", "--schedule", str(tmp_path)]
+    with start(*small) as process:
+        assert process.stdout is not None
+        with contextlib.suppress(av.FFmpegError, OSError):
+            play(process.stdout.readline().strip(), 5)
+        _, err = process.communicate(timeout=20)
+    said = f"{tmp_path / 'label.jsonl'} can't be written: No space left on device\n"
+    assert (process.returncode, err) == (1, said)
 
 
 def test_a_password_that_is_no_text_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """A folder of pictures as a camera."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -114,6 +115,25 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(FolderError, match=r"a\.png"):
         FolderShow(tmp_path, 1, PACE)
+
+
+def test_an_empty_picture_is_named_and_one_that_vanished_meanwhile(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 9)
+    show = FolderShow(tmp_path, 1, PACE)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(FolderError, match=r"a\.png: can't be read: No such file"):
+        show.picture(0.0)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(FolderError, match=r"a\.png: not a picture"):
+        FolderShow(tmp_path, 1, PACE)
+
+
+def test_only_files_are_pictures_whatever_else_is_named_like_one(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 9)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "broken.png").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.png")  # nobody writes: reading it would take for ever
+    assert find(tmp_path).learn == (tmp_path / "a.png",)
 
 
 def test_the_canvas_is_even_and_at_most_640(tmp_path: Path) -> None:
