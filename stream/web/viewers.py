@@ -70,7 +70,7 @@ class Seats:
     def take(self) -> None:
         """Raises Full when every seat is taken."""
         if self.taken >= self.limit:
-            raise Full(f"{self.limit} viewers are connected, which is the limit; close a page and try again.")
+            raise Full(f"Too many pages are open: {self.limit} streams, which is the limit. Close one.")
         self.taken += 1
 
     def free(self) -> None:

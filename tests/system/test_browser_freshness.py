@@ -14,7 +14,7 @@ from tests.browsing import MEAN_COLOUR, Shop, open_tab, pictures, tile
 
 pytestmark = pytest.mark.debian
 
-FULL = "2 viewers are connected, which is the limit; close a page and try again."
+FULL = "Too many pages are open: 2 streams, which is the limit. Close one."
 # A headless page is never hidden by itself.
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
@@ -130,6 +130,17 @@ async def test_a_grid_that_is_refused_from_the_start_says_so(tab: Page) -> None:
     await expect(tile(tab, "top").get_by_text(f"No picture yet. {FULL}")).to_be_visible()
 
 
+async def test_a_page_for_which_no_stream_is_left_says_so_and_goes_on_when_one_is(
+    tab: Page, shop: Shop
+) -> None:
+    limit, shop.page._seats.limit = shop.page._seats.limit, 0
+    await tab.reload()
+    await expect(tab.get_by_text("Too many pages are open")).to_be_visible()
+    shop.page._seats.limit = limit
+    await pictures(tab, "top", 1)
+    await expect(tab.get_by_text("Too many pages are open")).to_be_hidden()
+
+
 async def test_a_network_that_says_nothing_any_more_is_noticed_and_left_for_a_new_connection(
     browser: Browser, shop: Shop
 ) -> None:
@@ -222,6 +233,17 @@ async def test_whose_session_is_over_meets_the_login_form(browser: Browser, shop
         await expect(tab.get_by_role("heading", name="Teach top")).to_be_visible()
         await tab.context.clear_cookies()
         await tab.goto(shop.page.url + place)  # asks for pictures, or for the list of kept ones
+        await expect(tab.get_by_label("Password")).to_be_visible()
+
+
+async def test_whose_session_is_over_before_a_stream_is_free_meets_the_login_form(
+    browser: Browser, shop: Shop
+) -> None:
+    async with logged_in(browser, shop) as tab:
+        shop.page._seats.limit = 0
+        await tab.reload()
+        await expect(tab.get_by_text("Too many pages are open")).to_be_visible()
+        await tab.context.clear_cookies()
         await expect(tab.get_by_label("Password")).to_be_visible()
 
 

@@ -164,7 +164,7 @@ async def test_a_camera_that_was_removed_says_since_when(line: FakeLine) -> None
 
 async def test_seats_are_bounded_and_given_back(hub: Hub) -> None:
     viewers = [hub.watch(["top"]) for _ in range(4)]
-    with pytest.raises(Full, match="4 viewers"):
+    with pytest.raises(Full, match="4 streams"):
         hub.watch(["top"])
     with viewers[0]:
         pass

@@ -12,7 +12,7 @@ import { teachView } from "./teach.js";
 
 const main = document.getElementById("main");
 const LOOK_MS = 60000;
-let view = null, looking = false, files = null;
+let view = null, inside = false, looking = false, files = null;
 
 function route() {
   view?.close();
@@ -75,6 +75,7 @@ async function start() {
   named(me);
   document.body.toggleAttribute("data-outside", !me.user);
   if (!me.user) return showLogin(main, start);
+  inside = true;
   paintScale().catch(() => {}); // the colours of a legend are not worth a word
   feed.listen((line) => { newest(line); header(line); list.update(line.incidents, line.now); view?.update(line); }, connection);
   addEventListener("hashchange", route);
@@ -87,15 +88,15 @@ function newest(line) {
   files = line.page;
 }
 
-function connection(connected) {
-  badge(document.getElementById("link"), connected ? "" : "connection lost, trying again", "ng");
+function connection(connected, why = "") {
+  badge(document.getElementById("link"), connected ? "" : why || "connection lost, trying again", "ng");
   document.body.toggleAttribute("data-lost", !connected);
   if (!connected) look();
 }
 
 // Who is logged in no more needs the form, and may not notice at once: streams end some seconds later.
 async function look() {
-  if (!feed.line || looking) return;
+  if (!inside || looking) return;
   looking = true;
   const me = await whoAmI().catch(() => null);
   looking = false;
