@@ -211,6 +211,37 @@ async def logged_in(browser: Browser, shop: Shop, role: users.Role) -> None:
     await shop.page.start()
 
 
+async def log_in(tab: Page, role: users.Role) -> None:
+    await tab.get_by_label("User").fill(role)
+    await tab.get_by_label("Password").fill("correct horse battery")
+    await tab.keyboard.press("Enter")
+
+
+async def test_what_was_drawn_when_the_session_ended_is_offered_after_the_login(
+    browser: Browser, shop: Shop
+) -> None:
+    await logged_in(browser, shop, "admin")
+    async with open_tab(browser, shop.page.url) as tab:
+        await log_in(tab, "admin")
+        await edit_areas(tab)
+        await tab.get_by_role("button", name="Rectangle").click()
+        await tab.get_by_role("button", name="Draw a mask").click()
+        left, top, width, height = await area_of(tab)
+        await tab.mouse.click(left + 0.1 * width, top + 0.1 * height)
+        await tab.context.clear_cookies()
+        await tab.evaluate("dispatchEvent(new Event('loggedout'))")
+        await log_in(tab, "admin")
+        await tab.get_by_role("button", name="Go on with what was drawn and not used").click()
+        await expect(tab.locator("svg .drawing")).to_have_count(1)
+        await tab.get_by_role("button", name="Delete", exact=True).click()
+        await tab.get_by_role("button", name="Use these areas").click()
+        await expect(tab.get_by_text("In use from the next picture on")).to_be_visible()
+        assert [*load(shop.folder / "cameras.yaml").cameras["top"].masks] == ["mask1"]
+        await tab.reload()
+        await expect(tab.get_by_role("button", name="Edit areas")).to_be_visible()
+        await expect(tab.get_by_role("button", name="Go on with what was drawn")).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     ("role", "collects", "promotes"),
     [("viewer", False, False), ("operator", True, False), ("admin", True, True)],
@@ -222,9 +253,7 @@ async def test_each_role_is_offered_what_it_may(
         save(tiny_artifact(name="top"), shop.folder / "models")
     await logged_in(browser, shop, role)
     async with open_tab(browser, shop.page.url) as tab:
-        await tab.get_by_label("User").fill(role)
-        await tab.get_by_label("Password").fill("correct horse battery")
-        await tab.keyboard.press("Enter")
+        await log_in(tab, role)
         await pictures(tab, "top", 1)
         await tab.goto(f"{shop.page.url}#/teach/top")
         await expect(tab.get_by_role("rowheader", name="2", exact=True)).to_be_visible()

@@ -15,7 +15,8 @@ export function areasCard(name, video) {
   const note = el("p", { class: "dim", role: "status" });
   const yaml = el("pre");
   const paste = el("details", {}, el("summary", {}, "As it would stand in the config file"), yaml);
-  const edit = button("Edit areas", begin, { class: "admin", hidden: "" });
+  const edit = button("Edit areas", () => begin(null), { class: "admin", hidden: "" });
+  const goOn = button("Go on with what was drawn and not used", () => begin(kept()), { class: "admin", hidden: "" });
   const use = button("Use these areas", save, { class: "main" });
   const discard = button("Discard", () => { leave(); load(); });
   const back = button("Back to the config file's", forget);
@@ -24,11 +25,11 @@ export function areasCard(name, video) {
     button("Rectangle", () => editor.rectangle()), button("Delete", () => editor.deleteShape()));
   const ends = el("div", { class: "row", hidden: "" }, use, discard);
   const node = el("section", { class: "card", "aria-label": "Areas" },
-    el("header", { class: "row" }, el("h2", {}, "Areas"), el("span", { class: "grow" }), back, edit),
+    el("header", { class: "row" }, el("h2", {}, "Areas"), el("span", { class: "grow" }), back, goOn, edit),
     hint, tools, list, ends, note, paste);
   // `base`: which areas were on the picture when drawing began, so that another window's are not drawn over. Nothing is
   // edited before they are there: what isn't seen would be drawn over.
-  let closed = false, editing = false, base = null, lookedAt = 0;
+  let closed = false, editing = false, base = null, untouched = null, lookedAt = 0;
 
   async function fill() {
     lookedAt = performance.now();
@@ -56,17 +57,31 @@ export function areasCard(name, video) {
     show();
   }
 
-  function begin() {
+  function begin(draft) {
     editing = true;
     editor.edit(true);
+    untouched = draft ? null : drawn();
+    if (draft) {
+      base = draft.base;
+      editor.take(draft);
+    }
     text(note, "");
     show();
     node.querySelector("[role=toolbar] button").focus({ preventScroll: true });
     video.screen.scrollIntoView({ block: "start" });
   }
 
+  const drawn = () => JSON.stringify({ ...editor.draft(), base });
+  const kept = () => JSON.parse(stored("getItem", name) ?? "null");
+
+  // Who left, or whose page loaded itself anew because the session is over say, is offered what was drawn.
+  function keep() {
+    if (editing && drawn() !== untouched) stored("setItem", name, drawn());
+  }
+
   function leave() {
     editing = false;
+    stored("removeItem", name);
     editor.edit(false);
     text(hint, HINT);
   }
@@ -103,6 +118,7 @@ export function areasCard(name, video) {
   function show() {
     tools.hidden = ends.hidden = !editing;
     edit.hidden = editing;
+    goOn.hidden = editing || !kept();
     const entries = editor.shapes().map((shape) => entryOf(shape));
     replace(list, entries.length ? entries : [whole]);
   }
@@ -117,6 +133,20 @@ export function areasCard(name, video) {
     return el("span", { class: "row" }, choose, input);
   }
 
+  addEventListener("pagehide", keep);
   load();
-  return { node, update, close() { closed = true; editor.close(); } };
+  return {
+    node, update,
+    close() {
+      keep();
+      closed = true;
+      removeEventListener("pagehide", keep);
+      editor.close();
+    },
+  };
+}
+
+// As long as the tab is there. A browser that may keep nothing refuses even the question.
+function stored(verb, name, ...value) {
+  try { return sessionStorage[verb](`areas of ${name}`, ...value); } catch { return null; }
 }

@@ -170,6 +170,9 @@ export function polygonEditor(video, { onChange, onSay }) {
       if (new Set(masks.map(([name]) => name)).size < masks.length) throw new Error("Two masks have the same name.");
       return { roi: roi ? rounded(roi.points) : null, masks: Object.fromEntries(masks) };
     },
+    // What is drawn, with what is not finished, as plain values.
+    draft: () => ({ shapes, drawing }),
+    take(draft) { ({ shapes, drawing } = draft); choose(drawing ? null : shapes[0] ?? null); },
     edit(on) { editing = on; drawing = null; chosen = on ? shapes[0] ?? null : null; render(); },
     draw,
     // Something to begin with, for whoever has no pointer.
