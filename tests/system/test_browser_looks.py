@@ -110,6 +110,14 @@ async def test_the_picture_fills_the_screen(tab: Page) -> None:
     await tab.wait_for_function("document.fullscreenElement?.classList.contains('screen')")
 
 
+async def test_a_browser_that_fills_no_screen_is_offered_none(tab: Page) -> None:
+    await tab.add_init_script("delete Element.prototype.requestFullscreen")
+    await tab.reload()
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_role("button", name="Pause")).to_be_visible()
+    await expect(tab.get_by_role("button", name="Full screen")).to_be_hidden()
+
+
 async def test_the_cameras_page_shows_its_last_verdict_and_numbers(tab: Page, shop: Shop) -> None:
     shop.line.set("top", verdict=VerdictView("ng", 1.6, 1, time.time()), latency_ms=51.2)
     await tab.get_by_role("link", name="top").click()

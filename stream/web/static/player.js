@@ -83,7 +83,9 @@ export function player(name) {
   };
   const marks = toggle("Marks", true, () => { overlay = !overlay; start(); return overlay; });
   const pause = toggle("Pause", false, () => { paused = !paused; start(); return paused; });
-  const full = button("Full screen", () => (document.fullscreenElement ? document.exitFullscreen() : screen.requestFullscreen()));
+  // A phone may fill its screen with videos only.
+  const full = button("Full screen", () => (document.fullscreenElement ? document.exitFullscreen() : screen.requestFullscreen()),
+    { hidden: !screen.requestFullscreen });
   // Nobody sees a hidden page: let the server rest.
   const onVisibility = () => { if (document.hidden) { turn++; stop(); } else if (!paused) start(); };
   document.addEventListener("visibilitychange", onVisibility);
