@@ -75,16 +75,27 @@ def _path(args: argparse.Namespace) -> Path:
 
 
 def _password() -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+    """Raises UsersError."""
     from ..web.users import UsersError
 
     try:
-        first = getpass.getpass("Password: ")
-        again = getpass.getpass("Again: ")
+        password = _asked_twice() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+        password.encode()  # in some locales what is no UTF-8 comes through as halves of characters
     except EOFError:
         raise UsersError("No password was given; nothing was changed.") from None
-    if first != again:
+    except UnicodeError:
+        raise UsersError(
+            "The password is not UTF-8, so no browser could say it; nothing was changed."
+        ) from None
+    return password
+
+
+def _asked_twice() -> str:
+    """Raises EOFError and UsersError."""
+    from ..web.users import UsersError
+
+    first = getpass.getpass("Password: ")
+    if first != getpass.getpass("Again: "):
         raise UsersError("The two passwords differ; nothing was changed.")
     return first
 

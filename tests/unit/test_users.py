@@ -311,3 +311,15 @@ def test_who_ends_the_input_instead_of_a_password_changes_nothing(
     assert main(["users", "--file", str(path), "add", "berta", "--role", "viewer"]) == 2
     assert capsys.readouterr().err == "No password was given; nothing was changed.\n"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as locales have it
+def test_a_password_of_another_encoding_is_one_sentence_and_changes_nothing(
+    errors: str, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = path.read_bytes()
+    said = io.BytesIO("correct hörse battery\n".encode("latin-1"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(said, "utf-8", errors))
+    assert main(["users", "--file", str(path), "add", "berta", "--role", "viewer"]) == 2
+    assert capsys.readouterr().err.startswith("The password is not UTF-8")
+    assert path.read_bytes() == before
