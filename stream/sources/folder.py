@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 
 import cv2
 import numpy as np
@@ -117,7 +118,9 @@ class FolderSource:
                 continue
             if watching and _is_being_written(stamp):
                 continue
-            is_done = self._wait_due(sink, stop) and self._show(path, stamp, sink)
+            if self._wait_due(sink, stop) and watching and _is_written_anew(path, stamp):
+                continue  # while it waited: the next look takes it, and takes it once
+            is_done = not stop.is_set() and self._show(path, stamp, sink)
             if stop.is_set():
                 return  # whether it was taken is not known
             if is_done:
@@ -226,7 +229,10 @@ def read(path: Path) -> NDArray[np.uint8] | None:
 
 def load(path: Path) -> NDArray[np.uint8] | None:
     """(H, W, 3) uint8 RGB, deeper or grey ones converted; None if it is no picture. Raises OSError."""
-    return decode(path.read_bytes()) if path.stat().st_size <= _MAX_BYTES else None
+    status = path.stat()
+    if not S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+        return None  # reading a pipe waits for ever
+    return decode(path.read_bytes())
 
 
 def decode(encoded: bytes) -> NDArray[np.uint8] | None:
@@ -245,6 +251,14 @@ def _stamp(path: Path, sink: Sink) -> Stamp | None:
     except (FileNotFoundError, PermissionError):
         return None
     return stat.st_mtime_ns, stat.st_size
+
+
+def _is_written_anew(path: str, stamp: Stamp) -> bool:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return False  # reading it will tell
+    return (stat.st_mtime_ns, stat.st_size) != stamp
 
 
 def _is_being_written(stamp: Stamp) -> bool:

@@ -1,5 +1,6 @@
 """A folder that is filled faster than it is inspected, and with what can't be inspected at all."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -54,6 +55,43 @@ async def test_pictures_that_are_dropped_at_once_wait_until_they_are_due(folder:
     await camera.stop()
     assert (len(frames), stats.received, stats.decimated) == (11, 11, 0)
     assert frames[-1].taken_at - frames[0].taken_at > 9.4 / 20
+
+
+def test_a_picture_that_is_written_anew_while_it_waits_is_shown_once(folder: Path) -> None:
+    latest = folder / "010.png"
+
+    class Late(Taken):
+        """`latest` is due only when another one has been written in its place."""
+
+        def due_in_s(self, taken_at: float) -> float:
+            if len(self.pixels) == 2 and latest.stat().st_mtime < time.time() - 60:
+                write_png(picture(77), latest)
+            return 0.0
+
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - 90, time.time() - 90))
+    taken, stop = Late(), threading.Event()
+    thread = threading.Thread(target=folder_source(folder, interval_s=0).run, args=(taken, stop))
+    thread.start()
+    while len(taken.pixels) < 3:
+        time.sleep(0.01)
+    write_png(picture(78), folder / "011.png")
+    while (taken.pixels[-1] != picture(78)).any():
+        time.sleep(0.01)
+    stop.set()
+    thread.join(5.0)
+    assert [int((shown == picture(77)).all()) for shown in taken.pixels] == [0, 0, 1, 0]
+
+
+def test_a_pipe_that_is_named_like_a_picture_is_skipped(folder: Path) -> None:
+    os.mkfifo(folder / "003.png")
+    taken = Taken()
+    thread = threading.Thread(
+        target=lambda: ended(folder_source(folder, watch=False, interval_s=0), taken), daemon=True
+    )
+    thread.start()
+    thread.join(10.0)
+    assert not thread.is_alive() and len(taken.pixels) == 3 and taken.skips == ["unreadable"]
 
 
 def test_stopping_does_not_wait_until_a_picture_is_due(folder: Path) -> None:
