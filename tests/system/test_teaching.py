@@ -116,6 +116,19 @@ async def test_good_pictures_are_collected_and_counted(http: httpx.AsyncClient, 
     assert picture.shape == (240, 320, 3)
 
 
+async def test_a_picture_that_took_the_name_of_another_is_not_shown_as_that_one(
+    http: httpx.AsyncClient, shop: Shop
+) -> None:
+    seen = set()
+    for at in (1_000_000.0, 2_000_000.0):
+        shop.good(1)
+        os.utime(shop.folder / "pictures" / "top" / "good" / "000.png", (at, at))
+        (picture,) = (await http.get(f"{API}/cameras/top/pictures")).json()["newest"]
+        seen.add(picture["small"])
+        assert (await http.delete(f"/{picture['small']}")).status_code == 200
+    assert len(seen) == 2  # browsers keep what an address showed
+
+
 async def test_pictures_that_alarm_are_not_good_unless_somebody_says_so(
     http: httpx.AsyncClient, shop: Shop
 ) -> None:
