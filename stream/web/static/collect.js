@@ -37,19 +37,19 @@ export function collectCard(name, onCount) {
   function show(found) {
     if (closed) return;
     text(count, found.count ? `${found.count} good pictures, ${number(found.megabytes, 1)} MB` : "No good pictures yet.");
-    keepOnly(cards, new Set(found.newest.map((picture) => picture.name)));
+    keepOnly(cards, new Set(found.newest.map((picture) => picture.small)));
     replace(strip, found.newest.map(card));
     onCount(found.count);
   }
   const { load, again } = loader(async () => show(await ask(cameraPath(name, `pictures?limit=${SHOWN}`))), note);
 
   function card(picture) {
-    if (!cards.has(picture.name)) {
+    if (!cards.has(picture.small)) {
       const said = `Good picture of ${new Date(picture.at).toLocaleString()}`;
       const drop = button("Not good", () => tell(async () => show(await remove(`/${picture.small}`))), { class: "operator", "aria-label": `Remove: ${said}` });
-      cards.set(picture.name, el("figure", {}, image({ src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
+      cards.set(picture.small, el("figure", {}, image({ src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
     }
-    return cards.get(picture.name);
+    return cards.get(picture.small);
   }
 
   load();
