@@ -300,7 +300,7 @@ class App:
 
     def _inspected(self, inspections: Iterable[Inspection]) -> None:
         for inspection in inspections:
-            if inspection.frame.camera not in self.lineup.running:
+            if inspection.frame.camera not in self.lineup.wanted:
                 continue  # it was removed while this picture was on the device
             for event in self._decide(inspection):
                 self._unpublished.append((event.camera, inspection.frame.tick))

@@ -74,6 +74,9 @@ class Lineup:
     async def start(self, engine: Engine) -> None:
         """Connect all, once their models are warm."""
         self._engine = engine
+        # Before the first wait: pictures that come with triggers are offered from then on.
+        for name, camera in self.wanted.items():
+            engine.set_mode(name, camera.frames)
         for name, camera in self.wanted.items():
             await self._connect(name, camera)
 

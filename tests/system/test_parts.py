@@ -1,18 +1,23 @@
 """Triggers in, verdicts out: a real RTSP camera, the real network, a real broker, the line as a process."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
 import httpx
+import numpy as np
 import pytest
 import pytest_asyncio
 import yaml
 from redis.asyncio import Redis
 
+from config.load import load
 from engine.artifact import save
+from stream.app import App
 from stream.events import Event, parse_entry, utc_seconds
 from stream.inbox import GROUP
 from stream.keys import Keys
@@ -200,6 +205,45 @@ async def test_a_picture_that_comes_with_its_trigger_is_the_one_that_is_judged(p
     dead = await plc.client.xrange(KEYS.dead)
     assert dead[-1][1][b"part_id"] == b"broken"
     assert dead[-1][1][b"dead_reason"] == b"the picture can't be read; send it as PNG or JPEG"
+
+
+async def test_pictures_that_waited_for_the_start_are_judged_while_other_cameras_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    are_judged = threading.Event()
+
+    def slow_view(folder: Path) -> None:
+        if folder.parent.name == "first":
+            are_judged.wait(60)
+
+    monkeypatch.setattr("stream.lineup.trained_view", slow_view)
+    save(tiny_artifact(real="lite", name="pushed"), tmp_path / "models")
+    picture = bytes(cv2.imencode(".png", np.full((60, 80, 3), 90, np.uint8))[1])
+    parts = [f"A-{n}" for n in range(6)]
+    async with valkey(tmp_path / "valkey") as broker, broker.endpoint.client() as client:
+        path = write_config(tmp_path, "", broker.endpoint)
+        pushed = {"source": {"type": "pushed"}, "frames": "every"}
+        config = yaml.safe_load(path.read_text()) | {"parts": {"verdict_within_ms": 60_000}}
+        config["cameras"] = {"first": {"source": {"type": "pattern"}}, "pushed": pushed}
+        path.write_text(yaml.safe_dump(config))
+        app = App(load(path))
+        keys = app.delivery.keys
+        for part in parts:
+            fields: dict[Any, Any] = {"camera": "pushed", "part_id": part, "picture": picture}
+            await client.xadd(keys.triggers, fields)
+        starting = asyncio.create_task(app.startup(), name="startup")
+        try:
+            async with asyncio.timeout(50):
+                while await client.xlen(keys.verdicts) < len(parts):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert not starting.done()
+        finally:
+            are_judged.set()
+            await starting
+            await app.shutdown()
+        told = [parse_entry(fields) for _, fields in await client.xrange(keys.verdicts)]
+    assert [event.part_id for event in told] == parts
+    assert {event.verdict for event in told} <= {"ok", "ng"}
 
 
 async def test_at_an_orderly_end_what_waits_is_answered_and_acknowledged(plc: Plc) -> None:
