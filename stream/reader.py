@@ -58,7 +58,8 @@ class Making:
             source = self._make_source()
             if isinstance(source, Resuming) and self._before is not None:
                 source.resume(self._before)
-            self.source = source
+            why = _why_no_source(source)
+            self.source = source if why is None else Refused(why)
         except SourceError as error:
             self.source = error
         except Exception as error:  # noqa: BLE001 - the thread's outermost line
@@ -80,6 +81,21 @@ def _alone(error: SourceError) -> SourceError:
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
+
+
+def _why_no_source(source: object) -> str | None:
+    """A factory may forget to return one; and what lacks something would fail in the supervision, which
+    stops the line.
+    """
+    deadlines = getattr(source, "deadlines", None)
+    limits = (getattr(deadlines, name, None) for name in ("connect_s", "read_s"))
+    is_whole = callable(getattr(source, "run", None)) and hasattr(source, "steady")
+    if is_whole and all(isinstance(limit, Real) for limit in limits):
+        return None
+    return (
+        f"the source is a {type(source).__name__} that lacks something: wanted are run, steady and deadlines "
+        "(connect_s and read_s, in seconds), as in stream/sources/base.py"
+    )
 
 
 def _why_no_picture(pixels: object) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.reader import Reader
+from stream.reader import Making, Reader
 from stream.sources.base import Deadlines, Refused, SourceError, Unreachable
 
 
@@ -136,3 +136,22 @@ def test_any_number_may_be_a_time(at: Any) -> None:
 def test_any_other_picture_is_let_through_however_it_lies_in_memory() -> None:
     _, through = shown(Showing(np.zeros((4, 12, 3), np.uint8)[:, ::2]))
     assert through == [(4, 6, 3)]
+
+
+class WithoutSteady:
+    deadlines = Deadlines()
+
+    def run(self, sink: Any, stop: threading.Event) -> None: ...
+
+
+class WithPairOfDeadlines(WithoutSteady):
+    steady, deadlines = True, (5.0, 3.0)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("source", [None, WithoutSteady(), WithPairOfDeadlines()])
+def test_a_factory_that_makes_half_a_source_is_told_and_does_not_end_the_line(source: Any) -> None:
+    made = threading.Event()
+    making = Making(lambda: source, None, made.set)
+    assert made.wait(5.0)
+    assert isinstance(making.source, Refused)
+    assert str(making.source).startswith(f"the source is a {type(source).__name__} that lacks something")
