@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
+
 from config.settings import Settings
 from config.zones import DrawnZones, Zones, ZonesError, ZonesFile, read, write
 from engine.zones import zone
@@ -84,7 +86,7 @@ class Drawing:
 
     async def _read(self) -> ZonesFile:
         try:
-            return await asyncio.to_thread(read, self._settings().web.zones_file)
+            return await run_in_threadpool(read, self._settings().web.zones_file)
         except ZonesError as error:
             raise Refused(str(error)) from error
 

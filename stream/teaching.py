@@ -1,7 +1,7 @@
 """Teach the running line's cameras: collect good pictures → train → look at the report → promote, or go back.
 
-Everything is started by a person on the page or by a program over REST; nothing here is awaited by a frame.
-The trainer itself is another program (training.py); what it makes is met in the models' folder.
+Everything is started by a person on the page or by a program over REST; nothing here is awaited by a frame,
+and a disk that hangs takes the page's own threads. The trainer itself is another program (training.py).
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+from starlette.concurrency import run_in_threadpool
 
 from config.settings import CameraSettings, Settings
 from engine import versions
@@ -129,15 +131,9 @@ class Teaching:
         """Remove what is too old or too much."""
         settings = self._settings()
         pictures, models, now = settings.pictures, settings.models, time.time()
-        ages_count = self._days.are(now, time.monotonic())
+        days = pictures.max_age_days if self._days.are(now, time.monotonic()) else None
         jobs: Mapping[str, Callable[[], int]] = {
-            "pictures": partial(
-                tidy_pictures,
-                pictures.dir,
-                now,
-                max_mb=pictures.max_mb,
-                max_age_days=pictures.max_age_days if ages_count else None,
-            ),
+            "pictures": partial(tidy_pictures, pictures.dir, now, max_mb=pictures.max_mb, max_age_days=days),
             "versions": partial(tidy_models, models.dir, models.keep_versions, self._kept()),
         }
         for what, job in jobs.items():
@@ -231,7 +227,7 @@ class Teaching:
     async def pictures(self, camera: str) -> list[Stored]:
         """The newest first."""
         self._camera(camera)
-        found = await asyncio.to_thread(good_pictures, self.good_folder(camera))
+        found = await run_in_threadpool(good_pictures, self.good_folder(camera))
         return sorted(found, key=lambda picture: (picture.at, picture.path.name), reverse=True)
 
     async def picture(self, camera: str, name: str) -> Path:
@@ -245,7 +241,7 @@ class Teaching:
         """It was not good, after all."""
         path = await self.picture(camera, name)
         try:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await run_in_threadpool(path.unlink, missing_ok=True)
         except OSError as error:
             raise Refused(f"The picture can't be removed: {error.strerror}.") from error
         self.on_change()
@@ -288,7 +284,7 @@ class Teaching:
     async def shelves(self) -> list[Shelf]:
         """Every model, by name; those that cameras want also while they have no version."""
         try:
-            return await asyncio.to_thread(self._shelves)
+            return await run_in_threadpool(self._shelves)
         except EngineError as error:
             raise Refused(str(error)) from error
 
@@ -323,7 +319,7 @@ class Teaching:
 
     async def _move(self, job: Callable[[], T]) -> T:
         try:
-            done = await asyncio.to_thread(job)
+            done = await run_in_threadpool(job)
         except EngineError as error:
             raise Refused(str(error)) from error
         self.on_change()
@@ -340,7 +336,7 @@ class Teaching:
             return path
 
         try:
-            return await asyncio.to_thread(find)
+            return await run_in_threadpool(find)
         except EngineError as error:
             raise Gone(str(error)) from error
 

@@ -1,6 +1,5 @@
 """Routes that teach a camera: good pictures, training, and the versions that come of it."""
 
-import asyncio
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from engine.shelf import Version
@@ -138,7 +138,7 @@ def _picture_routes(router: APIRouter, teaching: Teaching) -> None:
     @router.get("/cameras/{name}/pictures/{file}", responses=_JPEG | _GONE, response_class=Response)
     async def small(name: str, file: str) -> Response:
         """One good picture, small."""
-        jpeg = await asyncio.to_thread(_small, await teaching.picture(name, file))
+        jpeg = await run_in_threadpool(_small, await teaching.picture(name, file))
         return Response(jpeg, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
 
     @router.delete("/cameras/{name}/pictures/{file}", responses=_GONE)

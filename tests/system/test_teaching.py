@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from engine import versions
 from engine.artifact import save
 from engine.core import Frame
 from stream.collection import write_png
+from stream.housekeeping import Stored
 from stream.teaching import Teaching
 from stream.web.page import LivePage
 from stream.web.view import ModelView
@@ -347,3 +350,23 @@ async def test_a_picture_whose_name_is_in_no_known_encoding_hides_no_other(
         assert (await http.get(f"/{picture['small']}")).status_code == 200
         assert (await http.delete(f"/{picture['small']}")).status_code == 200
     assert list(folder.iterdir()) == []
+
+
+async def test_a_disk_that_hangs_takes_no_thread_of_the_line(
+    shop: Shop, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def hanging(folder: Path) -> list[Stored]:
+        go_on.wait(5)
+        return []
+
+    monkeypatch.setattr("stream.teaching.good_pictures", hanging)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    asked = [asyncio.create_task(http.get(f"{API}/cameras/top/pictures")) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    begun = time.monotonic()
+    await asyncio.to_thread(time.monotonic)  # as the line does, to hand events on say
+    assert time.monotonic() - begun < 1.0
+    go_on.set()
+    assert [answer.json()["count"] for answer in await asyncio.gather(*asked)] == [0, 0, 0]
