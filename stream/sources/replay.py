@@ -15,6 +15,7 @@ from .pace import wait_until
 from .rtsp import rgb
 
 _NO_TIME_STEP_S = 0.04  # for pictures without a presentation time
+_BEGINS_AGAIN_S = 1.0  # times that go back so far are those of another recording, joined to the first
 
 
 class FileSource:
@@ -74,7 +75,10 @@ class FileSource:
                 if frame.pts is None:
                     self._last_s += _NO_TIME_STEP_S if shown else 0.0
                 else:
-                    first_s = frame.time if first_s is None else first_s
+                    if first_s is None:
+                        first_s = frame.time
+                    elif frame.time - first_s < self._last_s - _BEGINS_AGAIN_S:
+                        first_s = frame.time - self._last_s - _NO_TIME_STEP_S
                     self._last_s = max(self._last_s, frame.time - first_s)
                 self._show(frame, sink, stop)
                 shown += 1

@@ -1,5 +1,6 @@
 """A folder that is filled faster than it is inspected, and with what can't be inspected at all."""
 
+import errno
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from engine.core import Frame
 from stream.camera import Camera, CameraPolicy
 from stream.collection import write_png
 from stream.sources import folder as folder_module
+from stream.sources.folder import pictures
 from tests.puppets import picture
 from tests.unit.test_replay import Taken, ended, folder_source
 
@@ -107,3 +109,22 @@ def test_stopping_does_not_wait_until_a_picture_is_due(folder: Path) -> None:
     stop.set()
     thread.join(1.0)
     assert not thread.is_alive() and taken.pixels == [] and taken.skips == []
+
+
+def test_a_subfolder_that_nobody_lets_us_read_is_left_out_and_other_trouble_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, refused = os.scandir, {folder / "lost+found": errno.EACCES}
+    (folder / "lost+found").mkdir()
+
+    def guarded(path: str) -> object:
+        if number := refused.get(Path(path)):
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert len(pictures(folder)) == 3
+    for place, number in ((folder / "lost+found", errno.EIO), (folder, errno.EACCES)):
+        refused[place] = number
+        with pytest.raises(OSError):
+            pictures(folder)

@@ -1,5 +1,4 @@
 import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,6 +146,22 @@ def test_a_looped_video_goes_on_without_a_gap_until_it_is_stopped(video: Path) -
         running.wait(lambda taken: len(taken.times) > 35)
     assert min(np.diff(running.taken.times)) > 0
     assert max(np.diff(running.taken.times)) < 0.2
+
+
+def test_recordings_that_were_joined_into_one_file_are_shown_one_after_the_other(tmp_path: Path) -> None:
+    joined, taken = tmp_path / "joined.ts", Taken()
+    with av.open(str(joined), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"tune": "zerolatency"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(30):
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    joined.write_bytes(2 * joined.read_bytes())  # the second one's times begin again
+    ended(FileSource("top", joined, pace="full"), taken)
+    steps = np.diff(taken.times)
+    assert len(steps) == 59 and steps.min() > 0.02 and steps.max() < 0.2
 
 
 def test_stopping_does_not_wait_for_the_next_picture(video: Path) -> None:
@@ -353,25 +368,6 @@ def test_sub_folders_are_read_and_hidden_files_are_not(folder: Path) -> None:
     (folder / ".half.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no picture")
     assert [path.name for path in pictures(folder)] == ["001.png", "002.png", "010.png", "a.png"]
-
-
-def test_a_subfolder_that_nobody_lets_us_read_is_left_out_and_other_trouble_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scandir, refused = os.scandir, {folder / "lost+found": errno.EACCES}
-    (folder / "lost+found").mkdir()
-
-    def guarded(path: str) -> object:
-        if number := refused.get(Path(path)):
-            raise OSError(number, os.strerror(number), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", guarded)
-    assert len(pictures(folder)) == 3
-    for place, number in ((folder / "lost+found", errno.EIO), (folder, errno.EACCES)):
-        refused[place] = number
-        with pytest.raises(OSError):
-            pictures(folder)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
