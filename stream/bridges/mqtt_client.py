@@ -115,7 +115,8 @@ class MqttSink:
 
     def _state(self, camera: str) -> Status:
         status = dict(self._line.status(camera))
-        return status if self._line.alive else status | {"ready": "0", "busy": "0"}
+        # Of a camera that the line has no more nothing is said, and it is not ready either.
+        return status if self._line.alive and status else status | {"ready": "0", "busy": "0"}
 
     async def deliver(self, event: Event) -> None:
         await self._connected.wait()

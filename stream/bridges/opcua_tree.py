@@ -155,11 +155,14 @@ class CameraNodes:
         return cls(node, status, last, result)
 
     async def status(self, status: Status, alive: bool) -> None:
-        """While the line can't be relied on nobody is ready, and the rest stays as it was."""
+        """While the line can't be relied on nobody is ready, and the rest stays as it was; nor is a camera
+        that the line has no more, and says nothing of.
+        """
         told = {name: _read(kind, status[key]) for name, kind, key in _OF_STATUS if key in status}
-        self._beats = (self._beats + (alive and "Ready" in told)) & 0xFFFFFFFF
+        lives = alive and "Ready" in told
+        self._beats = (self._beats + lives) & 0xFFFFFFFF
         told["Heartbeat"] = self._beats
-        await self._status.show(told if alive else told | {"Ready": False, "Busy": False})
+        await self._status.show(told if lives else told | {"Ready": False, "Busy": False})
 
     async def event(self, event: Event, *, is_result: bool, late: bool) -> None:
         """The last result, if this is one."""

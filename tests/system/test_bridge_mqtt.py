@@ -77,6 +77,15 @@ async def test_the_state_of_a_camera_that_was_removed_is_taken_back(
             assert late.of(side) == []
 
 
+async def test_a_camera_that_the_line_has_no_more_is_not_ready(
+    line: BridgeLine, mosquitto: Mosquitto
+) -> None:
+    async with running(line, "scada", scada(mosquitto)), listening(mosquitto.port) as heard:
+        await until(lambda: b'"ready": "1"' in b"".join(heard.of(f"{LINE}/side/state")))
+        del line.status["side"]
+        await until(lambda: heard.json_of(f"{LINE}/side/state")[-1] == {"ready": "0", "busy": "0"})
+
+
 async def test_a_bridge_that_is_killed_is_offline_by_its_last_will(
     line: BridgeLine, mosquitto: Mosquitto
 ) -> None:

@@ -143,6 +143,15 @@ async def test_a_node_per_camera_says_what_the_line_says(line: BridgeLine) -> No
             await (await node(client, "top.Ready")).write_value(True)
 
 
+async def test_a_camera_that_the_line_has_no_more_is_not_ready(line: BridgeLine) -> None:
+    """A bridge that was started by hand goes on after the edit: its client read Ready for ever."""
+    async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
+        await until_is(client, "side.Ready", True)
+        del line.status["side"]
+        await until_is(client, "side.Ready", False)
+        assert await value(client, "top.Ready")
+
+
 async def test_a_number_in_the_status_that_is_none_is_zero(line: BridgeLine) -> None:
     line.status["top"] |= {"error_code": "inf", "result_no": "nan"}
     async with running(line, "scada", OPEN) as bridge, client_of(bridge) as client:
