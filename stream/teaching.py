@@ -371,7 +371,7 @@ def _shelf(models: Path, name: str, them: list[Version], cameras: Mapping[str, s
 def _earlier(models: Path, name: str) -> int | None:
     try:
         return versions.earlier(models, name)
-    except EngineError:  # `latest` is garbled: there is no way back before one is chosen again
+    except (EngineError, OSError):  # `latest` is garbled, or its history is kept from us: no way back
         return None
 
 

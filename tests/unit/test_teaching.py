@@ -8,7 +8,7 @@ import pytest
 
 from config.load import load
 from engine.artifact import save
-from engine.versions import versions
+from engine.versions import promote, versions
 from engine.zones import EVERYWHERE, Areas
 from stream.teaching import Teaching
 from stream.training import Training, TrainingState
@@ -48,6 +48,19 @@ async def test_a_model_whose_latest_is_garbled_says_so_and_hides_no_other(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["Bild (1).png", "größe#1%2f.PNG", "good+1.jpg"])
+async def test_a_history_that_can_not_be_read_hides_the_way_back_only(tmp_path: Path) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    settings = load(tmp_path / "cameras.yaml")
+    for _ in range(2):
+        promote(tmp_path / "models", "top", int(save(tiny_artifact(name="top"), tmp_path / "models").name))
+    teaching = Teaching(lambda: settings, in_use=dict)
+    history = tmp_path / "models" / "top" / "history.jsonl"
+    assert [shelf.earlier for shelf in await teaching.shelves() if shelf.name == "top"] == [1]
+    history.unlink()
+    history.mkdir()
+    assert [shelf.earlier for shelf in await teaching.shelves() if shelf.name == "top"] == [None]
+
+
 async def test_a_good_picture_that_a_person_named_can_be_looked_at_and_removed(
     tmp_path: Path, name: str
 ) -> None:
