@@ -47,7 +47,6 @@ async def test_a_model_whose_latest_is_garbled_says_so_and_hides_no_other(tmp_pa
     assert "instead of a version number: promote one again" in top.no_latest
 
 
-@pytest.mark.parametrize("name", ["Bild (1).png", "größe#1%2f.PNG", "good+1.jpg"])
 async def test_a_history_that_can_not_be_read_hides_the_way_back_only(tmp_path: Path) -> None:
     (tmp_path / "cameras.yaml").write_text(CONFIG)
     settings = load(tmp_path / "cameras.yaml")
@@ -61,6 +60,7 @@ async def test_a_history_that_can_not_be_read_hides_the_way_back_only(tmp_path: 
     assert [shelf.earlier for shelf in await teaching.shelves() if shelf.name == "top"] == [None]
 
 
+@pytest.mark.parametrize("name", ["Bild (1).png", "größe#1%2f.PNG", "good+1.jpg"])
 async def test_a_good_picture_that_a_person_named_can_be_looked_at_and_removed(
     tmp_path: Path, name: str
 ) -> None:
