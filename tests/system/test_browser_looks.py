@@ -174,6 +174,27 @@ async def test_the_page_that_is_open_is_told_to_screen_readers(tab: Page) -> Non
     assert await pages.get_by_role("link", name="Cameras").get_attribute("aria-current") is None
 
 
+async def test_a_screen_reader_is_told_once_why_the_line_is_not_ready(tab: Page, shop: Shop) -> None:
+    shop.line.reasons = ["The broker does not answer."]
+    shop.page.camera_changed()
+    await expect(tab.get_by_role("alert")).to_have_text("The broker does not answer.")
+    await tab.evaluate(
+        """() => {
+          window.told = 0;
+          new MutationObserver(() => { window.told++; }).observe(
+            document.getElementById("reasons"), { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    shop.line.cameras = shop.line.cameras[:1]
+    shop.page.camera_changed()
+    await expect(tile(tab, "side")).to_have_count(0)  # the line's state came again
+    assert await tab.evaluate("window.told") == 0
+    shop.line.reasons = ["The disk is full."]
+    shop.page.camera_changed()
+    await expect(tab.get_by_role("alert")).to_have_text("The disk is full.")
+    assert await tab.evaluate("window.told") == 1
+
+
 async def test_kept_pictures_that_somebody_reads_stay_under_the_finger(tab: Page, shop: Shop) -> None:
     def keep(number: int) -> None:
         made = inspection("top", box=BOX, size=(640, 480))

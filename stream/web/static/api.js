@@ -1,4 +1,6 @@
 // Asking the server: answers as objects, refusals as errors with the server's own sentence.
+import { text } from "./dom.js";
+
 const ANSWER_MS = 15000;
 const SLOW = "No answer came within 15 s: the server is busy, the network is down, or this browser shows more than two "
   + "windows of this page.";
@@ -41,7 +43,7 @@ export function loader(job, note) {
       await job();
       if (trouble && note.textContent === trouble) note.textContent = "";
       trouble = "";
-    } catch (error) { note.textContent = trouble = error.message; }
+    } catch (error) { text(note, (trouble = error.message)); }
     busy = false;
   }
   return { load, again() { if (trouble && !busy) load(); } };

@@ -6,7 +6,7 @@ import { gridView } from "./grid.js";
 import { incidentList } from "./incidents.js";
 import { incidentView } from "./incident.js";
 import { paintScale } from "./scale.js";
-import { badge } from "./dom.js";
+import { badge, text } from "./dom.js";
 import { logout, showLogin, whoAmI } from "./login.js";
 import { teachView } from "./teach.js";
 
@@ -50,7 +50,7 @@ function header(line) {
   badge(document.getElementById("ready"), line.ready ? ready : "not ready", line.ready && !idle ? "ok" : "warn");
   const reasons = document.getElementById("reasons");
   reasons.hidden = line.ready;
-  reasons.textContent = line.reasons.join(" ");
+  text(reasons, line.reasons.join(" ")); // set anew each second, it would be read out each second
 }
 
 function theme() {
