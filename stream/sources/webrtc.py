@@ -250,7 +250,7 @@ class WhepSource:
             why = error.reason if isinstance(error, urllib.error.URLError) else error
             word = getattr(why, "strerror", None) or type(why).__name__
             raise Unreachable(f"{self._where}: no answer ({word})") from None
-        return _Answered(sdp, urljoin(self._url, location) if location else None)
+        return _Answered(sdp, _resource(self._url, location))
 
     def _goodbye(self, resource: str) -> None:
         """The server may free the session at once; without it, it finds out by itself."""
@@ -349,6 +349,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 # Cameras and media servers are on the plant's own network: no proxy from the environment.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+
+
+def _resource(url: str, location: str | None) -> str | None:
+    """Where the session is ended; None where the server says nothing or no address: it ends by itself."""
+    try:
+        return urljoin(url, location) if location else None
+    except ValueError:  # brackets that don't close
+        return None
 
 
 def _http(status: int, where: str) -> SourceError:

@@ -56,7 +56,8 @@ class Moving(VideoStreamTrack):
 class MediaServer:
     """A WHEP endpoint that nobody needs more than once at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: str) -> None:
+        self.session = session
         self.peers: list[RTCPeerConnection] = []
         self.requests: list[str] = []
 
@@ -69,7 +70,7 @@ class MediaServer:
         elif head.startswith("POST"):
             sdp = await self.answer((await reader.readexactly(int(fields["content-length"]))).decode())
             length = f"Content-Length: {len(sdp)}\r\nConnection: close\r\n\r\n"
-            writer.write(f"HTTP/1.1 201 Created\r\nLocation: /session/1\r\n{length}{sdp}".encode())
+            writer.write(f"HTTP/1.1 201 Created\r\nLocation: {self.session}\r\n{length}{sdp}".encode())
         else:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
@@ -90,9 +91,9 @@ def new_peer() -> RTCPeerConnection:
 
 @contextlib.asynccontextmanager
 async def whep(
-    token: str = TOKEN, path: str = "whep/top"
+    token: str = TOKEN, path: str = "whep/top", session: str = "/session/1"
 ) -> AsyncIterator[tuple[MediaServer, Camera, list[Frame]]]:
-    media, frames = MediaServer(), list[Frame]()
+    media, frames = MediaServer(session), list[Frame]()
     server = await asyncio.start_server(media.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{path}"
     settings = WebrtcSettings(type="webrtc", mode="whep", url=url, token=SecretStr(token))
@@ -121,6 +122,12 @@ async def test_whep_with_a_wrong_token_is_refused_and_nobody_sees_it() -> None:
         assert "/admin:***/whep" in camera.state.reason
         assert "refuses this token (401)" in camera.state.reason
         assert "wr0ng" not in camera.state.reason and "Geheim" not in camera.state.reason
+
+
+async def test_whep_shows_pictures_also_where_the_session_s_address_is_none() -> None:
+    async with whep(session="http://[nowhere/1") as (media, _, frames):
+        await until(lambda: len(frames) > 1, within_s=15)
+    assert media.requests == ["POST"]
 
 
 async def test_whep_comes_back_after_the_server_closed() -> None:
