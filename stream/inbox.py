@@ -137,10 +137,11 @@ class Inbox:
     async def _begin(self, client: Redis) -> None:
         """A broker that is full refuses to make a group, also one that is there: so we look first."""
         read_up_to = await self._read_up_to(client)
+        # Anew each time: a broker that came back empty may count its ids from below what we read before.
+        self._read_ms = 0 if read_up_to is None else _ms(read_up_to)
         if read_up_to is None:
             await self._make_group(client)
         elif not self._is_cleared:
-            self._read_ms = max(self._read_ms, _ms(read_up_to))
             await self._clear(client, read_up_to)
         self._is_cleared = True
 

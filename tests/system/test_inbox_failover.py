@@ -55,3 +55,29 @@ async def test_an_entry_id_that_an_emptied_broker_gives_to_something_new_is_new(
         await client.flushall()
         await client.xadd(KEYS.triggers, {"command": "enable"}, id="5-0")
         await until(lambda: taken == ["disable", "enable"])
+
+
+async def test_what_an_emptied_broker_is_given_under_lower_ids_is_not_trimmed_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.inbox._TRIM_EVERY_S", 0.0)
+    taken: list[str] = []
+
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+
+        async def take(entry: str, fields: dict[str, str]) -> bool:
+            taken.append(fields["command"])
+            if fields["command"] == "second":  # one that comes just before the trimming
+                await client.xadd(KEYS.triggers, {"command": "third"}, id="3000-0")
+            return True
+
+        async with reading(Inbox(broker.endpoint.client, KEYS.triggers, KEYS.dead, take)):
+            await client.xadd(KEYS.triggers, {"command": "before"}, id="9000000-0")
+            await until(lambda: taken == ["before"])
+            await nothing_waits(client)
+            await client.flushall()
+            for ms, command in ((1000, "first"), (2000, "second")):
+                await client.xadd(KEYS.triggers, {"command": command}, id=f"{ms}-0")
+                await until(lambda: command in taken)  # noqa: B023
+                await nothing_waits(client)
+            await until(lambda: taken == ["before", "first", "second", "third"])
