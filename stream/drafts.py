@@ -86,7 +86,7 @@ class Drafts:
                 "phase": "close",
                 "type": _CLOSED.get(opened.type, opened.type),
                 "verdict": "unknown",
-                "reason": _sendable(reason),
+                "reason": sendable(reason),
                 "captured_at": now,
                 "detected_at": now,
                 "published_at": None,
@@ -155,7 +155,7 @@ class Drafts:
             "config_sha256": self.config_sha256,
         }
         if more.get("reason") is not None:
-            more["reason"] = _sendable(more["reason"])
+            more["reason"] = sendable(more["reason"])
         return Event(**fields | more)
 
     def _recipe(self, camera: str) -> str:
@@ -205,8 +205,10 @@ def capture_to_publish_s(event: Event) -> float | None:
     return utc_seconds(event.published_at) - utc_seconds(event.captured_at)
 
 
-def _sendable(reason: str) -> str:
-    """A file's name may hold bytes that are no UTF-8, and an event with them could not be stored."""
+def sendable(reason: str) -> str:
+    """A file's name may hold bytes that are no UTF-8: an event with them could not be stored, nor the page be
+    told.
+    """
     return reason.encode(errors="backslashreplace").decode()
 
 
