@@ -43,7 +43,16 @@ from .rtsp import rgb
 from .smear import Smear
 
 _LOOK_S = 0.2
-_UNREADABLE = (ValueError, KeyError, IndexError, AttributeError, AssertionError, InvalidStateError)
+# What aiortc raises for a description that contradicts itself; RuntimeError: a StopIteration inside it.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    InvalidStateError,
+)
 _MAX_SDP_BYTES = 256 * 1024
 _MAX_UNDECODED = 150  # five seconds at 30 fps: no hiccup of the machine, but more than it can do
 
@@ -129,7 +138,7 @@ class _Peer:
         """Raises Broken."""
         try:
             await self.connection.setLocalDescription(await self.connection.createAnswer())
-        except ValueError:  # lines without a=mid can't be told apart
+        except _UNREADABLE:  # lines without a=mid can't be told apart
             raise Broken("the other side's description cannot be answered; its lines need a=mid") from None
         return str(self.connection.localDescription.sdp)
 
@@ -159,7 +168,8 @@ class _Peer:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._undecoded.get_nowait()
-        await self.connection.close()
+        with contextlib.suppress(AttributeError):  # aiortc's, of half a description; it opened nothing then
+            await self.connection.close()
 
     def _is_through(self, where: str, deadline: float) -> bool:
         state = self.connection.connectionState

@@ -267,6 +267,7 @@ async def test_whip_of_nonsense_is_refused_and_the_next_one_awaited(whip_setting
         (("a=mid", "a=group"), "a=mid"),
         (("a=fingerprint",), "no a=fingerprint"),
         (("a=ice-pwd",), "cannot be read"),
+        (("a=rtpmap",), "cannot be read"),
     ],
 )
 async def test_a_push_that_lacks_what_a_connection_needs_is_refused_in_words(
@@ -284,6 +285,19 @@ async def test_a_push_that_lacks_what_a_connection_needs_is_refused_in_words(
         await until(lambda: camera.stats().reconnects.get("broken"))
         await peer.close()
     assert "Traceback" not in caplog.text
+
+
+async def test_a_push_that_contradicts_itself_is_broken_and_no_bug(whip_settings: WebrtcSettings) -> None:
+    async with whip(whip_settings) as (camera, _):
+        peer = new_peer()
+        peer.addTrack(Moving())
+        peer.createDataChannel("aiortc cannot close this one")
+        await peer.setLocalDescription(await peer.createOffer())
+        half = peer.localDescription.sdp.replace("m=video", "x=video")
+        with pytest.raises(PushRefused, match="holds no video"):
+            await DESK.push("top", f"Bearer {TOKEN}", half)
+        await until(lambda: camera.stats().reconnects == {"broken": 1})
+        await peer.close()
 
 
 def lose_a_picture(peer: RTCPeerConnection) -> None:
