@@ -173,13 +173,19 @@ async def post(path: str, offer: str) -> tuple[str, str]:
     return reply.headers["location"], reply.text
 
 
+async def push(peer: RTCPeerConnection) -> str:
+    """What the peer has goes to the camera; the address that ends it."""
+    await peer.setLocalDescription(await peer.createOffer())
+    url, answer = await post("/whip/top", peer.localDescription.sdp)
+    await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    return url
+
+
 async def test_whip_takes_a_push_and_shows_it(whip_settings: WebrtcSettings) -> None:
     async with whip(whip_settings) as (camera, frames):
         peer = new_peer()
         peer.addTrack(Moving())
-        await peer.setLocalDescription(await peer.createOffer())
-        url, answer = await post("/whip/top", peer.localDescription.sdp)
-        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        url = await push(peer)
         await until(lambda: len(frames) > 3, within_s=15)
         assert camera.state.state == "live"
         with pytest.raises(PushRefused) as second:
@@ -198,9 +204,7 @@ async def test_sound_and_a_second_video_are_declined_and_not_heaped_up(whip_sett
         peer = new_peer()
         for track in (AudioStreamTrack(), Moving(), Moving()):
             peer.addTrack(track)
-        await peer.setLocalDescription(await peer.createOffer())
-        _, answer = await post("/whip/top", peer.localDescription.sdp)
-        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await push(peer)
         said = [each.currentDirection for each in peer.getTransceivers()]
         assert said == ["inactive", "sendonly", "inactive"]
         await until(lambda: len(frames) > 3, within_s=15)
@@ -227,9 +231,7 @@ async def test_a_push_that_cannot_be_decoded_in_time_ends_in_words_before_its_pi
     async with whip(whip_settings) as (camera, _):
         peer = new_peer()
         peer.addTrack(Moving())
-        await peer.setLocalDescription(await peer.createOffer())
-        _, answer = await post("/whip/top", peer.localDescription.sdp)
-        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await push(peer)
         await until(lambda: camera.stats().reconnects == {"broken": 1}, within_s=20)
         await until(lambda: "waiting" in camera.state.reason)
         assert "faster than they can be decoded here" in camera.state.reason
@@ -327,9 +329,7 @@ async def test_pictures_that_a_lost_one_spoils_are_left_out_until_a_key_picture(
         peer.addTrack(Moving())
         offered = RTCRtpSender.getCapabilities("video").codecs
         peer.getTransceivers()[0].setCodecPreferences([c for c in offered if c.mimeType == f"video/{codec}"])
-        await peer.setLocalDescription(await peer.createOffer())
-        _, answer = await post("/whip/top", peer.localDescription.sdp)
-        await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        await push(peer)
         await until(lambda: len(frames) > 3, within_s=15)
         assert camera.stats().skipped == {}
         lose_a_picture(peer)
@@ -351,9 +351,7 @@ async def test_a_stun_server_that_does_not_answer_delays_a_push_and_does_not_end
         async with whip(settings) as (camera, frames):
             peer = new_peer()
             peer.addTrack(Moving())
-            await peer.setLocalDescription(await peer.createOffer())
-            _, answer = await post("/whip/top", peer.localDescription.sdp)
-            await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            await push(peer)
             await until(lambda: frames, within_s=15)
             assert camera.stats().reconnects == {}
             await peer.close()
