@@ -100,7 +100,8 @@ class Parts:
             self.watch(name, camera)
         self._lost: Handover[tuple[Frame, str]] = Handover(self._loop, self._dropped, _DROPPED)
         self._added = asyncio.Event()
-        self._done: set[str] = set()
+        # Entry, camera, part: a broker that came back empty may give an entry's id to something new.
+        self._done: set[tuple[str, str, str]] = set()
 
     def retune(self, parts: PartsSettings, triggers: TriggersSettings) -> None:
         """Other limits for the triggers that come from now on."""
@@ -133,7 +134,7 @@ class Parts:
         now, utc = time.monotonic(), time.time()
         for event in reversed(verdicts):  # the oldest first, in the order in which they are to be forgotten
             if entry := event.detail.get("trigger"):
-                self._done.add(str(entry))
+                self._done.add((str(entry), event.camera, event.part_id))
             if (station := self._stations.get(event.camera)) is None:
                 continue
             age_s = max(0.0, utc - datetime.fromisoformat(event.detected_at).timestamp())
@@ -170,7 +171,7 @@ class Parts:
         if station is None:
             known = ", ".join(self._stations)
             raise Malformed(f"there is no camera {camera!r} on this line (there is: {known})")
-        if entry in self._done:
+        if (entry, camera, trigger.part.part_id) in self._done:
             return True
         picture = await self._pushed(camera, trigger, fields)
         if self._stations.get(camera) is not station:
