@@ -204,8 +204,8 @@ class App:
 
     async def shutdown(self) -> None:
         """Nothing that was decided is lost, and nothing is left running. Also after a startup that failed."""
+        await self._teaching.stop()  # first, as it may take seconds: parts are answered meanwhile
         await end(self._tasks)
-        await self._teaching.stop()
         await self.lineup.stop()
         if self._engine is not None and not await asyncio.to_thread(self._engine.stop, DEVICE_ENDS_WITHIN_S):
             log.error("the device did not finish its batch within %g s", DEVICE_ENDS_WITHIN_S)

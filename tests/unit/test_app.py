@@ -1,9 +1,10 @@
 """What a line tells of a camera whose model was refused, or taken out."""
 
+import asyncio
 import logging
 import time
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import httpx
 import numpy as np
@@ -98,6 +99,29 @@ async def test_a_line_that_is_ended_while_its_cameras_are_being_connected_leaves
         assert [event.type for event in outbox.newest("events", 2)] == ["system.stopped", "camera.up"]
     finally:
         outbox.close()
+
+
+async def test_a_part_that_waits_is_answered_in_time_while_a_training_is_being_ended(tmp_path: Path) -> None:
+    (tmp_path / "cameras.yaml").write_text(f"{CONFIG}parts: {{verdict_within_ms: 100}}\n")
+    save(tiny_artifact(name="top"), tmp_path / "models")
+    app = App(load(tmp_path / "cameras.yaml"))
+    await app._models.look()
+    gateway = app._gateway
+    gateway._inboxes = [Mock(finish=AsyncMock())]
+    app._tasks = [asyncio.create_task(gateway.parts.run(), name="parts")]
+    assert not await gateway.parts.take("1-0", {"camera": "top", "part_id": "A-1", "at": str(time.time())})
+    waiting: list[int] = []
+
+    async def ends_slowly() -> None:
+        for _ in range(300):
+            await asyncio.sleep(0.01)
+            waiting.append(gateway.parts.waiting("top"))
+            if not waiting[-1]:
+                return
+
+    app._teaching.stop = ends_slowly  # type: ignore[method-assign]
+    await app.shutdown()
+    assert waiting[-1] == 0
 
 
 @pytest.mark.parametrize("is_taken", [True, False])
