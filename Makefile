@@ -34,10 +34,12 @@ check: $(VENV)/.ok-dev
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-# What `make test` deselects because it needs Debian packages or takes minutes; two at a time, as above.
+# What `make test` deselects because it needs Debian packages or takes minutes; two files at a time, those with the
+# slowest tests first (tests/conftest.py), each on one worker, so that what a file sets up is set up once.
 test-all: $(VENV)/.ok-dev
 	deploy/debian.sh
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m '(debian or slow) and not soak'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		-m '(debian or slow) and not soak'
 
 # The Node-RED example in the real Node-RED, and another stack's OPC UA client, from the npm registry: needs
 # Node.js >= 18 and npm.

@@ -15,8 +15,7 @@ ROOT = Path(__file__).parents[2]
 NO_NETWORK = ("unshare", "--net") if os.getuid() == 0 else ()
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "PIP_CONFIG_FILE": os.devnull}
 
-# On one worker: two would make and install a bundle each, which takes most of a minute.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("bundle")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
