@@ -31,6 +31,9 @@ _BY_ERRNO = {
     errno.EPIPE: "the connection was cut",
     errno.ETIMEDOUT: "no answer in time",
     errno.EIO: "no connection; the camera hung up",
+    errno.EPROTONOSUPPORT: "it does not send that way; give another transport (tcp or udp)",
+    # FFmpeg's -1, too: the answer to PLAY did not come.
+    errno.EPERM: "the camera hung up before the first picture, or a firewall of this machine is in the way",
 }
 
 
@@ -42,6 +45,8 @@ def opening(error: Exception, where: str) -> SourceError:
     if isinstance(error, av.error.HTTPServerError):
         return Unreachable(f"{where} answered that it has a fault (5xx)")
     if isinstance(error, av.error.InvalidDataError):
+        if "://" in where:  # FFmpeg says the same of both
+            return Broken(f"{where}: it hung up, or what it answers is no video; has it too many viewers?")
         return Broken(f"{where}: what is there is no video")
     if isinstance(error, av.error.ExitError):
         return Unreachable(f"{where}: no answer in time")

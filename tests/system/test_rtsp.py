@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import random
 import socket
 import ssl
@@ -286,6 +287,41 @@ async def test_whatever_a_server_answers_is_an_error_in_words_and_never_a_crash(
             settings = RtspSettings(type="rtsp", url=url, connect_timeout_s=0.5)
             with pytest.raises(SourceError, match=r"127\.0\.0\.1"):
                 await asyncio.to_thread(build("top", settings).run, Deaf(), threading.Event())
+
+
+_SDP = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "said"),
+    [
+        ("DESCRIBE", b"", "it hung up, or what it answers is no video"),
+        ("SETUP", b"RTSP/1.0 461 No\r\nCSeq: %d\r\n\r\n", "does not send that way; give another transport"),
+        ("PLAY", b"", "the camera hung up before the first picture"),
+    ],
+)
+async def test_a_camera_that_breaks_off_while_it_is_asked_is_told_in_words_that_help(
+    at: str, answer: bytes, said: str
+) -> None:
+    more = {"DESCRIBE": b"Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n%b" % (len(_SDP), _SDP)}
+    more["SETUP"] = b"Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            for number in itertools.count(1):
+                method = (await reader.readuntil(b"\r\n\r\n")).decode().partition(" ")[0]
+                if method == at:
+                    writer.write(answer % number if answer else b"")
+                    break
+                writer.write(b"RTSP/1.0 200 OK\r\nCSeq: %d\r\n" % number + more.get(method, b"\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"rtsp://127.0.0.1:{server.sockets[0].getsockname()[1]}/top"
+        source = build("top", RtspSettings(type="rtsp", url=url))
+        with pytest.raises(SourceError, match=said):
+            await asyncio.to_thread(source.run, Deaf(), threading.Event())
 
 
 class Deaf:
