@@ -273,9 +273,11 @@ class Recorder:
 def policy_of(camera: CameraSettings) -> IncidentPolicy:
     """The part of a camera's settings that decides about incidents."""
     detect, severity = camera.detect, camera.severity
+    # Each picture may be another part, which is told whatever the one before it was.
+    is_part = camera.frames == "every"
     return IncidentPolicy(
-        on_frames=1 if camera.frames == "every" else detect.on_frames,
-        off_frames=detect.off_frames,
+        on_frames=1 if is_part else detect.on_frames,
+        off_frames=1 if is_part else detect.off_frames,
         update_every_s=detect.update_every_s,
         cooldown_s=detect.cool_down_s,
         # A slow camera isn't silent between two pictures.

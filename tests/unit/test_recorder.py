@@ -78,6 +78,21 @@ def test_a_slow_camera_is_not_silent_between_two_pictures() -> None:
     assert (silent_s(10.0), silent_s(0.025)) == (30.0, 120.0)
 
 
+@pytest.mark.parametrize(("frames", "opened"), [("every", 2), ("latest", 1)])
+def test_a_bad_part_after_a_good_one_is_told_although_the_last_bad_one_looked_the_same(
+    outbox: Outbox, frames: str, opened: int
+) -> None:
+    """Also while nobody triggers: then no part has a name."""
+    told: list[Event] = []
+    recorder = make(outbox, told)
+    camera = {"source": {"type": "pattern"}, "frames": frames, "detect": {"on_frames": 1}}
+    recorder.watch("top", policy_of(CameraSettings.model_validate(camera)))
+    recorder.observe(inspection(1, defect(64, 48)))
+    recorder.observe(inspection(2))
+    recorder.observe(inspection(3, defect(64, 48)))
+    assert types(told).count("defect.open") == opened
+
+
 def test_a_camera_that_goes_down_closes_its_defects_first(outbox: Outbox) -> None:
     recorder = make(outbox)
     recorder.observe(inspection(1, defect(64, 48)))
