@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from .events import Event, EventError, parse_entry
 from .heed import heed_cancellation
+from .joining import join
 from .keys import Keys
 from .leftovers import remove_leftovers
 
@@ -259,12 +260,7 @@ class Consumer:
         return failures + 1
 
     async def _begin(self) -> None:
-        """From 0 and not from $: what was published before the group existed belongs to it too."""
-        try:
-            await self._client.xgroup_create(self.stream, self.group, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        await join(self._client, self.stream, self.group, self.name)
         if self._tidies:
             await remove_leftovers(self._client, self.stream, self.group)
             self._tidies = False

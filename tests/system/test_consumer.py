@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from config.broker_url import BrokerUrl
 from stream import leftovers
@@ -42,6 +43,20 @@ async def test_a_group_that_is_made_late_begins_at_the_first_event(client: Redis
     assert [event.seq async for event in consumer] == numbers
     assert (await client.xpending(KEYS.events, "mes"))["pending"] == 0
     assert consumer.counts.lost == 0
+
+
+async def test_a_broker_that_is_full_lets_a_group_read_what_it_has(client: Redis, tmp_path: Path) -> None:
+    """It refuses to make a group, also one that is there."""
+    numbers = await publish(client, tmp_path, 10)
+    assert [event.seq async for event in reader(client)] == numbers
+    outbox = Outbox(tmp_path / "outbox.db")
+    (more,) = outbox.put(facts(1))
+    outbox.close()
+    await client.xadd(KEYS.events, dict(entry_fields(more.json_text(), 1_700_000_001.0)))  # type: ignore[arg-type]
+    await client.config_set("maxmemory", 1)
+    assert [event.seq async for event in reader(client, "restarted")] == [more.seq]
+    with pytest.raises(OutOfMemoryError):
+        _ = [event async for event in Consumer(client, KEYS.events, "new", until_idle=True)]
 
 
 async def test_a_body_that_raises_gets_its_event_again(client: Redis, tmp_path: Path) -> None:
