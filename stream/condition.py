@@ -119,6 +119,11 @@ class Condition:
 
     def judge(self, now: float) -> tuple[State, str]:
         """The state and its reason at `now`."""
+        state, reason = self._judged(now)
+        # A file's name may hold bytes that are no text: no event and no page could be written of it.
+        return state, reason.encode(errors="replace").decode()
+
+    def _judged(self, now: float) -> tuple[State, str]:
         if self._over:
             return "down", str(self._error or "the recording is over")
         if isinstance(self._error, Refused) and not self._is_let_in(now):

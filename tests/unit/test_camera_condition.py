@@ -1,3 +1,5 @@
+import os
+
 from stream.condition import CameraState, Condition, Patience, State
 from stream.health import Finding
 from stream.outages import HealthChanges, Outage, OutagePolicy, Outages
@@ -54,6 +56,12 @@ def test_frozen_survives_a_reconnect_that_brings_the_same_picture() -> None:
     camera.attempt(steady=True)
     camera.picture(6.0, new=False)
     assert camera.judge(6.0)[0] == "frozen"
+
+
+def test_a_reason_can_be_written_down_whatever_bytes_a_file_s_name_has() -> None:
+    camera = condition()
+    camera.failed(Ended(os.fsdecode(b"Pr\xfcfung.png can't be read")))
+    assert camera.judge(0.0) == ("connecting", "Pr?fung.png can't be read")
 
 
 def test_the_check_for_frozen_can_be_switched_off() -> None:
