@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from ..events import Event, Kind
 from . import modbus_map as m
 from .modbus import Options
+from .modbus_requests import Server
 from .progress import write_json
 from .report import verdict_late_s
 from .sink import Line, PeerAway
@@ -123,7 +123,7 @@ class ModbusSink:
 
     async def run(self) -> None:
         host, _, port = self._options.listen.rpartition(":")
-        server = ModbusTcpServer(self._device(), address=(host.strip("[]"), int(port)))
+        server = Server(self._device(), address=(host.strip("[]"), int(port)))
         try:
             await server.serve_forever(background=True)
             sockets = server.transport.sockets  # type: ignore[attr-defined]
