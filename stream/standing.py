@@ -92,7 +92,7 @@ async def ask_at(at: RunFile, names: Collection[str] = (), *, all_cameras: bool 
     except BrokerError as error:
         return Standing(keys.base, False, str(error), count, oldest_s)
     starts = "starts" if outbox is not None and is_held(outbox) else "does not run"
-    text = "runs" if alive else f"{starts}, or can't decide: there is no heartbeat"
+    text = "runs" if alive else f"{starts}, or can't decide or tell: there is no heartbeat"
     return Standing(keys.base, alive, text, count, oldest_s, cameras)
 
 

@@ -120,6 +120,6 @@ async def test_a_line_without_a_heartbeat_may_be_about_to_start(
 ) -> None:
     """Also when the run file of one that was killed is still there."""
     at = RunFile(broker.endpoint, KEYS.events, 1, str(tmp_path / "outbox.db"))
-    assert (await ask_at(at)).text == "does not run, or can't decide: there is no heartbeat"
+    assert (await ask_at(at)).text == "does not run, or can't decide or tell: there is no heartbeat"
     with lock(tmp_path / "outbox.db"):
-        assert (await ask_at(at)).text == "starts, or can't decide: there is no heartbeat"
+        assert (await ask_at(at)).text == "starts, or can't decide or tell: there is no heartbeat"

@@ -9,6 +9,7 @@ from config.settings import CameraSettings, Settings
 from engine.core import Inspection
 from stream.condition import CameraState
 from stream.overview import Overview
+from stream.publisher import PublisherState
 from stream.snapshot import BLIND
 from stream.vitals import Vitals
 from stream.web.view import ModelView
@@ -28,11 +29,13 @@ class Told:
         gateway = Mock()
         gateway.parts.waiting.return_value = 0
         gateway.counts.side_effect = lambda name, counts: counts
-        self._vitals = Vitals(
+        self.recorder = Mock(disk_error=None)
+        self.delivery = Mock(state=PublisherState())
+        self.vitals = Vitals(
             Settings(version=1),
             {"top": settings},
-            recorder=Mock(disk_error=None),
-            delivery=Mock(),
+            recorder=self.recorder,
+            delivery=self.delivery,
             gateway=gateway,
             overview=self.overview,
         )
@@ -45,7 +48,7 @@ class Told:
 
     def code(self, after_s: float = 0.0) -> int:
         self.clock.now += after_s
-        told = self._vitals.status(self.overview.cameras(lambda name: 0.1))["top"]
+        told = self.vitals.status(self.overview.cameras(lambda name: 0.1))["top"]
         assert told["ready"] == int(not told["error_code"])
         return int(told["error_code"])
 
@@ -108,3 +111,16 @@ def test_another_model_is_not_blamed_for_what_the_one_before_lost() -> None:
     assert top.code(3600.0) == BLIND
     top.overview.model("top", ModelView("top", 2))
     assert top.code() == 0
+
+
+def test_the_heartbeat_stops_while_what_is_decided_reaches_nobody() -> None:
+    top = Told()
+    assert not top.vitals.is_alive()  # not started yet
+    top.vitals.started = True
+    assert top.vitals.is_alive()
+    # The heartbeat's own key may still be written then.
+    top.delivery.state = PublisherState(connected=True, error="the broker's ACL forbids a command")
+    assert not top.vitals.is_alive()
+    top.delivery.state = PublisherState(connected=True)
+    top.recorder.disk_error = "disk I/O error"
+    assert not top.vitals.is_alive()
