@@ -264,8 +264,8 @@ class WhepSource:
 
     def _goodbye(self, resource: str) -> None:
         """The server may free the session at once; without it, it finds out by itself."""
-        if urlsplit(resource).netloc != urlsplit(self._url).netloc:
-            return  # our token goes nowhere else
+        if urlsplit(resource)[:2] != urlsplit(self._url)[:2]:
+            return  # our token goes nowhere else, and no less safely
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
             _OPENER.open(self._request(resource, "DELETE"), timeout=1.0).close()
 
