@@ -102,9 +102,9 @@ class Evidence:
     """`keep` on the event loop; a thread of its own writes. `start` reads what is there, `stop` writes what
     waits.
 
-    `version` grows when a picture was written or removed; `fresh` are the last ones written, for whoever has
-    more to say of them and takes them out. At most 32 pictures wait; beyond that, or while
-    the disk refuses, pictures are dropped and counted: the events themselves never wait for a picture.
+    `version` grows when a picture was written or removed; `fresh` are the last ones written, for who takes
+    them out to say more. At most 32 wait; beyond that, or while the disk refuses, pictures are dropped and
+    counted: the events themselves never wait for a picture.
     """
 
     def __init__(
@@ -116,8 +116,7 @@ class Evidence:
         now_s: Callable[[], float] = time.time,
         tick_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.dropped = 0
-        self.version = 0
+        self.dropped = self.version = 0
         self.fresh: deque[Item] = deque(maxlen=_FRESH)
         self._folder, self._now_s, self._tick_s = folder, now_s, tick_s
         self._max_bytes = max_mb * 1_000_000
@@ -194,13 +193,15 @@ class Evidence:
         before: float | None = None,
         limit: int = 50,
     ) -> list[Item]:
-        """Newest first; `feedback` may be `none`; `before` (UTC s, a stem's: whole µs) continues a list."""
+        """Newest first; `feedback` may be `none`; `before` (UTC s, to the µs) continues an earlier list."""
         # An item whose files are still being written has no size yet.
         with self._lock:
             found = [i for i in self._items.values() if i.size_bytes and camera in (None, i.camera)]
         found = [i for i in found if feedback in (None, i.feedback or "none")]
-        found = [i for i in found if before is None or round(i.taken_at, 6) < before]
-        return sorted(found, key=lambda item: item.taken_at, reverse=True)[:limit]
+        found = [i for i in found if before is None or round(i.taken_at, 6) < round(before, 6)]
+        found.sort(key=lambda item: item.taken_at, reverse=True)
+        # Those of one moment stay together: a list that goes on begins before it.
+        return [i for n, i in enumerate(found) if n < limit or i.taken_at == found[limit - 1].taken_at]
 
     def of_image(self, image: str | None) -> Item | None:
         """The item of an event's `image`."""
@@ -223,8 +224,7 @@ class Evidence:
         return self._folder / item.camera / f"{item.stem}.{kind}"
 
     def answer(self, camera: str, stem: str, feedback: Feedback | None, good: Path) -> Item:
-        """What a person said. A false alarm's picture is copied into `good`; another answer takes the copy
-        back.
+        """What a person said: a false alarm's picture is copied into `good`, other answers take it back.
 
         Waits for the disk: not for the event loop. Raises EvidenceError, and OSError: FileNotFoundError for a
         picture that is not there.

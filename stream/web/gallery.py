@@ -55,7 +55,8 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         before: datetime | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 60,
     ) -> list[EvidenceOut]:
-        """Kept pictures, newest first; `before` without an offset is UTC."""
+        """Kept pictures, newest first, and with the last one those of the same moment beyond `limit`;
+        `before` without an offset is UTC."""
         if before is not None and before.tzinfo is None:
             before = before.replace(tzinfo=UTC)
         start = None if before is None else before.timestamp()

@@ -106,6 +106,16 @@ def test_a_list_is_continued_after_its_last_picture(evidence: Evidence) -> None:
     assert len(listed) == 10
 
 
+def test_a_list_that_is_continued_leaves_out_no_picture_of_one_part(evidence: Evidence) -> None:
+    for camera in ("left", "right", "top"):  # one trigger, and so one time, for all of them
+        made = inspection(camera, box=BOX)
+        evidence.keep(replace(made, frame=replace(made.frame, taken_at=1_800_000_000.5)))
+    evidence.keep(inspection("top", box=BOX))
+    evidence.stop()
+    first = evidence.items(limit=2)
+    assert len(first + evidence.items(before=first[-1].taken_at, limit=2)) == 4
+
+
 def test_half_a_picture_of_a_crash_is_removed_and_strange_files_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "evidence" / "top"
     folder.mkdir(parents=True)
