@@ -67,8 +67,8 @@ class Session:
                     await self._writer.drain()  # while pictures flow, a slow reader must not stop the answers
         except BadMessage:
             self._writer.write(answer(400, []))
-        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
-            pass  # the client is gone, which is how most sessions end
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the client is gone, which is how most sessions end, or broke TLS
         finally:
             self._leave()
             self._writer.close()
@@ -79,7 +79,7 @@ class Session:
         try:
             async with asyncio.timeout(1.0):
                 await self._writer.wait_closed()
-        except (ConnectionError, TimeoutError):
+        except OSError:  # TimeoutError among them
             self._writer.transport.abort()
 
     async def _read(self) -> Request | None:

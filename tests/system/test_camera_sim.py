@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import ssl
@@ -10,17 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from config.cli import main
 from stream.sim.auth import Credentials
@@ -29,6 +25,7 @@ from stream.sim.messages import parse_answer_head
 from stream.sim.remote import RemoteError, ask, tell
 from stream.sim.rtp import ntp_to_utc_s
 from stream.sim.shows import PatternShow
+from tests.certificates import make_certificate
 from tests.servers import RunningSim, rtsp_sim
 
 WHO = Credentials("inspect", "p@ss:/%#?")
@@ -54,23 +51,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSim]:
 @pytest.fixture
 def tls_files(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that nobody signed but itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    files = tmp_path / "cert.pem", tmp_path / "key.pem"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return files
+    made = make_certificate(tmp_path, "127.0.0.1", hosts=("127.0.0.1",))
+    return made.cert_file, made.key_file
 
 
 class RawClient:
@@ -164,6 +146,21 @@ def test_it_serves_over_tls(tls_files: tuple[Path, Path]) -> None:
     with rtsp_sim(credentials=WHO, fps=20, tls=context) as sim:
         assert sim.url().startswith("rtsps://")
         assert len(play(sim.url(credentials=WHO), 3)) == 3
+
+
+def test_a_client_that_breaks_tls_is_left_without_a_word(
+    tls_files: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    context, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(*tls_files)
+    ours.check_hostname, ours.verify_mode = False, ssl.CERT_NONE
+    with rtsp_sim(tls=context) as sim, socket.create_connection(("127.0.0.1", sim.port), 5) as plain:
+        broken = ours.wrap_socket(plain)
+        os.write(broken.fileno(), b"no TLS at all")
+        with contextlib.suppress(OSError):
+            assert broken.read() == b""
+        broken.close()
+    assert caplog.text == ""
 
 
 def test_an_unknown_path_is_404(guarded: RunningSim) -> None:
