@@ -53,7 +53,7 @@ class Vitals:
     def is_alive(self) -> bool:
         """What the heartbeat says: the device decides, and what is decided is on disk and on its way.
 
-        A broker that takes heartbeats may still refuse events: by its ACL, or as a cluster's node that is down.
+        A broker that takes heartbeats may refuse events: by its ACL, or as a cluster's node that is down.
         """
         is_told = self._recorder.disk_error is None and self._delivery.state.error is None
         return self.started and not self._is_stuck() and is_told
