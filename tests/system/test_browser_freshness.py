@@ -247,6 +247,16 @@ async def test_whose_session_is_over_before_a_stream_is_free_meets_the_login_for
         await expect(tab.get_by_label("Password")).to_be_visible()
 
 
+async def test_a_logout_that_did_not_reach_the_server_is_told_in_words(browser: Browser, shop: Shop) -> None:
+    async with logged_in(browser, shop) as tab:
+        await tab.route("**/api/v1/logout", lambda route: route.abort())
+        await tab.get_by_role("button", name="Log out anna").click()
+        await tab.get_by_role("button", name="Not logged out: The server does not answer.").click()
+        await tab.unroute("**/api/v1/logout")
+        await tab.get_by_role("button", name="Not logged out").click()
+        await expect(tab.get_by_label("Password")).to_be_visible()
+
+
 async def test_a_server_that_does_not_answer_a_press_is_told_in_words(tab: Page) -> None:
     held: list[Route] = []
     await tab.route("**/api/v1/models", lambda route: held.append(route))

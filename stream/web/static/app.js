@@ -111,9 +111,14 @@ function named(me) {
   user.textContent = `Log out ${me.user}`;
 }
 
+// Whoever goes away from a shared tablet has to know.
+async function leave() {
+  try { await logout(); } catch (error) { text(document.getElementById("user"), `Not logged out: ${error.message}`); }
+}
+
 theme();
 const list = incidentList(document.getElementById("incidents"), document.getElementById("no-incidents"));
-document.getElementById("user").addEventListener("click", logout);
+document.getElementById("user").addEventListener("click", leave);
 // Its address would be another page's.
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("loggedout", look);
