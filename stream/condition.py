@@ -92,7 +92,7 @@ class Condition:
         self._connected = self._pictured = self._sends_more = False
 
     def connected(self, what: str) -> None:
-        self._connected, self._what = True, what
+        self._connected, self._what = True, str(what)  # a package may say None
 
     def picture(self, now: float, *, new: bool) -> None:
         """A picture arrived; `new` if its content differs from the one before."""

@@ -62,6 +62,8 @@ def test_a_reason_can_be_written_down_whatever_bytes_a_file_s_name_has() -> None
     camera = condition()
     camera.failed(Ended(os.fsdecode(b"Pr\xfcfung.png can't be read")))
     assert camera.judge(0.0) == ("connecting", "Pr?fung.png can't be read")
+    camera.connected(None)  # type: ignore[arg-type]
+    assert camera.judge(0.0)[1].startswith("None; before that: Pr?fung.png")
 
 
 def test_the_check_for_frozen_can_be_switched_off() -> None:
