@@ -46,6 +46,10 @@ class BrokerError(Exception):
     user_message = True
 
 
+class FolderInUse(BrokerError):
+    """Another Linewatch, or the server of one that was killed, holds the folder."""
+
+
 class NotRunning(BrokerError):
     """No Linewatch has left its run file here."""
 
@@ -154,7 +158,8 @@ class EmbeddedBroker:
     """A Valkey child process on loopback with append-only persistence; started again when it dies.
 
     Port and password stay the same over restarts (they are kept beside the data), so subscribers come back.
-    A lock keeps a second process out of the folder: two servers would write into one append-only file.
+    A lock keeps a second process out of the folder: two servers would write into one append-only file. The
+    server holds it too: that of a line that was killed may take a while to end, and is waited for.
     """
 
     def __init__(
@@ -177,7 +182,7 @@ class EmbeddedBroker:
     async def start(self) -> Endpoint:
         """Starts the server and waits until it answers (about 0.1 s). Raises BrokerError."""
         binary = self._binary or server_binary()
-        self._lock = lock(self.folder)
+        self._lock = await _lock_in_time(self.folder)
         try:
             self.endpoint = self._settle_endpoint()
             await self._launch(binary)
@@ -231,6 +236,7 @@ class EmbeddedBroker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=() if self._lock is None else (self._lock.fileno(),),
             # Ctrl-C in a terminal reaches our whole process group: the server has to outlive our last event.
             start_new_session=True,
         )
@@ -327,10 +333,22 @@ def lock(folder: Path) -> IO[bytes]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
-        raise BrokerError(
+        raise FolderInUse(
             f"events.embedded.dir {folder} is in use by another Linewatch; stop that one or name another"
         ) from None
     return handle
+
+
+async def _lock_in_time(folder: Path) -> IO[bytes]:
+    now_s = asyncio.get_running_loop().time
+    until_s = now_s() + STOP_WITHIN_S
+    while True:
+        try:
+            return lock(folder)
+        except FolderInUse:
+            if now_s() >= until_s:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def server_binary() -> Path:

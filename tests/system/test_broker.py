@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -128,7 +129,10 @@ async def test_a_server_that_dies_whenever_it_answers_is_started_more_and_more_s
         assert time.monotonic() - begun < 1.6, "one that was well for a while is started soon"
 
 
-async def test_a_second_broker_is_kept_out_of_the_folder(tmp_path: Path) -> None:
+async def test_a_second_broker_is_kept_out_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "STOP_WITHIN_S", 0.2)
     async with valkey(tmp_path):
         with pytest.raises(BrokerError, match="in use by another Linewatch"):
             await EmbeddedBroker(tmp_path).start()
@@ -172,6 +176,29 @@ async def test_it_ends_when_we_are_killed(tmp_path: Path) -> None:
     parent.kill()
     await parent.wait()
     await until(lambda: not _runs(child))
+
+
+async def test_after_a_kill_the_old_server_is_waited_for_and_the_address_stays(tmp_path: Path) -> None:
+    """Two servers in one folder would write into one file, and a port that is still taken means another."""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PARENT, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(await parent.stdout.readline())
+    address = json.loads((tmp_path / "address.json").read_text())
+    os.kill(child, signal.SIGSTOP)  # as on a disk that takes its time
+    parent.kill()
+    await parent.wait()
+    broker = EmbeddedBroker(tmp_path)
+    starting = asyncio.create_task(broker.start())
+    try:
+        await asyncio.wait([starting], timeout=0.5)
+        assert not starting.done()
+    finally:
+        os.kill(child, signal.SIGCONT)
+        endpoint = await starting
+        await broker.stop()
+    assert endpoint.url.endswith(f":{address['port']}/0")
 
 
 def _runs(pid: int) -> bool:
