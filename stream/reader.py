@@ -62,13 +62,14 @@ class Making:
             self.source = source if why is None else Refused(why)
         except SourceError as error:
             self.source = error
-        except Exception as error:  # noqa: BLE001 - the thread's outermost line
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the thread's outermost line
+            # Some makers' packages call `sys.exit` where their SDK is missing.
             _log_bug("a source cannot be made", error)
             self.source = SourceError(f"the source cannot be made: {type(error).__name__}")
         self._wake()
 
 
-def _log_bug(what: str, error: Exception) -> None:
+def _log_bug(what: str, error: BaseException) -> None:
     """Where it happened, but not the error's own words: they may hold an address with its password."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s: %s\n%s", what, type(error).__name__, where)

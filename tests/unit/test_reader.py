@@ -5,6 +5,7 @@ thousands.
 import contextlib
 import gc
 import re
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -155,3 +156,10 @@ def test_a_factory_that_makes_half_a_source_is_told_and_does_not_end_the_line(so
     assert made.wait(5.0)
     assert isinstance(making.source, Refused)
     assert str(making.source).startswith(f"the source is a {type(source).__name__} that lacks something")
+
+
+def test_a_factory_that_wants_to_end_the_program_ends_its_own_attempt() -> None:
+    made = threading.Event()
+    making = Making(lambda: sys.exit("no SDK here"), None, made.set)
+    assert made.wait(5.0)
+    assert str(making.source) == "the source cannot be made: SystemExit"
