@@ -45,6 +45,8 @@ _DRAWS_A_COPY, _LEAST_COPIES, _MOST_COPIES = 15, 4, 12
 _UNSEEN_TEXTURE_SHARE = 0.15
 # Of pictures in tiles: what training learns from, what the join is fitted on, what goes through at once.
 _TRAINED_SQUARES, _JOINED_SQUARES, _CHUNK = 960, 120, 8
+# Good pictures whose preparation one notices.
+_MANY = 300
 
 # (stage in words, steps done, steps in all, loss)
 OnProgress = Callable[[str, int, int, float], None]
@@ -97,6 +99,8 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     good = replace(good, notes=(*good.notes, *said))
     for sentence in good.notes:
         note(sentence)
+    if len(good) >= _MANY:
+        note(f"{len(good):,} pictures are prepared before the first step, which may take some minutes.")
     training, held_out = good.split(odd)
     torch.manual_seed(wish.seed)
     network = build_network(wish.size).to(device)

@@ -165,6 +165,17 @@ def test_after_ctrl_c_it_says_that_the_same_command_goes_on(
     assert "Going on with the training" in capsys.readouterr().err
 
 
+def test_that_many_pictures_take_a_while_is_said_before_they_do(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.recipe._material", interrupt)
+    assert linewatch(words) == 130
+    assert "prepared before the first step" not in capsys.readouterr().err
+    monkeypatch.setattr("trainer.recipe._MANY", 10)
+    assert linewatch(words) == 130
+    assert "pictures are prepared before the first step" in capsys.readouterr().err
+
+
 def test_what_is_kept_of_another_wish_is_not_promised_to_go_on(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
