@@ -9,6 +9,7 @@ from asyncua import ua
 from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.crypto.uacrypto import der_from_x509
+from asyncua.server.internal_server import InternalServer
 from cryptography import x509
 
 from ..web.users import Users, UsersError
@@ -47,6 +48,17 @@ class NoRequests(SimpleRoleRuleset):  # type: ignore[misc]
     def check_validity(self, user: User | None, action_type_id: Any, body: Any) -> bool:
         """asyncua's question before each request of a session; looking for endpoints needs no session."""
         return False
+
+
+class OwnSessions(InternalServer):  # type: ignore[misc]
+    """A session belongs to the channel that it was made in. asyncua gives it to any other one that names its
+    number, which is easily guessed, and looks at the proof afterwards: a stranger would call methods as the
+    session's user. A client that lost its connection is told that its session is gone, and makes a new one.
+    """
+
+    def lookup_external_session(self, auth_token: ua.NodeId) -> None:
+        """asyncua's question for a session that another channel has; there is none."""
+        return None
 
 
 class Doorkeeper:

@@ -10,7 +10,7 @@ from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPoli
 from ..events import Event
 from .certificates import check_in_time
 from .opcua import Options, application_uri
-from .opcua_access import Doorkeeper, NoRequests, Rules, in_time
+from .opcua_access import Doorkeeper, NoRequests, OwnSessions, Rules, in_time
 from .opcua_methods import add_acknowledge, add_methods
 from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
 from .report import verdict_late_s
@@ -70,7 +70,7 @@ class OpcUaSink:
     async def _make(self) -> Server:
         """Raises PeerAway for certificates and users that can't be used."""
         options = self._options
-        server = Server(user_manager=Doorkeeper(options))
+        server = Server(iserver=OwnSessions(user_manager=Doorkeeper(options)))
         await server.init()
         # A client that vanished is forgotten after so long, with what waited for it.
         server.iserver.max_session_timeout_ms = _LONGEST_SESSION_MS

@@ -269,6 +269,39 @@ async def test_nobody_comes_in_without_encryption(
             pretender.disconnect_socket()
 
 
+async def test_nobody_takes_the_session_of_another_client(
+    line: BridgeLine, tmp_path: Path, own: Certificate
+) -> None:
+    """A stranger who guessed its number called methods as its operator, though it proved nothing."""
+    theirs, strange = (make_certificate(tmp_path, name, uri=CLIENT_URI) for name in ("client", "stranger"))
+    known = f'users_file: "{users_file(tmp_path)}"'
+    async with running(line, "scada", secured(tmp_path, own, known)) as bridge:
+        address = await address_of(bridge)
+        client, thief = await secure_client(address, theirs), await secure_client(address, strange)
+        client.set_user("olga")
+        client.set_password("olga-password")
+        async with client:
+            await thief.connect_socket()
+            try:
+                await thief.send_hello()
+                await thief.open_secure_channel()
+                thief.uaclient.protocol.authentication_token = client.uaclient.protocol.authentication_token
+                with pytest.raises(ua.UaStatusCodeError, match="BadSessionIdInvalid"):
+                    await thief.uaclient.activate_session(
+                        ua.ActivateSessionParameters(UserIdentityToken=ua.AnonymousIdentityToken())
+                    )
+                with pytest.raises(BadUserAccessDenied):
+                    await thief.get_node(ua.NodeId("Linewatch.Site", 2)).read_value()
+                with pytest.raises(BadUserAccessDenied):
+                    await thief.get_node(ua.NodeId("top", 2)).call_method(
+                        ua.NodeId("top.SetThreshold", 2), 9.0
+                    )
+            finally:
+                thief.disconnect_socket()
+            assert (await call(client, "top.SetThreshold", 3.0))[0] == "done"
+        assert line.thresholds == {"top": 3.0}
+
+
 async def test_a_client_is_known_by_its_certificate_unless_it_has_expired(
     line: BridgeLine, tmp_path: Path, own: Certificate
 ) -> None:
