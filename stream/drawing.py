@@ -6,7 +6,6 @@ They stand in a file of our own (config/zones.py), so that nobody writes into th
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
@@ -18,6 +17,9 @@ from .web.errors import Gone, Refused
 from .web.view import ConfigView
 
 _SIDE = 256  # finer than any region that is reported
+_CHANGED = (
+    "The areas of this camera were changed meanwhile: discard yours, look at the new ones, then draw again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +55,30 @@ class Drawing:
         async with self._one_at_a_time:
             before = await self.state(camera)
             if base is not None and base != before.zones.fingerprint():
-                raise Refused(
-                    "The areas of this camera were changed meanwhile: discard yours, look at the new ones, "
-                    "then draw again."
-                )
+                raise Refused(_CHANGED)
             wanted = before.file if zones is None else zones
             _check(wanted)
             content = await self._read()
-            cameras = {name: kept for name, kept in content.cameras.items() if name != camera}
-            if wanted != before.file:
-                cameras[camera] = DrawnZones(roi=wanted.roi, masks=wanted.masks, instead_of=before.file)
-            path = self._settings().web.zones_file
-            await asyncio.to_thread(write, path, content.updated({"cameras": cameras}))
-            await self._put_in_force(path, content)
-            return await self.state(camera)
+            after = await self._keep(content, camera, wanted, before.file)
+            if zones is not None and after.zones not in (zones, before.zones):
+                await self._put_in_force(content, content)
+                raise Refused(_CHANGED)  # in the config file, which nobody had read yet
+            if zones is not None and after.zones != zones:
+                # The config file itself says what was drawn before: its text was pasted there.
+                after = await self._keep(content, camera, zones, after.zones)
+            return after
 
-    async def _put_in_force(self, path: Path, before: ZonesFile) -> None:
+    async def _keep(self, before: ZonesFile, camera: str, wanted: Zones, file: Zones) -> ZonesState:
+        """What holds with `wanted` instead of what the `file` says, of which it may hold already."""
+        cameras = {name: kept for name, kept in before.cameras.items() if name != camera}
+        if wanted != file:
+            cameras[camera] = DrawnZones(roi=wanted.roi, masks=wanted.masks, instead_of=file)
+        await self._put_in_force(before.updated({"cameras": cameras}), before)
+        return await self.state(camera)
+
+    async def _put_in_force(self, content: ZonesFile, before: ZonesFile) -> None:
+        path = self._settings().web.zones_file
+        await asyncio.to_thread(write, path, content)
         try:
             mistakes = (await self._reload()).mistakes
         except Refused:

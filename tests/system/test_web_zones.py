@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from config.changes import Changes
 from config.load import load
-from config.zones import Zones
+from config.zones import Zones, ZonesFile
 from engine.library import Library
+from stream import drawing
 from stream.drawing import Drawing
 from stream.endings import end
 from stream.live import LiveConfig
@@ -59,8 +60,8 @@ class Shop:
         outbox = Outbox(folder / "outbox.db")
         recorder = Recorder(outbox, site="plant-a", line="line-1")
         self.live = LiveConfig(settings, Line(self.models), recorder, every_s=0.1)
-        drawing = Drawing(lambda: self.live.in_force, self.live.reload)
-        self.page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", drawing=drawing)
+        drawn = Drawing(lambda: self.live.in_force, self.live.reload)
+        self.page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", drawing=drawn)
 
     async def _on_model(self, *_: object) -> None:
         pass
@@ -118,6 +119,40 @@ async def test_nobody_draws_over_what_another_window_has_drawn_since(
     assert now == first.json()
     told = await http.put(URL, json={"roi": TRIANGLE, "masks": LABEL, "base": now["fingerprint"]})
     assert told.json()["masks"] == {"label": LABEL["label"]["polygon"]}
+
+
+async def test_areas_whose_text_was_pasted_into_the_config_file_can_be_drawn_anew(
+    http: httpx.AsyncClient, shop: Shop
+) -> None:
+    told = (await http.put(URL, json={"roi": TRIANGLE})).json()
+    path = shop.folder / "cameras.yaml"
+    path.write_text(path.read_text().replace("{type: pattern}}", f"{{type: pattern}}, roi: {TRIANGLE}}}"))
+    await shop.live.reload()
+    assert (await http.get(URL)).json()["roi"] == told["roi"]
+    told = (await http.put(URL, json={"roi": None, "masks": LABEL})).json()
+    assert (told["roi"], list(told["masks"])) == (None, ["label"])
+    assert shop.inspected() == pytest.approx(0.98, abs=0.02)
+    told = (await http.delete(URL)).json()
+    assert (told["drawn"], told["roi"]) == (False, TRIANGLE)
+
+
+async def test_areas_that_the_config_file_got_meanwhile_are_not_drawn_over(
+    http: httpx.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shop.folder / "cameras.yaml"
+    edited = path.read_text().replace("{type: pattern}}", f"{{type: pattern}}, roi: {TRIANGLE}}}")
+    keep = drawing.write
+
+    def write(zones_file: Path, content: ZonesFile) -> None:
+        path.write_text(edited)  # saved by an editor just now
+        keep(zones_file, content)
+
+    monkeypatch.setattr(drawing, "write", write)
+    answer = await http.put(URL, json={"roi": None, "masks": LABEL})
+    assert (answer.status_code, "changed meanwhile" in answer.json()["detail"]) == (409, True)
+    told = (await http.get(URL)).json()
+    assert (told["drawn"], told["roi"], told["masks"]) == (False, TRIANGLE, {})
+    assert "top" not in (shop.folder / "zones.yaml").read_text()
 
 
 async def test_an_alarm_level_set_by_hand_stays(http: httpx.AsyncClient, shop: Shop) -> None:
