@@ -210,6 +210,9 @@ class ModbusSink:
             return ExcCodes.ILLEGAL_ADDRESS
         at = address - post.writable.start
         after = [*post.written[:at], *values, *post.written[at + len(values) :]]
+        if not at <= m.TRIGGER - m.ACK < at + len(values):
+            # Not what stands there: where the disk refused to note a trigger, that is still the one before.
+            after[m.TRIGGER - m.ACK] = post.station.trigger_done
         await self._carry_out(post, after, writes_ack=at == 0)
         post.written[at : at + len(values)] = values
         return None

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pymodbus.constants import ExcCodes
 
 from stream.bridges import modbus_map as m
+from stream.bridges import modbus_server
 from stream.bridges.modbus_server import ModbusSink
 from tests.bridgeline import BridgeLine, running
 from tests.brokers import until, valkey
@@ -34,6 +37,11 @@ class Wire:
         head = await self._reader.readexactly(6)
         body = await self._reader.readexactly(int.from_bytes(head[4:]))
         return int.from_bytes(head[:2]), body[1:]
+
+    async def ask(self, request: bytes) -> bytes:
+        """What stands behind the unit in the answer."""
+        self.send(request)
+        return (await self.answer())[1]
 
     async def end(self) -> bytes:
         """What still comes until the bridge closes the connection."""
@@ -115,6 +123,30 @@ async def test_an_answer_that_comes_late_is_not_the_next_request_s(
         first, second = await wire.answer(), await wire.answer()
         assert (first[0], first[1][0]) == (7, 16)
         assert (second[0], second[1][0]) == (8, 3)
+
+
+async def test_a_disk_that_is_full_makes_no_trigger_of_an_acknowledgement(
+    line: BridgeLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part before was triggered once more with it: its old trigger still stood in the registers."""
+
+    def refuses(path: Path, value: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with serving(line) as sink, wire_to(sink) as wire:
+        line.verdict("A-0", "ng")
+        while (await wire.ask(reads(1, TOP + m.RESULT_NO)))[-1] != 1:
+            pass
+        assert await wire.ask(triggers(2, 1, "A-1")) == bytes([16, *(TOP + m.TRIGGER).to_bytes(2), 0, 17])
+        with monkeypatch.context() as full:
+            full.setattr(modbus_server, "write_json", refuses)
+            assert await wire.ask(triggers(3, 2, "A-2")) == bytes([0x90, ExcCodes.DEVICE_BUSY])
+            assert (await wire.ask(writes(4, TOP + m.ACK, [1])))[0] == 0x90
+        assert (await wire.ask(writes(5, TOP + m.ACK, [1])))[0] == 16
+        assert (await wire.ask(triggers(6, 2, "A-2")))[0] == 16
+        assert (await wire.ask(triggers(7, 3, "A-3")))[0] == 16
+        await until(lambda: line.triggers[-1:] != [] and line.triggers[-1]["part_id"] == "A-3")
+        assert [t["part_id"] for t in line.triggers] == ["A-1", "A-2", "A-3"]
 
 
 @pytest.mark.parametrize(
