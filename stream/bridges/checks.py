@@ -40,7 +40,10 @@ def wrong_bridges(settings: Settings) -> Iterator[tuple[str, Wrong]]:
 
 def _why_not_a_folder(folder: Path) -> str | None:
     """Where it is not there yet, the next folder above that is has to take it."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:  # this user may not look into a folder above; a name is too long
+        return f"{folder} can't be reached: {error.strerror}"
     if not there.is_dir():
         return f"{there} is no folder"
     return None if os.access(there, os.W_OK | os.X_OK) else f"{there} can't be written to by this user"

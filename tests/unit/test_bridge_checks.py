@@ -62,6 +62,9 @@ WRONG = {
         "`linewatch users --file users.yaml add NAME --role admin`.",
     ],
     f"m: {{{WEBHOOK}, state_dir: text.pem}}": ["m.state_dir: text.pem is no folder"],
+    f"m: {{{WEBHOOK}, state_dir: {'x' * 300}}}": [
+        f"m.state_dir: {'x' * 300} can't be reached: File name too long"
+    ],
     "m: {type: modbus, listen: '127.0.0.1:8080', stations: {top: {address: 100}}}": [
         "m.listen: 127.0.0.1:8080 is taken by the page (web.listen)"
     ],
