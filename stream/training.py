@@ -214,8 +214,8 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 async def _ended(process: asyncio.subprocess.Process) -> bytes:
-    """SIGTERM, a grace, SIGKILL; what it still says is read, or it might wait for a reader for ever. Returns
-    what of that went to stdout.
+    """SIGTERM, a grace, SIGKILL, a grace; what it still says is read, or it might wait for a reader for ever.
+    Returns what of that went to stdout. A disk that hangs may keep it in the kernel, and keeps nobody else.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -225,5 +225,9 @@ async def _ended(process: asyncio.subprocess.Process) -> bytes:
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        said, _ = await process.communicate()
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(), _GRACE_S)
+        except TimeoutError:
+            log.error("the training (process %d) does not end; a disk may hang", process.pid)
+            return b""
     return said

@@ -1,5 +1,8 @@
 """How long a training still takes, by the steps of its last minute; and how one that was ended ends."""
 
+import asyncio
+import os
+import signal
 import sys
 
 import pytest
@@ -58,6 +61,27 @@ async def test_a_training_that_is_cancelled_in_the_moment_it_is_asked_for_is_ove
     await trainer.cancel()
     assert trainer.state is not None
     assert (trainer.state.phase, trainer.state.at_work) == ("cancelled", False)
+
+
+# What is left of it says nothing more, and keeps its words open: as one does that the kernel can't end.
+ENDLESS = """
+import subprocess, sys
+print(subprocess.Popen(["sleep", "60"]).pid, file=sys.stderr, flush=True)
+"""
+
+
+async def test_a_training_that_can_not_be_ended_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "linewatch", lambda: [sys.executable, "-c", ENDLESS])
+    monkeypatch.setattr(training, "_GRACE_S", 0.2)
+    trainer = Training(lambda: None)
+    trainer.start("top", "top", [])
+    await until(lambda: trainer.state and trainer.state.notes, 60)
+    assert trainer.state is not None and trainer.process is not None
+    async with asyncio.timeout(10):
+        await trainer.cancel()
+    assert (trainer.state.phase, trainer.state.at_work) == ("cancelled", False)
+    os.kill(int(trainer.state.notes[0]), signal.SIGKILL)
+    await trainer.process.communicate()
 
 
 async def test_a_library_that_writes_a_line_without_end_ends_no_training(
