@@ -30,6 +30,8 @@ PUSH = """async ([path, token]) => {
     paint.fillStyle = "white"; paint.fillRect(n++ * 7 % 300, 100, 20, 20);
   }, 40);
   const peer = new RTCPeerConnection();
+  const sound = new AudioContext().createMediaStreamDestination().stream;  // declined, though it is first
+  for (const track of sound.getTracks()) peer.addTrack(track);
   for (const track of canvas.captureStream(25).getTracks()) peer.addTrack(track);
   await peer.setLocalDescription(await peer.createOffer());
   const gathered = () => peer.iceGatheringState === "complete";
@@ -39,6 +41,7 @@ PUSH = """async ([path, token]) => {
   const reply = await fetch(path, {method: "POST", headers, body: peer.localDescription.sdp});
   if (reply.status === 201) await peer.setRemoteDescription({type: "answer", sdp: await reply.text()});
   window.session = reply.headers.get("location");
+  window.directions = peer.getTransceivers().map((each) => each.currentDirection);
   return reply.status;
 }"""
 
@@ -61,6 +64,7 @@ async def test_a_browser_pushes_its_pictures_with_the_right_token_and_says_goodb
             assert await tab.evaluate(PUSH, ["/whip/top", "wr0ng"]) == 401
             assert await tab.evaluate(PUSH, ["/whip/top", TOKEN]) == 201
             await until(lambda: len(frames) > 10, within_s=30)
+            assert await tab.evaluate("() => window.directions") == ["inactive", "sendonly"]
             red, green, blue = frames[-1].pixels[:60].reshape(-1, 3).mean(axis=0)
             assert red > 150 and green < 90 and blue < 90
             assert frames[-1].pixels.shape[1] / frames[-1].pixels.shape[0] == pytest.approx(4 / 3, abs=0.02)
