@@ -47,6 +47,7 @@ _REFUSED_SAID_EVERY_S = 60.0
 _STAYS_TRIGGERED_S = 7 * 86_400.0
 _LONGEST_ID = 128
 _MAX_PICTURE_BYTES = 32 << 20
+_MIN_PICTURE_PX = 16  # a placeholder of a pixel has no room for a defect: it would always be ok
 _UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
 
 
@@ -186,8 +187,8 @@ class Parts:
         if len(encoded) > _MAX_PICTURE_BYTES:
             raise Malformed(f"the picture is larger than {_MAX_PICTURE_BYTES >> 20} MiB")
         pixels = await asyncio.to_thread(decode, encoded)
-        if pixels is None:
-            raise Malformed("the picture can't be read; send it as PNG or JPEG")
+        if pixels is None or min(pixels.shape[:2]) < _MIN_PICTURE_PX:
+            raise Malformed("the picture can't be read, or is too small; send PNG or JPEG of 16x16 or more")
         pixels.flags.writeable = False
         # Below zero: never the number of a picture that the camera itself has sent.
         self._pushed_count += 1

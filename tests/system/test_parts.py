@@ -204,7 +204,7 @@ async def test_a_picture_that_comes_with_its_trigger_is_the_one_that_is_judged(p
     assert (by_part["none"].verdict, by_part["none"].reason) == ("unknown", "no frame")
     dead = await plc.client.xrange(KEYS.dead)
     assert dead[-1][1][b"part_id"] == b"broken"
-    assert dead[-1][1][b"dead_reason"] == b"the picture can't be read; send it as PNG or JPEG"
+    assert dead[-1][1][b"dead_reason"].startswith(b"the picture can't be read")
 
 
 async def test_pictures_that_waited_for_the_start_are_judged_while_other_cameras_connect(

@@ -318,9 +318,9 @@ async def test_other_limits_hold_for_the_triggers_that_come(line_outbox: Outbox)
     assert line.said() == [("p2", "unknown", "overloaded")]
 
 
-def encoded(level: int, kind: str = ".png") -> str:
+def encoded(level: int, kind: str = ".png", size: tuple[int, int] = (18, 24)) -> str:
     """A grey picture as it comes in a stream entry: bytes that are carried as text."""
-    _, data = cv2.imencode(kind, np.full((6, 8, 3), level, np.uint8))
+    _, data = cv2.imencode(kind, np.full((*size, 3), level, np.uint8))
     return bytes(data).decode(errors="surrogateescape")
 
 
@@ -332,15 +332,19 @@ async def test_a_picture_that_comes_with_its_trigger_decides(
     for entry, part, kind in (("1-0", "p1", ".png"), ("2-0", "p2", ".jpg")):
         await line.parts.take(entry, {"camera": "top", "part_id": part, "picture": encoded(90, kind)})
     first, second = line.offered
-    assert (first.part_id, second.part_id, first.pixels.shape) == ("p1", "p2", (6, 8, 3))
+    assert (first.part_id, second.part_id, first.pixels.shape) == ("p1", "p2", (18, 24, 3))
     assert int(first.pixels[0, 0, 0]) == 90 and first.seq != second.seq
     await line.picture()
     line.parts.inspected(inspection(second, DEFECT)), line.parts.inspected(inspection(first))
     assert line.said() == [("p2", "ng", None), ("p1", "ok", None)]
 
 
-@pytest.mark.parametrize("picture", ["no picture", encoded(90)[:20]])
-async def test_a_picture_that_can_t_be_read_is_malformed(line_outbox: Outbox, picture: str) -> None:
+@pytest.mark.parametrize(
+    "picture",
+    ["no picture", encoded(90)[:20], encoded(90, size=(1, 1))],
+    ids=["none", "torn", "placeholder"],
+)
+async def test_a_picture_that_can_t_be_judged_is_malformed(line_outbox: Outbox, picture: str) -> None:
     line = Line(line_outbox)
     with pytest.raises(Malformed, match="PNG or JPEG"):
         await line.parts.take("1-0", {"camera": "top", "part_id": "p1", "picture": picture})
@@ -352,7 +356,7 @@ async def test_a_picture_that_is_decoded_slowly_gets_no_further_time(
 ) -> None:
     def decode(encoded: bytes) -> np.ndarray:
         time.sleep(0.2)
-        return np.zeros((4, 4, 3), np.uint8)
+        return np.zeros((18, 24, 3), np.uint8)
 
     monkeypatch.setattr("stream.parts.decode", decode)
     line = Line(line_outbox)
