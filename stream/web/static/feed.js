@@ -62,8 +62,11 @@ export const feed = {
 async function whyNot() {
   try {
     const answer = await fetch("/api/v1/live", { signal: within(WHY_MS) });
-    if (!answer.ok) return (await refusal(answer)).message;
-    answer.body.cancel();
+    if (answer.ok) answer.body.cancel();
+    else {
+      const { message } = await refusal(answer);
+      if (answer.status === 503) return message; // anything else is a proxy's word, or the login's affair
+    }
   } catch { /* nobody answered */ }
   return "";
 }
