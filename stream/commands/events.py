@@ -75,7 +75,8 @@ async def _told(where: "RunFile", args: argparse.Namespace) -> AsyncGenerator["E
     from ..publisher import explain
 
     try:
-        async with where.endpoint.client() as client:
+        # Not the client's own `async with`: a cluster's connects there, and may be away.
+        async with contextlib.aclosing(where.endpoint.client()) as client:
             async for event in _events(client, where.stream, args):
                 yield event
     except (RedisError, OSError) as error:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from stream.broker import BrokerError, Endpoint, RunFile
 from stream.commands import events as command
 from stream.console import linewatch
+from stream.endings import end
 from stream.events import entry_fields
 from stream.outbox import Outbox
 from stream.publisher import Publisher
@@ -108,6 +109,18 @@ async def test_a_broker_that_is_not_there_is_a_sentence_without_the_password(wor
     with pytest.raises(BrokerError, match="can't be reached") as told:
         await command._print(NOWHERE, arguments(*words))
     assert "hidden" not in str(told.value)
+
+
+@pytest.mark.parametrize("words", [("--follow",), ("--follow", "--group", "mes")])
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+cluster://127.0.0.1:1"])
+async def test_who_follows_waits_for_a_broker_that_is_not_there_yet(
+    url: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = RunFile(Endpoint(url), KEYS.events, 1)
+    following = asyncio.create_task(command._print(where, arguments(*words)))
+    await until(lambda: following.done() or "waiting: the broker can't be reached" in capsys.readouterr().err)
+    assert not following.done()
+    await end([following])
 
 
 async def test_a_group_that_follows_says_once_that_it_waits(
