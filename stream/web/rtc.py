@@ -118,8 +118,9 @@ class Whep:
         peer = session.peer
         try:
             await peer.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
-        except (ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
-            # What aiortc's SDP reader raises on nonsense depends on the nonsense.
+        except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError) as error:
+            # What aiortc's SDP reader raises on nonsense depends on the nonsense; RuntimeError: a
+            # StopIteration inside it.
             raise Refused(_UNREADABLE) from error
         except OperationError as error:  # also of a line beside the video: nothing is sent without it
             raise Refused("The offer has a line without a codec that is known here.") from error

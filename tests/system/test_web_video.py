@@ -166,6 +166,7 @@ BAD_OFFERS = [
     ("v=0\r\n", 409),
     ("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n", 409),
     ("v=0\r\nm=video x y\r\na=rtpmap:1 VP8/90000\r\n", 409),
+    ("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 97\r\na=rtpmap:97 VP8/90000\r\na=fmtp:98 apt=97\r\n", 409),
     ("x" * 100_000, 413),
 ]
 
