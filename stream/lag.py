@@ -89,7 +89,9 @@ async def group_lags(
 
 async def _oldest_ms(client: Redis, key: str, group: bytes | str, read_up_to: EntryId) -> int | None:
     pending: Any = await client.xpending(key, group)
-    unread: Any = await client.xrange(key, min=f"({entry_id_text(read_up_to)}", count=1)
+    unread: Any = []
+    with contextlib.suppress(ResponseError):  # a group at the last possible id: nothing can come after it
+        unread = await client.xrange(key, min=f"({entry_id_text(read_up_to)}", count=1)
     ids = [pending["min"]] if pending["pending"] else []
     ids += [found for found, _ in unread]
     return min((entry_id(found)[0] for found in ids), default=None)

@@ -156,6 +156,9 @@ async def test_the_age_of_what_a_group_has_not_settled_is_known(client: Redis) -
     assert await oldest_ms() == 1000
     await client.xack(KEYS.events, "mes", "1000-0")
     assert await oldest_ms() == 2000
+    await client.xgroup_create(KEYS.events, "odd", id="18446744073709551615-18446744073709551615")
+    told = {group.group: group.oldest_ms for group in await group_lags(client, KEYS.events, ages=True)}
+    assert told == {"mes": 2000, "odd": None}
 
 
 async def test_a_reader_goes_on_when_the_broker_comes_back(tmp_path: Path) -> None:
