@@ -1,7 +1,9 @@
 """Who may use the OPC UA server, and for what: asyncua asks here."""
 
+import functools
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ _CALL = ua.NodeId(ua.ObjectIds.CallRequest_Encoding_DefaultBinary)
 
 @dataclass
 class Guest(User):  # type: ignore[misc]  # asyncua is untyped here
-    """Who is connected. asyncua's own role allows reading and calling; ours says whether it may call."""
+    """Who is connected. asyncua's own role allows reading and calling; ours, as it is at that moment, says
+    what may be done: connections stay for months, and users are removed meanwhile.
+    """
 
     role: UserRole = UserRole.User
-    may_call: bool = False
+    # Never shown: it holds the password's hash, and asyncua logs who comes in.
+    role_now: Callable[[], Role | None] = field(default=lambda: None, repr=False)
 
 
 class Rules(SimpleRoleRuleset):  # type: ignore[misc]
@@ -35,7 +40,8 @@ class Rules(SimpleRoleRuleset):  # type: ignore[misc]
 
     def check_validity(self, user: User | None, action_type_id: Any, body: Any) -> bool:
         """asyncua's question before each request of a session."""
-        if not isinstance(user, Guest) or (action_type_id == _CALL and not user.may_call):
+        role = user.role_now() if isinstance(user, Guest) else None
+        if role is None or (action_type_id == _CALL and role not in ("operator", "admin")):
             return False
         return bool(super().check_validity(user, action_type_id, body))
 
@@ -84,25 +90,21 @@ class Doorkeeper:
         named in the config, anybody. None: not let in. Raises ServiceError for one that has expired.
         """
         if username is not None:
-            role = self._role(username, password or "")
-            return None if role is None else _guest(username, role)
+            return self._with_password(username, password or "")
         if certificate is not None and certificate in self._clients:
             known, name, role = self._clients[certificate]
             _check_in_time(known)  # asyncua asks `in_time` only for what a client names when it connects
-            return _guest(name, role)
-        return _guest("anonymous", "operator") if self._open else None
+            return Guest(name=name, role_now=lambda: role)
+        return Guest(name="anonymous", role_now=lambda: "operator") if self._open else None
 
-    def _role(self, name: str, password: str) -> Role | None:
+    def _with_password(self, name: str, password: str) -> Guest | None:
         if self._users is None or time.monotonic() < self._not_before_s:
             return None
-        role = self._users.password_role(name, password)
-        if role is None:
+        if self._users.password_role(name, password) is None:
             self._not_before_s = time.monotonic() + _PAUSE_S
-        return role
-
-
-def _guest(name: str, role: Role) -> Guest:
-    return Guest(name=name, may_call=role in ("operator", "admin"))
+            return None
+        mark = self._users.mark_of(name)
+        return Guest(name=name, role_now=functools.partial(self._users.role_now, name, mark))
 
 
 def _users(path: Path) -> Users:

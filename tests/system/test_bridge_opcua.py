@@ -249,6 +249,32 @@ async def test_users_read_and_operators_call(line: BridgeLine, tmp_path: Path, o
                 pass
 
 
+async def test_a_user_who_is_removed_or_may_only_read_from_now_on_calls_nothing_more(
+    line: BridgeLine, tmp_path: Path, own: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who was connected kept all rights, for as long as the connection stayed."""
+    caplog.set_level("INFO")
+    known = users_file(tmp_path)
+    theirs = make_certificate(tmp_path, "client", uri=CLIENT_URI)
+    async with running(line, "scada", secured(tmp_path, own, f'users_file: "{known}"')) as bridge:
+        client = await secure_client(await address_of(bridge), theirs)
+        client.set_user("olga")
+        client.set_password("olga-password")
+        async with client:
+            assert (await call(client, "top.SetThreshold", 3.0))[0] == "done"
+            before = users.read(known)
+            olga = before.users["olga"].model_copy(update={"role": "viewer"})
+            users.write(known, before.model_copy(update={"users": {**before.users, "olga": olga}}))
+            assert await value(client, "Linewatch.Site") == "test"
+            with pytest.raises(BadUserAccessDenied):
+                await call(client, "top.SetThreshold", 4.0)
+            users.write(known, before.model_copy(update={"users": {"vera": before.users["vera"]}}))
+            with pytest.raises(BadUserAccessDenied):
+                await value(client, "Linewatch.Site")
+        assert line.thresholds == {"top": 3.0}
+    assert "name='olga'" in caplog.text and "argon2" not in caplog.text
+
+
 async def test_nobody_comes_in_without_encryption(
     line: BridgeLine, tmp_path: Path, own: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
