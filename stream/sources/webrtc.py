@@ -43,6 +43,7 @@ from .rtsp import rgb
 from .smear import Smear
 
 _LOOK_S = 0.2
+_GOODBYE_S = 0.4  # well within the second that a reader has to end
 # What aiortc raises for a description that contradicts itself; RuntimeError: a StopIteration inside it.
 _UNREADABLE = (
     ValueError,
@@ -267,7 +268,7 @@ class WhepSource:
         if urlsplit(resource)[:2] != urlsplit(self._url)[:2]:
             return  # our token goes nowhere else, and no less safely
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            _OPENER.open(self._request(resource, "DELETE"), timeout=1.0).close()
+            _OPENER.open(self._request(resource, "DELETE"), timeout=_GOODBYE_S).close()
 
 
 class WhipSource:

@@ -71,6 +71,8 @@ class MediaServer:
             sdp = await self.answer((await reader.readexactly(int(fields["content-length"]))).decode())
             more = f"Location: {self.session.format(**fields)}\r\nContent-Length: {len(sdp)}\r\n"
             writer.write(f"HTTP/1.1 201 Created\r\n{more}Connection: close\r\n\r\n{sdp}".encode())
+        elif "/mute" in head:
+            await reader.read()  # until the client has waited long enough
         else:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
@@ -97,7 +99,7 @@ async def whep(
     server = await asyncio.start_server(media.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{path}"
     settings = WebrtcSettings(type="webrtc", mode="whep", url=url, token=SecretStr(token))
-    policy = CameraPolicy(fps=10, grace_s=5.0)
+    policy = CameraPolicy(fps=10)
     camera = Camera("top", lambda: build("top", settings), offer=frames.append, policy=policy)
     async with server:
         await camera.start()
@@ -108,12 +110,13 @@ async def whep(
             await asyncio.gather(*(peer.close() for peer in media.peers))
 
 
-async def test_whep_pulls_pictures_and_says_goodbye() -> None:
-    async with whep() as (media, camera, frames):
+@pytest.mark.parametrize("session", ["/session/1", "/mute"])
+async def test_whep_pulls_pictures_and_says_goodbye_though_nobody_answers(session: str) -> None:
+    async with whep(session=session) as (media, camera, frames):
         await until(lambda: len(frames) > 3, within_s=15)
         assert frames[-1].pixels.shape == (240, 320, 3)
         assert camera.state.state == "live"
-    assert media.requests == ["POST", "DELETE"]
+    assert media.requests == ["POST", "DELETE"] and camera.stats().abandoned == 0
 
 
 async def test_whep_with_a_wrong_token_is_refused_and_nobody_sees_it() -> None:
@@ -166,20 +169,15 @@ def client() -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://page")
 
 
-async def post(path: str, offer: str) -> tuple[str, str]:
-    headers = {"content-type": "application/sdp", "authorization": f"Bearer {TOKEN}"}
-    async with client() as http:
-        reply = await http.post(path, content=offer, headers=headers)
-    assert reply.status_code == 201
-    return reply.headers["location"], reply.text
-
-
 async def push(peer: RTCPeerConnection) -> str:
     """What the peer has goes to the camera; the address that ends it."""
+    headers = {"content-type": "application/sdp", "authorization": f"Bearer {TOKEN}"}
     await peer.setLocalDescription(await peer.createOffer())
-    url, answer = await post("/whip/top", peer.localDescription.sdp)
-    await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    return url
+    async with client() as http:
+        reply = await http.post("/whip/top", content=peer.localDescription.sdp, headers=headers)
+    assert reply.status_code == 201
+    await peer.setRemoteDescription(RTCSessionDescription(reply.text, "answer"))
+    return str(reply.headers["location"])
 
 
 async def test_whip_takes_a_push_and_shows_it(whip_settings: WebrtcSettings) -> None:
