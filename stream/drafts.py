@@ -86,7 +86,7 @@ class Drafts:
                 "phase": "close",
                 "type": _CLOSED.get(opened.type, opened.type),
                 "verdict": "unknown",
-                "reason": sendable(reason),
+                "reason": _sendable(reason),
                 "captured_at": now,
                 "detected_at": now,
                 "published_at": None,
@@ -155,7 +155,7 @@ class Drafts:
             "config_sha256": self.config_sha256,
         }
         if more.get("reason") is not None:
-            more["reason"] = sendable(more["reason"])
+            more["reason"] = _sendable(more["reason"])
         return Event(**fields | more)
 
     def _recipe(self, camera: str) -> str:
@@ -205,10 +205,8 @@ def capture_to_publish_s(event: Event) -> float | None:
     return utc_seconds(event.published_at) - utc_seconds(event.captured_at)
 
 
-def sendable(reason: str) -> str:
-    """A file's name may hold bytes that are no UTF-8: an event with them could not be stored, nor the page be
-    told.
-    """
+def _sendable(reason: str) -> str:
+    """A file's name may hold bytes that are no UTF-8, and an event with them could not be stored."""
     return reason.encode(errors="backslashreplace").decode()
 
 

@@ -12,7 +12,6 @@ from engine.core import Frame, Inspection
 from engine.meter import SECONDS_BOUNDS
 
 from .condition import CameraState
-from .drafts import sendable
 from .events import Event, utc_seconds
 from .unanswered import Unanswered
 from .web.view import CameraView, Histogram, IncidentView, ModelView, Result, VerdictView
@@ -131,7 +130,7 @@ class Overview:
         return CameraView(
             name,
             seen.state.state,
-            "" if seen.state.state == "live" else sendable(seen.state.reason),
+            "" if seen.state.state == "live" else seen.state.reason,
             seen.state.since,
             fps=round(len(recent) / _WINDOW_S, 2) if seen.times else None,
             latency_ms=round(1000.0 * median(took for _, took in recent), 1) if recent else None,

@@ -1,7 +1,4 @@
-import json
-import os
 import time
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,8 +8,6 @@ from stream.condition import CameraState
 from stream.events import Event, rfc3339
 from stream.ids import Uuid7
 from stream.overview import RECENT_INCIDENTS, Overview
-from stream.web.schemas import line_out
-from stream.web.view import LineStats, LineView
 
 new_id = Uuid7(time.time)
 
@@ -89,20 +84,6 @@ def test_a_live_camera_needs_no_reason(overview: Overview) -> None:
     overview.state(CameraState("top", "live", "H264 640×480 over TCP", 5.0))
     (view,) = overview.cameras(lambda name: None)
     assert (view.state, view.reason) == ("live", "")
-
-
-def test_a_reason_that_names_a_file_of_another_encoding_can_be_told_to_the_page(overview: Overview) -> None:
-    reason = f"{os.fsdecode(b'/share/gr' + bytes([0xF6]) + b'sse.png')} can't be read"
-    overview.state(CameraState("top", "down", reason, 1000.0))
-    view = LineView(
-        "s",
-        "l",
-        cameras=lambda: overview.cameras(lambda _: None),
-        stats=LineStats,
-        incidents=lambda limit: [],
-    )
-    told = line_out(view, datetime.now(UTC), 0, 0, "").model_dump_json()
-    assert json.loads(told)["cameras"][0]["reason"] == r"/share/gr\udcf6sse.png can't be read"
 
 
 def test_an_incident_is_one_entry_from_open_to_close(overview: Overview) -> None:
