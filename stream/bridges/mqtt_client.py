@@ -31,6 +31,7 @@ class MqttSink:
 
     def __init__(self, options: Options, line: Line) -> None:
         self._options, self._line = options, line
+        self._cameras = options.among(line.cameras)
         self._topics = Topics(options.topics, options.prefix, line.site, line.line)
         self._tls = tls_context(options.tls) if options.url.startswith("mqtts:") else None
         self._client: aiomqtt.Client | None = None
@@ -82,7 +83,10 @@ class MqttSink:
     async def _greet(self, client: aiomqtt.Client) -> None:
         birth, death = self._topics.availability
         if self._options.commands:
-            await client.subscribe(self._topics.command("+"), qos=1)
+            # Commands for cameras that nobody has are refused; of named ones, another's are another bridge's.
+            named = self._options.cameras
+            for camera in ("+",) if named is None else named:
+                await client.subscribe(self._topics.command(camera), qos=1)
         await client.publish(birth, _ONLINE, qos=1, retain=True)
         if death != birth:
             await client.publish(death, b"", qos=1, retain=True)
@@ -90,7 +94,7 @@ class MqttSink:
 
     async def _clear(self, client: aiomqtt.Client) -> None:
         """Takes back the states of cameras that run no more: else they would stand as ready for ever."""
-        ours = {self._topics.state(camera) for camera in self._line.cameras}
+        ours = {self._topics.state(camera) for camera in self._cameras}
         before = _topics_in(self._retained)
         _note(self._retained, before | ours)
         for topic in before - ours:
@@ -103,7 +107,7 @@ class MqttSink:
         try:
             while True:
                 await self._line.changed()
-                for camera in self._line.cameras:
+                for camera in self._cameras:
                     state = self._state(camera)
                     if last.get(camera) != state:
                         payload = json.dumps(state).encode()

@@ -110,10 +110,9 @@ class OpcUaSink:
         index = await server.register_namespace(NAMESPACE)
         line_nodes = await LineNodes.make(server, index, self._line)
         await add_acknowledge(index, line_nodes.node, self._acknowledge)
-        for camera in self._line.cameras:
-            if self._options.cameras is None or camera in self._options.cameras:
-                self._nodes[camera] = await CameraNodes.make(server, index, line_nodes.cameras, camera)
-                await add_methods(index, self._nodes[camera].node, self._line, camera)
+        for camera in self._options.among(self._line.cameras):
+            self._nodes[camera] = await CameraNodes.make(server, index, line_nodes.cameras, camera)
+            await add_methods(index, self._nodes[camera].node, self._line, camera)
         self._events = await ResultEvents.make(server, index, {c: n.node for c, n in self._nodes.items()})
         return line_nodes
 

@@ -13,7 +13,7 @@ SinkError            its text is one sentence for a person, without secrets
  └── Rejected        the peer will never take this event: it becomes a dead letter
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -57,7 +57,7 @@ class BridgeOptions(Section):
     """The keys that every type of bridge has."""
 
     cameras: tuple[Name, ...] | None = None
-    """Only the events of these cameras; null: of all."""
+    """Only these cameras, with their events, states and commands; null: all."""
     kinds: tuple[Kind, ...] = ("defect", "part", "camera", "system")
     """Only events of these kinds."""
 
@@ -70,6 +70,10 @@ class BridgeOptions(Section):
     def alone(self) -> tuple[Key, str] | None:
         """A key, and what only one bridge may have: an address that is listened on, a name at a broker."""
         return None
+
+    def among(self, cameras: Iterable[str]) -> tuple[str, ...]:
+        """Those of the line's cameras that the bridge is for."""
+        return tuple(camera for camera in cameras if self.cameras is None or camera in self.cameras)
 
     def wants(self, event: Event) -> bool:
         """Whether the bridge passes this event on. Events of the whole line belong to every camera."""

@@ -86,6 +86,27 @@ async def test_a_camera_that_the_line_has_no_more_is_not_ready(
         await until(lambda: heard.json_of(f"{LINE}/side/state")[-1] == {"ready": "0", "busy": "0"})
 
 
+async def test_a_bridge_for_some_cameras_has_nothing_to_do_with_the_others(
+    line: BridgeLine, mosquitto: Mosquitto
+) -> None:
+    """Two bridges, each for its cameras, would both carry out a command."""
+    async with (
+        listening(mosquitto.port) as heard,
+        running(line, "scada", scada(mosquitto, ", cameras: [top]")),
+    ):
+        await until(lambda: bool(heard.of(f"{LINE}/availability")))
+        line.defect("side")
+        line.verdict("A-1")
+        command = json.dumps({"command": "threshold", "value": 2.5, "id": "c1"})
+        for camera in ("side", "top"):
+            await heard.client.publish(f"{LINE}/{camera}/command", command, qos=1)
+        for topic in ("state", "events/part", "answer"):
+            await until(lambda topic=topic: bool(heard.of(f"{LINE}/top/{topic}")))  # type: ignore[misc]
+        assert line.thresholds == {"top": 2.5}
+        for topic in ("state", "events/defect", "answer"):
+            assert heard.of(f"{LINE}/side/{topic}") == []
+
+
 async def test_a_bridge_that_is_killed_is_offline_by_its_last_will(
     line: BridgeLine, mosquitto: Mosquitto
 ) -> None:
