@@ -8,6 +8,7 @@ holds, and a model's own weights are put in their place when it is loaded.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -29,6 +30,8 @@ from .errors import EngineError
 
 _MARK = "weight:"
 _KEPT_ENTRIES = 256
+# What `key_of` names: graphs, verdicts, and drafts that a power cut left behind.
+_OURS = re.compile(r"[0-9a-f]{32}(\.json)?|\.[0-9a-f]{32}-[0-9]+|\.draft-\w+")
 
 
 class GraphError(EngineError):
@@ -178,9 +181,10 @@ class GraphCache:
             self._prune()
 
     def _prune(self) -> None:
-        """The newest entries stay, so that years of new models don't fill the disk."""
+        """The newest of ours stay, so that years of new models don't fill the disk."""
         assert self._folder is not None
-        entries = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
+        ours = [path for path in self._folder.iterdir() if _OURS.fullmatch(path.name)]
+        entries = sorted(ours, key=lambda path: path.stat().st_mtime, reverse=True)
         for old in entries[_KEPT_ENTRIES:]:
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
 

@@ -132,6 +132,21 @@ def test_where_nothing_can_be_written_a_graph_is_exported_once_all_the_same(tmp_
         assert kept is not None and kept is not graph
 
 
+def test_the_oldest_entries_go_and_nothing_of_anybody_else(tmp_path: Path) -> None:
+    cache, keys = GraphCache(tmp_path), [f"{number:032x}" for number in range(300)]
+    foreign = [tmp_path / f"picture-{number}.png" for number in range(300)]
+    for path in foreign:
+        path.touch()
+        os.utime(path, (0, 0))
+    for age, key in enumerate(keys):
+        cache.keep_verdict(key, {"precision": "bf16"})
+        os.utime(tmp_path / f"{key}.json", (1 + age, 1 + age))
+    cache.keep_verdict("f" * 32, {"precision": "bf16"})
+    assert all(path.exists() for path in foreign)
+    assert cache.verdict(keys[0]) is None and cache.verdict(keys[-1]) is not None
+    assert len(list(tmp_path.glob("*.json"))) == 256
+
+
 def test_another_user_may_read_what_is_kept(tmp_path: Path) -> None:
     GraphCache(tmp_path).keep_graph("scale", export(Scale().eval(), (torch.zeros(2, 3, 4, 4),)))
     assert (tmp_path / "scale").stat().st_mode & 0o777 == 0o755
