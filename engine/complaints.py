@@ -3,14 +3,14 @@ second."""
 
 from collections import OrderedDict
 
-from .errors import EngineError
+from .errors import EngineError, OutOfMemory
 
 EVERY_S = 60.0
 _KINDS = 64
 
 
 class Complaints:
-    """The same error (type and text) at most once in `every_s`; for one thread."""
+    """The same error (type and text, of no memory the type) at most once in `every_s`; for one thread."""
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self._every_s = every_s
@@ -19,7 +19,8 @@ class Complaints:
 
     def worded(self, error: EngineError, now: float) -> EngineError | None:
         """The error to say, with how often it came unsaid before; None: it was said just now."""
-        key = (type(error).__name__, str(error))
+        # CUDA says each time how many bytes are free by now and who has the others.
+        key = (type(error).__name__, "" if isinstance(error, OutOfMemory) else str(error))
         said_at, unsaid = self._said.get(key, (None, 0))
         if said_at is not None and now - said_at < self._every_s:
             self._said[key] = (said_at, unsaid + 1)
