@@ -50,7 +50,7 @@ class Stack:
         self._weights = {name: _slots_of(tensor.detach(), slots) for name, tensor in _state(like)}
         self._rows = [[rows[slot] for rows in self._weights.values()] for slot in range(slots)]
         # Not the networks: a camera that is gone must not stay in memory.
-        self._holds = [weakref.ref(like)] * slots
+        self._holds: list[weakref.ref[nn.Module] | None] = [weakref.ref(like)] * slots
         self._known = weakref.WeakKeyDictionary[nn.Module, list[Tensor]]()
 
     @property
@@ -58,20 +58,25 @@ class Stack:
         return len(self._rows)
 
     def load(self, networks: Sequence[nn.Module]) -> None:
-        """Network k into slot k, for as many as there are."""
+        """Network k into slot k, for as many as there are. What the device fails to copy is copied anew."""
+        anew: dict[int, nn.Module] = {}
         copies: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for slot, network in enumerate(networks):
-            if self._holds[slot]() is network:
+            held = self._holds[slot]
+            if held is not None and held() is network:
                 continue
+            # Neither the old one nor the new one, until all of it is copied.
+            self._holds[slot], anew[slot] = None, network
             for row, tensor in zip(self._rows[slot], self._weights_of(network), strict=True):
                 into, weights = copies.setdefault(row.dtype, ([], []))
                 into.append(row)
                 weights.append(tensor)
-            self._holds[slot] = weakref.ref(network)
         for into, weights in copies.values():
             # A few launches for some hundred tensors, as optimizers do it: where all are of one type and lie
             # in memory as their rows do.
             torch._foreach_copy_(into, weights)
+        for slot, network in anew.items():
+            self._holds[slot] = weakref.ref(network)
 
     def __call__(self, images: Tensor, *features: Tensor) -> tuple[Tensor]:
         """(k, 3, P, P) and features alike → raw maps (k, P, P) float32 of the first k slots."""

@@ -79,6 +79,28 @@ def test_only_what_a_slot_does_not_hold_is_copied(
     assert found == [whole, 0, whole, 2 * whole]
 
 
+def test_a_camera_never_gets_anothers_answer_after_a_copy_that_failed(
+    backend: TorchBackend, models: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, _ = models
+    images = torch.rand(2, 3, SIDE, SIDE)
+    features = backend.features(one.teacher, images)
+    stack = Stack(one.network, 2)
+
+    def fail(into: list[torch.Tensor], of: list[torch.Tensor]) -> None:
+        into[0].copy_(of[0])
+        raise torch.OutOfMemoryError("no memory left")
+
+    with torch.inference_mode():
+        with monkeypatch.context() as failing, pytest.raises(torch.OutOfMemoryError):
+            failing.setattr(torch, "_foreach_copy_", fail)
+            stack.load([two.network, two.network])
+        for order in ([two, one], [one, two]):
+            stack.load([model.network for model in order])
+            apart = stack(images, *features)[0] - one_by_one(backend, order, images)
+            assert apart.abs().max() < (0.03 if one.teacher.endswith("bf16") else 1e-4)
+
+
 def test_what_is_copied_lies_in_a_slot_as_in_the_network(models: list[Prepared]) -> None:
     network = models[0].network
     stack = Stack(network, 2)
