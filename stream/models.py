@@ -151,13 +151,12 @@ class Models:
                 self._levels.pop(camera, None)
             try:
                 info = await self._tune(camera, self._levels.get(camera))
-                self._library.check(camera, tuning(settings))
-            except EngineError as error:  # other tiles, or another model came since `check`
-                self._complain(camera, str(error))
-            else:
                 if info is not None:
                     self._compare_areas(camera)
                     await self._on_model(camera, info)
+                self._library.check(camera, tuning(settings))
+            except EngineError as error:  # other tiles, or another model came since `check`
+                self._complain(camera, str(error))
 
     async def forget(self, camera: str) -> None:
         """A camera is gone for good; its model too."""

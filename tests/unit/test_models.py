@@ -108,6 +108,7 @@ async def test_other_tiles_are_for_the_next_model_and_the_one_that_runs_goes_on(
     wish = camera(tiles="2x2", detect={"threshold": own + 1})
     it.models.check("top", wish)
     await it.models.watch("top", wish)
+    assert it.told[-1].threshold == own + 1
     assert it.level == own + 1
     assert "set to tiles 2x2" in caplog.text
     save(replace(tiny_artifact(name="top"), tiles="2x2"), tmp_path)
