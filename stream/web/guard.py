@@ -37,6 +37,12 @@ DOCUMENT_HEADERS = {
 }
 
 
+_UNKNOWN_HOST = (
+    "This host name is not one that Linewatch was told it has: ask by its address, or name it in "
+    "web.allowed_hosts of the config file."
+)
+
+
 class SecurityHeaders:
     """Adds HEADERS to every answer that doesn't bring its own, and `no-cache` where the answer doesn't say
     how long it may be kept.
@@ -71,10 +77,7 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self.knows(Headers(scope=scope).get("host", "")):
-            refusal = JSONResponse(
-                {"detail": "This host name is not one that Linewatch was told it has."}, 421
-            )
-            return await refusal(scope, receive, send)
+            return await JSONResponse({"detail": _UNKNOWN_HOST}, 421)(scope, receive, send)
         await self.app(scope, receive, send)
 
     def knows(self, host: str) -> bool:
