@@ -16,8 +16,8 @@ HELP = "add, list and remove users of the page, and tokens for machines"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="config file whose web.users_file is meant")
-    parser.add_argument("--file", type=Path, help="users file, instead of the config's")
+    """The options; `--config` and `--file` are taken before and behind what is to be done."""
+    _which_file(parser, default=None)
     what = parser.add_subparsers(dest="what", required=True)
     for name, text in (
         ("add", "add a user, or set a password"),
@@ -26,8 +26,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         adds = what.add_parser(name, help=text)
         adds.add_argument("name")
         adds.add_argument("--role", choices=("viewer", "operator", "admin"), required=True)
-    what.add_parser("remove", help="remove a user or a machine").add_argument("name")
-    what.add_parser("list", help="names and roles")
+        _which_file(adds)
+    removes = what.add_parser("remove", help="remove a user or a machine")
+    removes.add_argument("name")
+    _which_file(removes)
+    _which_file(what.add_parser("list", help="names and roles"))
+
+
+def _which_file(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
+    """SUPPRESS: what was not said behind the word must not take away what was said before it."""
+    parser.add_argument(
+        "--config", type=Path, default=default, help="config file whose web.users_file is meant"
+    )
+    parser.add_argument("--file", type=Path, default=default, help="users file, instead of the config's")
 
 
 def main(args: argparse.Namespace) -> int:

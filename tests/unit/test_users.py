@@ -299,6 +299,14 @@ def test_a_users_file_that_the_system_will_not_show_is_one_sentence(
     assert "can't be read: File name too long." in said and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", ["--file FILE list", "list --file FILE", "--file nowhere list --file FILE"])
+def test_the_file_may_be_named_before_and_behind_what_is_to_be_done(
+    words: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["users", *words.replace("FILE", str(path)).split()]) == 0
+    assert capsys.readouterr().out == "anna  operator\n"
+
+
 def test_who_ends_the_input_instead_of_a_password_changes_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
