@@ -198,15 +198,13 @@ def _complete(cameras: dict[str, CameraSettings], info: ValidationInfo) -> dict[
         _out_of_order(camera.severity, cameras[name].severity.model_fields_set, name)
         for name, camera in complete.items()
     )
-    if wrong := [mistake for mistake in checked if mistake]:
-        raise ValidationError.from_exception_data("cameras", wrong)
+    wrong = [mistake for mistake in checked if mistake]
+    told = PydanticCustomError("pushed", "its pictures come with triggers (source pushed): write every")
     for name, camera in complete.items():
         if isinstance(camera.source, PushedSource) and camera.frames != "every":
-            raise PydanticCustomError(
-                "pushed",
-                "{camera} gets its pictures with triggers: set frames to every",
-                {"camera": name},
-            )
+            wrong.append({"type": told, "loc": (name, "frames"), "input": camera.frames})
+    if wrong:
+        raise ValidationError.from_exception_data("cameras", wrong)
     return complete
 
 
@@ -241,13 +239,17 @@ def _pushed_with_a_token(web: WebSettings, info: ValidationInfo) -> WebSettings:
     """A camera's push is let in by its token alone: without one anybody in reach could show us pictures."""
     if web.is_loopback or web.insecure:
         return web
+    wrong: list[InitErrorDetails] = []
     for name in takes_any_push(info.data.get("cameras") or {}):
-        raise PydanticCustomError(
+        told = PydanticCustomError(
             "whip_token",
             "camera {camera} takes pushes (whip) from anybody who reaches this address: give its source "
             "a token, or listen on 127.0.0.1",
             {"camera": name},
         )
+        wrong.append({"type": told, "loc": (), "input": name})
+    if wrong:
+        raise ValidationError.from_exception_data("web", wrong)
     return web
 
 

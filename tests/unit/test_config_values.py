@@ -128,3 +128,20 @@ def test_a_camera_may_say_one_limit_of_severity_and_the_defaults_the_other() -> 
         "  b: {source: {type: pattern}, severity: {major_from_ratio: 5, major_from_area_px: 900}}\n"
     )
     assert [camera.severity.major_from_ratio for camera in found.cameras.values()] == [3, 5]
+
+
+def test_each_pushed_camera_that_waits_for_no_trigger_is_told_with_its_line() -> None:
+    cameras = "".join(f"  {name}:\n    source: {{type: pushed}}\n" for name in ("a", "b"))
+    with pytest.raises(ConfigError) as told:
+        read(f"cameras:\n{cameras}")
+    places = [line.split(": its pictures")[0] for line in told.value.lines]
+    assert places == ["c.yaml:3: cameras.a.frames", "c.yaml:5: cameras.b.frames"]
+    assert len(read(f"defaults: {{frames: every}}\ncameras:\n{cameras}").cameras) == 2
+
+
+def test_each_camera_that_takes_any_push_is_told() -> None:
+    cameras = "cameras: {a: {source: {type: webrtc}}, b: {source: {type: webrtc}}}\n"
+    with pytest.raises(ConfigError) as told:
+        read(cameras + "web: {listen: '0.0.0.0:80', users_file: users.yaml}")
+    places = [line.split(" takes")[0] for line in told.value.lines]
+    assert places == ["c.yaml:3: web: camera a", "c.yaml:3: web: camera b"]
