@@ -55,7 +55,7 @@ class Drift:
         """
         camera, model = inspection.frame.camera, inspection.model
         ring = self._rings.get(camera)
-        if ring is None or ring.model.sha256 != model.sha256 or ring.area != area:
+        if ring is None or _version(ring.model) != _version(model) or ring.area != area:
             calibrated = self._calibrated(camera)
             if calibrated is None:
                 return
@@ -79,6 +79,11 @@ class Drift:
             for name, ring in self._rings.items()
             if ring.filled >= LEAST and ring.calibrated is not None
         }
+
+
+def _version(model: ModelInfo) -> tuple[object, ...]:
+    """Calibrated anew, the same weights have another median of good pictures."""
+    return model.name, model.version, model.sha256
 
 
 def _drift(ring: _Ring, calibrated: float) -> float:

@@ -48,6 +48,16 @@ def test_pictures_of_one_second_count_once_and_old_ones_are_forgotten() -> None:
     assert drift.values() == {"top": pytest.approx(0.0)}
 
 
+def test_the_same_weights_calibrated_anew_are_set_against_their_own_good_pictures() -> None:
+    middles = [CALIBRATED]
+    drift = fed(Drift(lambda _: middles[-1]), [CALIBRATED] * LEAST)
+    middles.append(0.9)
+    for n in range(LEAST):
+        again = replace(scored(0.9), model=replace(MODEL, version=MODEL.version + 1))
+        drift.add(again, 1e6 + n * EVERY_S)
+    assert drift.values() == {"top": pytest.approx(0.0)}
+
+
 def test_another_model_begins_anew_and_another_alarm_level_does_not() -> None:
     drift = fed(Drift(lambda _: CALIBRATED), [2.2] * LEAST)
     assert drift.values() == {"top": pytest.approx(1.0)}
