@@ -31,6 +31,8 @@ _FINER = 3
 # The words by which an error of the device is known that comes as a plain RuntimeError: of cuBLAS and cuDNN,
 # and of a kernel that failed long before the call that says so.
 _CUDA_SIGNS = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS")
+# cudaErrorMemoryAllocation: of what doesn't come from torch's pool, such as pinned memory or a kernel's code.
+_CUDA_NO_MEMORY = 2
 _OPENVINO_SIGN = "Exception from src/"
 
 
@@ -373,6 +375,8 @@ def _device_errors(
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"The device has no memory left for {what} ({_first_line(error)}).") from error
     except torch.AcceleratorError as error:
+        if getattr(error, "error_code", None) == _CUDA_NO_MEMORY:
+            raise OutOfMemory(f"The device has no memory left for {what} ({_first_line(error)}).") from error
         raise DeviceError(f"The device failed ({_first_line(error)}).") from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):

@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from engine.artifact import Artifact
 from engine.choose import choose_device
 from engine.core import Batch, Frame
-from engine.errors import ArtifactError, DeviceError, EngineError
+from engine.errors import ArtifactError, DeviceError, EngineError, OutOfMemory
 from engine.library import CameraTuning, Library
 from engine.runner import Runner, plateau
 from engine.torch_backend import TorchBackend
@@ -277,15 +278,13 @@ def test_what_goes_wrong_with_a_new_model_is_said_and_the_old_one_goes_on(
     assert used.run(Batch((frame(),)))[0].model.version == 1
 
 
-def test_a_lack_of_memory_is_a_device_error() -> None:
-    used = runner()
-
-    def exhausted(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    used.backend.features = exhausted  # type: ignore[method-assign]
-    with pytest.raises(DeviceError, match="no memory left"):
-        used.run(Batch((frame(),)))
+def test_a_lack_of_memory_is_a_device_error_that_may_pass() -> None:
+    used, of_cuda = runner(), torch.AcceleratorError("CUDA error: out of memory")
+    of_cuda.error_code = 2  # where memory is not taken from torch's pool
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), of_cuda):
+        used.backend.features = Mock(side_effect=error)  # type: ignore[method-assign]
+        with pytest.raises(OutOfMemory, match="no memory left"):
+            used.run(Batch((frame(),)))
 
 
 def test_a_bug_in_the_network_passes_as_the_bug_it_is() -> None:
