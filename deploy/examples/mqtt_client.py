@@ -29,4 +29,14 @@ async def main(host: str, port: str, line: str, camera: str = "", level: str = "
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    words = sys.argv[1:]
+    if len(words) not in (3, 5) or not words[1].isdecimal():
+        sys.exit(
+            "Say which broker and which line: mqtt_client.py HOST PORT linewatch/SITE/LINE [CAMERA LEVEL]"
+        )
+    try:
+        asyncio.run(main(*words))
+    except (OSError, ValueError, aiomqtt.MqttError) as error:
+        sys.exit(f"{words[0]}:{words[1]}: {error}")
+    except KeyboardInterrupt:
+        pass

