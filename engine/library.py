@@ -198,6 +198,11 @@ def _entry(camera: str, artifact: Artifact, tuning: CameraTuning, network: Prepa
         raise ArtifactError(
             f"Camera {camera}: its region of interest less its masks leaves nothing to inspect."
         )
+    if cells is not None and cells.sum() < (least := artifact.calibration.min_area_px):
+        raise ArtifactError(
+            f"Camera {camera}: its region of interest less its masks leaves {cells.sum()} cells of the map, "
+            f"and a defect has {least} at least, so that none would be found there: draw it larger."
+        )
     return Entry(camera, artifact, tuning, info, None if cells is None else torch.from_numpy(cells), network)
 
 

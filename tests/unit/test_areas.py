@@ -1,4 +1,4 @@
-"""What a model remembers of the areas that its alarm level was set for."""
+"""What a model remembers of the areas that its alarm level was set for, and what areas it takes."""
 
 import json
 from dataclasses import replace
@@ -8,8 +8,9 @@ import pytest
 
 from engine import artifact
 from engine.errors import ArtifactError
+from engine.library import CameraTuning, Library
 from engine.zones import Areas
-from tests.models import tiny_artifact
+from tests.models import SIDE, tiny_artifact
 
 LEFT, RIGHT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0)), ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0))
 
@@ -35,3 +36,13 @@ def test_areas_that_are_none_are_a_sentence(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match="garbles an area is a list of points"):
         artifact.load(folder)
+
+
+@pytest.mark.parametrize(("side", "why"), [(0.0, "nothing to inspect"), (2 / SIDE, "leaves 4 cells of the")])
+def test_an_area_with_room_for_no_defect_is_refused(side: float, why: str) -> None:
+    """A camera that can't find anything looks as if all parts were good."""
+    model = tiny_artifact()
+    model = replace(model, calibration=replace(model.calibration, min_area_px=5))
+    corner = ((0.0, 0.0), (side, 0.0), (side, side), (0.0, side))
+    with pytest.raises(ArtifactError, match=why):
+        Library().put("top", model, CameraTuning(roi=corner))
