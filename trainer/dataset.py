@@ -351,8 +351,8 @@ def _check_count(folder: Path, count: int, notes: list[str], unused: str) -> Non
         )
     skipped = f" ({len(notes)} could not be read: {notes[0].removeprefix('Skipped: ')})" if notes else ""
     raise DataError(
-        f"{folder} holds {count} good pictures{skipped}{besides}; training needs at least {MIN_GOOD}, better "
-        "50: capture more."
+        f"{folder} holds {count} good pictures{skipped}{besides}; at least {MIN_GOOD} are needed, better 50: "
+        "capture more."
     )
 
 

@@ -251,7 +251,7 @@ async def test_too_few_pictures_are_the_trainers_own_sentence(http: httpx.AsyncC
     await http.post(f"{API}/training", json={"camera": "top"})
     told = await until_over(http)
     assert told["phase"] == "failed"
-    assert "holds 3 good pictures; training needs at least 10" in str(told["reason"])
+    assert "holds 3 good pictures; at least 10 are needed" in str(told["reason"])
 
 
 async def test_the_end_of_the_line_ends_its_training(http: httpx.AsyncClient, shop: Shop) -> None:

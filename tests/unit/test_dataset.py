@@ -236,7 +236,7 @@ def test_an_unreadable_picture_is_skipped_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "says"), [(0, "holds no pictures"), (9, "holds 9 good pictures; training needs at least 10")]
+    ("count", "says"), [(0, "holds no pictures"), (9, "holds 9 good pictures; at least 10 are needed")]
 )
 def test_too_few_pictures_are_refused(tmp_path: Path, count: int, says: str) -> None:
     with pytest.raises(DataError, match=says):
