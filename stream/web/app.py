@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -150,5 +151,13 @@ async def _gone(request: Request, error: Exception) -> JSONResponse:
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
     """One sentence, without the value, in place of a list for machines."""
     assert isinstance(error, RequestValidationError)
-    told = [f"{'.'.join(str(part) for part in e['loc'][1:])}: {e['msg']}" for e in error.errors()]
-    return JSONResponse({"detail": "; ".join(told[:5]).removeprefix(": ")}, 422)
+    told = [f"{_place(mistake)}: {mistake['msg']}" for mistake in error.errors()]
+    return JSONResponse({"detail": "; ".join(told[:5])}, 422)
+
+
+def _place(mistake: dict[str, Any]) -> str:
+    """Which key; where it is the body as a whole, what that should have been."""
+    inside = [str(part) for part in mistake["loc"][1:]]
+    if not inside or mistake["type"] == "json_invalid":
+        return "the body, expected a JSON object sent as application/json"
+    return ".".join(inside)

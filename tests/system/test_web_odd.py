@@ -148,3 +148,19 @@ async def test_who_asks_for_a_picture_and_reads_none_of_it_is_sent_away(
     slow_out.close()
     stuck_out.close()
     await page.stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [("", "application/json"), ("{", "application/json"), ('{"user": "a", "password": "b"}', "text/plain")],
+)
+async def test_a_body_that_is_no_json_object_is_told_as_what_it_should_have_been(
+    body: str, kind: str
+) -> None:
+    async with serve(FakeLine.of("top")) as http:
+        answer = await http.post(f"{API}/login", content=body, headers={"content-type": kind})
+        assert answer.status_code == 422
+        wanted = "the body, expected a JSON object sent as application/json: "
+        assert answer.json()["detail"].startswith(wanted)
+        named = await http.post(f"{API}/login", json={"user": "a"})
+        assert named.json()["detail"] == "password: Field required"
