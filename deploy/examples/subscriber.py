@@ -22,6 +22,7 @@ async def main(url: str, stream: str) -> None:
         async for event in Consumer(client, stream, "example"):
             # Your side effect belongs here. The event is acknowledged when the loop asks for the next one.
             sys.stdout.write(f"{event.captured_at} {event.camera} {event.type} {event.verdict}\n")
+            sys.stdout.flush()  # else a pipe's buffer may be lost with what is acknowledged by then
 
 
 if __name__ == "__main__":

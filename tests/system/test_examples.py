@@ -110,7 +110,8 @@ async def test_the_python_example(tmp_path: Path) -> None:
     async with shop(tmp_path) as running:
         await running.put(3)
         words = (sys.executable, "deploy/examples/subscriber.py", running.endpoint.url, KEY)
-        async with example(running.endpoint, *words) as lines:
+        # An empty PYTHONUNBUFFERED is none: what was acknowledged must not wait in a buffer.
+        async with example(running.endpoint, *words, PYTHONUNBUFFERED="") as lines:
             await until(lambda: seen(lines) == 3)
             await running.put(2)
             await until(lambda: seen(lines) == 5)
