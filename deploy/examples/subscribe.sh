@@ -41,7 +41,7 @@ data
 "*) printf '%s\n' "$reply" | tail -n 1 ;; # the field `data` stands last; your side effect belongs here
         *) echo "entry $entry of $stream is skipped: no event of schema defect/1" >&2 ;; # or trimmed meanwhile
         esac
-        ask XACK "$stream" "$group" "$entry" >/dev/null
+        ask XACK "$stream" "$group" "$entry" >/dev/null || from=0 # not acknowledged: it comes again
         ;;
     *NOAUTH* | *WRONGPASS* | *unauthenticated*)
         echo "The broker at $host:$port wants another password: set REDISCLI_AUTH (and BROKER_USER)." >&2

