@@ -22,7 +22,7 @@ class Version:
     """One version. `broken` says why it can't be read, "" if it can.
 
     `metrics` as its manifest has them, from training; `evaluated` as the last `linewatch evaluate` found,
-    or empty. `no_latest` says why nobody knows which version is the latest, of every version of such a model
+    or empty. `no_latest` says what is wrong with the pointer to the latest, of every version of such a model
     the same.
     """
 
@@ -71,6 +71,8 @@ def _shelf(models: Path, name: str) -> list[Version]:
     except VersionError as error:
         now, why = None, str(error)
     there = versions(models, name)
+    if now is not None and now not in there:
+        why = f"The latest of {name} is {name}@{now}, which is not there any more: promote another one."
     return [replace(_read(models, name, number, number == now), no_latest=why) for number in there]
 
 

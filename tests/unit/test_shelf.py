@@ -1,6 +1,7 @@
 """Models as people see them, and the commands that move them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def test_a_garbled_latest_is_said_and_hides_no_other_model(
     code, out, _ = _run(capsys, "models", "--models", str(models), "--json")
     told = json.loads(out.splitlines()[-1])["models"]
     assert [bool(v["no_latest"]) for v in (*told["box"], *told["top"])] == [False, True, True, True]
+
+
+def test_a_latest_whose_folder_was_removed_is_said(models: Path) -> None:
+    shutil.rmtree(models / "top" / "3")
+    *lines, last = describe(shelves(models))
+    assert [line[:7] for line in lines] == ["  top@1", "  top@2"]
+    assert last == "! top  The latest of top is top@3, which is not there any more: promote another one."
 
 
 def test_a_version_can_be_promoted_where_latest_is_garbled(
