@@ -17,7 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 SECRET = os.environ.get("WEBHOOK_SECRET", "")
 if not SECRET or len(sys.argv) != 2 or not sys.argv[1].isdecimal():
     sys.exit("Say the secret and the port: WEBHOOK_SECRET=... webhook_receiver.py 8000")
-KEY = base64.b64decode(SECRET[6:]) if SECRET.startswith("whsec_") else SECRET.encode()
+try:
+    KEY = base64.b64decode(SECRET[6:]) if SECRET.startswith("whsec_") else SECRET.encode()
+except ValueError:
+    sys.exit("WEBHOOK_SECRET begins with whsec_, and what follows is no base64")
 seen: set[str] = set()  # an MES keeps these with its data
 one_at_a_time = threading.Lock()
 

@@ -245,6 +245,13 @@ async def test_an_example_says_in_one_sentence_what_is_wrong(words: tuple[str, .
         assert told.startswith(NONE_THERE[words]) and told.count("\n") == 1
 
 
+async def test_a_key_that_is_no_base64_is_told_in_one_sentence() -> None:
+    async with example("webhook_receiver.py", "8000", WEBHOOK_SECRET="whsec_x") as receiver:
+        assert (
+            await complaint(receiver) == "WEBHOOK_SECRET begins with whsec_, and what follows is no base64\n"
+        )
+
+
 async def _verdicts_until_cancelled(line: BridgeLine) -> None:
     """The client says nothing when it has subscribed."""
     for n in range(10_000):
