@@ -60,9 +60,8 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         if before is not None and before.tzinfo is None:
             before = before.replace(tzinfo=UTC)
         start = None if before is None else before.timestamp()
-        return [
-            out(item) for item in evidence.items(camera=camera, feedback=feedback, before=start, limit=limit)
-        ]
+        found = evidence.items(camera=camera, feedback=feedback, before=start, limit=limit)
+        return [out(item) for item in found]
 
     @router.get("/api/v1/evidence/{camera}/{stem}", responses=_GONE)
     async def one(camera: str, stem: str) -> EvidenceOut:
@@ -80,11 +79,9 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         if pictures is None:
             raise HTTPException(409, "There is no folder for good pictures: set pictures.dir.")
         found = _found(evidence, camera, stem)
-        good = pictures / found.camera / "good"
+        words = (found.camera, found.stem, said.feedback, pictures / found.camera / "good")
         try:
-            return out(
-                await run_in_threadpool(evidence.answer, found.camera, found.stem, said.feedback, good)
-            )
+            return out(await run_in_threadpool(evidence.answer, *words))
         except (EvidenceError, FileNotFoundError) as error:
             raise HTTPException(404, "This picture is not there: it was removed.") from error
         except OSError as error:
