@@ -78,7 +78,7 @@ class BridgeLine:
         self._board = StatusBoard(
             client,
             KEYS,
-            lambda: self.status,
+            lambda: dict(self.status),
             alive=lambda: self.alive,
             every_s=0.05,
             heartbeat_every_s=0.5,
