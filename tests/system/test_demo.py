@@ -15,7 +15,7 @@ from stream.sim.line import ProductionLine
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LINEWATCH = Path(sys.executable).with_name("linewatch")
-QUICK = ("--steps", "90", "--frames", "24")
+QUICK = ("--steps", "60", "--frames", "16")
 KEYS = {"cameras", "defects", "false_alarms", "events", "latency_ms", "frames_per_s", "peak_rss_mb"}
 
 
@@ -39,7 +39,7 @@ def demo(folder: Path, *words: str) -> dict[str, Any]:
 
 def test_the_demo_finds_defects_and_starts_at_once_the_second_time(tmp_path: Path) -> None:
     # Fewer pictures and steps than a visitor gets: what is looked at here is that all of it works together.
-    first = demo(tmp_path, "--seconds", "30", *QUICK)
+    first = demo(tmp_path, "--seconds", "20", *QUICK)
     assert first["training_s"].keys() == {"top", "side"}
     assert first["defects"]["found"] > 0
     second = demo(tmp_path, "--seconds", "10", *QUICK)
@@ -49,7 +49,7 @@ def test_the_demo_finds_defects_and_starts_at_once_the_second_time(tmp_path: Pat
 
 def test_the_demo_replays_a_folder_of_pictures(tmp_path: Path) -> None:
     parts = pictures(tmp_path / "parts")
-    said = demo(tmp_path / "demo", "--seconds", "30", "--steps", "60", "--data", str(parts))
+    said = demo(tmp_path / "demo", "--seconds", "20", "--steps", "45", "--data", str(parts))
     assert said["cameras"].keys() == {"parts"}
     assert said["defects"]["shown"] > 0
 
