@@ -58,8 +58,10 @@ class Feed:
 
     async def _tell(self) -> None:
         while True:
+            # Not wait_for: before Python 3.12 a cancellation may get lost in it.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._period_s)
+                async with asyncio.timeout(self._period_s):
+                    await self._changed.wait()
             self._changed.clear()
             message = self._make()
             for viewer in self._viewers:
