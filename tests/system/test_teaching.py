@@ -355,16 +355,17 @@ async def test_a_picture_whose_name_is_in_no_known_encoding_hides_no_other(
 async def test_a_disk_that_hangs_takes_no_thread_of_the_line(
     shop: Shop, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = threading.Event()
+    go_on, hung = threading.Event(), list[Path]()
 
     def hanging(folder: Path) -> list[Stored]:
+        hung.append(folder)
         go_on.wait(5)
         return []
 
     monkeypatch.setattr("stream.teaching.good_pictures", hanging)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     asked = [asyncio.create_task(http.get(f"{API}/cameras/top/pictures")) for _ in range(3)]
-    await asyncio.sleep(0.1)
+    await until(lambda: len(hung) >= 2)
     begun = time.monotonic()
     await asyncio.to_thread(time.monotonic)  # as the line does, to hand events on say
     assert time.monotonic() - begun < 1.0
