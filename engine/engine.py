@@ -3,15 +3,16 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from .batcher import Batcher, Dropped, Mode
+from .begun import Begun, RunsBatches
 from .complaints import Complaints
 from .core import Batch, Frame, Inspection
 from .errors import ArtifactError, DeviceError, EngineError, OutOfMemory
-from .library import Entry, Library, Refused
+from .grouping import Entries
+from .library import Entry
 from .meter import Meter
 
 # How much a new measurement of the device's speed counts against the older ones.
@@ -26,16 +27,6 @@ _BROKEN_AFTER = 10
 # Batches that go well before batches that a device error made small may be twice as large again: what passed
 # costs a minute or so of smaller batches, and what stays costs no more than one batch a minute that fails.
 _GROWS_AFTER = 500
-
-
-class RunsBatches(Protocol):
-    """What the engine needs of a runner."""
-
-    library: Library
-    refused: Sequence[Refused]
-
-    def run(self, batch: Batch, entries: Mapping[str, Entry] | None = None) -> list[Inspection]:
-        """One inspection for each frame, in the batch's order. Raises EngineError."""
 
 
 class Engine:
@@ -79,6 +70,8 @@ class Engine:
         self._changed = threading.Condition()
         self._stopping = False
         self._busy_since: float | None = None
+        # What the device computes while the next batch is made ready, where that overlaps.
+        self._ahead: Begun | None = None
         self._frame_cost_s = 0.0
         self._fallback = fallback
         self._device_errors_in_a_row = self._good_in_a_row = 0
@@ -150,7 +143,12 @@ class Engine:
     def _main(self) -> None:
         try:
             while (batch := self._next()) is not None:
-                self._inspect(batch)
+                if self._runner.overlaps:
+                    self._inspect_beside(batch)
+                else:
+                    self._land_ahead()
+                    self._inspect(batch)
+            self._land_ahead()
         except EngineError as lost:
             self._end(lost, lost)
         except Exception as bug:  # noqa: BLE001 (the outermost line of this thread)
@@ -173,43 +171,82 @@ class Engine:
         self._on_error(error)
 
     def _next(self) -> Batch | None:
-        """Wait for the batch that is due; None when stopping."""
+        """Wait for the batch that is due; None when stopping. Nothing is ahead while it waits."""
         while True:
             with self._changed:
                 if self._stopping:
                     return None
                 now = time.monotonic()
                 batch, late = self._batcher.take(now, self._frame_cost_s)
-                if batch is None and not late:
+                nothing_due = batch is None and not late
+                if nothing_due and self._ahead is None:
                     due = self._batcher.due_at()
                     self._changed.wait(None if due is None else max(due - now, 0.0))
                     continue
-            self._in_hand = dict.fromkeys([*(d.frame for d in late), *(batch.frames if batch else ())])
+            if nothing_due:
+                self._land_ahead()
+                continue
+            self._in_hand.update(dict.fromkeys([*(d.frame for d in late), *(batch.frames if batch else ())]))
             for dropped in late:
                 self._let_go(dropped.frame, dropped.reason)
             if batch is not None:
                 return batch
 
     def _inspect(self, batch: Batch) -> None:
+        """One batch, from its first step to its last."""
+        begun = self._begin(batch)
+        if begun is not None:
+            begun.compute()
+            self._land(begun)
+
+    def _inspect_beside(self, batch: Batch) -> None:
+        """Send this batch to the device while that computes the one ahead; tell of the one ahead while the
+        device computes this one. Whatever fails, frames are told of in the order in which they went in."""
+        begun = self._begin(batch)
+        if begun is None:
+            return
+        ahead, self._ahead = self._ahead, begun
+        if ahead is not None:
+            ahead.fetch()
+            if ahead.failed is not None:
+                # At once: its halves need memory, and this batch takes more as soon as it is computed.
+                self._tell(ahead)
+                ahead = None
+        begun.compute()
+        if ahead is not None:
+            self._tell(ahead)
+        if begun.failed is not None:
+            self._land_ahead()
+
+    def _begin(self, batch: Batch) -> Begun | None:
+        """None if all its cameras are gone."""
         entries = self._library.snapshot()
         for frame in batch.frames:
             if frame.camera not in entries:
                 self._let_go(frame, "removed")
         frames = tuple(frame for frame in batch.frames if frame.camera in entries)
         if not frames:
-            return
-        started = self._busy_since = time.monotonic()
-        failed: EngineError | None = None
-        try:
-            inspections = self._runner.run(Batch(frames), entries)
-        except EngineError as error:
-            failed = _alone(error)
-        finally:
-            self._busy_since = None
-        if failed is not None:
-            self._recover(Batch(frames), entries, failed)
-        else:
-            self._deliver(inspections, time.monotonic() - started)
+            return None
+        self._busy_since = self._busy_since or time.monotonic()
+        return Begun(self._runner, Batch(frames), entries)
+
+    def _land(self, begun: Begun) -> None:
+        begun.fetch()
+        self._tell(begun)
+
+    def _land_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._land(ahead)
+
+    def _tell(self, begun: Begun) -> None:
+        """What came of it; if it failed, it is tried again."""
+        inspections = begun.inspections()
+        self._busy_since = None if self._ahead is None else self._ahead.started
+        if begun.failed is not None:
+            self._recover(begun.batch, begun.entries, begun.failed)
+        elif inspections is not None:
+            self._deliver(inspections, time.monotonic() - begun.started)
 
     def _deliver(self, inspections: list[Inspection], seconds: float) -> None:
         cost = seconds / len(inspections)
@@ -226,7 +263,7 @@ class Engine:
             self.meter.stages({"queue": inspection.timings_s["queue"]})
         self._on_inspections(inspections)
 
-    def _recover(self, batch: Batch, entries: Mapping[str, Entry], error: EngineError) -> None:
+    def _recover(self, batch: Batch, entries: Entries, error: EngineError) -> None:
         """Say it; try again in halves; a single frame that fails is dropped."""
         self.meter.error(type(error).__name__)
         if (said := self._complaints.worded(error, time.monotonic())) is not None:
@@ -315,11 +352,3 @@ class Engine:
     def _drop_one(self, frame: Frame, reason: str) -> None:
         self.meter.frame(frame.camera, reason)
         self._on_dropped(frame, reason)
-
-
-def _alone(error: EngineError) -> EngineError:
-    """Without the frames that it came through: they hold the batch's tensors, and a device that has no memory
-    left for twelve pictures would have none for one either as long as somebody keeps the error.
-    """
-    error.__traceback__ = error.__context__ = error.__cause__ = None
-    return error

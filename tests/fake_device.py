@@ -27,8 +27,33 @@ def inspection(one: Frame) -> Inspection:
     )
 
 
+class FakePassage:
+    """A batch that is at the device: `compute` gives the work to it, `fetch` waits for `allow` and has the
+    answer or its error."""
+
+    def __init__(self, runner: "FakeRunner", batch: Batch) -> None:
+        self.runner, self.batch = runner, batch
+        self.runner.step("begin", batch)
+
+    def compute(self) -> None:
+        self.runner.step("compute", self.batch)
+
+    def fetch(self) -> None:
+        self.runner.sizes.append(len(self.batch.frames))
+        self.runner.entered.set()
+        assert self.runner.allow.wait(5.0)
+        self.runner.step("fetch", self.batch)
+        self.answer = self.runner.answer(self.batch)
+
+    def inspections(self) -> list[Inspection]:
+        self.runner.step("inspections", self.batch)
+        return self.answer
+
+
 class FakeRunner:
-    """Answers after `allow` is set; `answer` may raise."""
+    """Answers after `allow` is set; `answer` may raise, and so may `step`, which is told of each step."""
+
+    overlaps = False
 
     def __init__(self, cameras: tuple[str, ...] = ("top", "side")) -> None:
         self.library = Library()
@@ -40,11 +65,10 @@ class FakeRunner:
         self.allow.set()
         self.answer: Callable[[Batch], list[Inspection]] = lambda b: [inspection(f) for f in b.frames]
 
-    def run(self, batch: Batch, entries: Any = None) -> list[Inspection]:
-        self.sizes.append(len(batch.frames))
-        self.entered.set()
-        assert self.allow.wait(5.0)
-        return self.answer(batch)
+        self.step: Callable[[str, Batch], object] = lambda name, batch: None
+
+    def begin(self, batch: Batch, entries: Any = None) -> FakePassage:
+        return FakePassage(self, batch)
 
 
 class Line:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine.core import Defect
-from engine.regions import View, find
+from engine.regions import View, find, tabulate
 from engine.tiles import Tiling
 from engine.xp import ArrayLibrary, XpArray, numpy_library
 from tests.golden.make_regions import FILE, examples, result
@@ -177,3 +177,13 @@ def test_a_device_takes_the_same_way_and_scatters_only_the_cells_of_regions() ->
     maps[1, 3:5, 3:6] = 2.0
     assert [len(defects) for defects in find(maps, [View(64, 64)] * 2, library)] == [0, 1]
     assert set(seen) == {6}
+
+
+def test_whoever_knows_which_maps_have_something_gets_the_same_table() -> None:
+    maps = np.zeros((4, 9, 9), dtype=np.float32)
+    maps[1, 2:4, 2:4], maps[3, 5, 1:8] = 1.5, 2.0
+    asked = tabulate(maps, LIBRARY)
+    assert len(asked) == 2
+    for places in ([1, 3], [0, 1, 2, 3], range(4)):
+        assert np.array_equal(tabulate(maps, LIBRARY, places), asked)
+    assert tabulate(maps, LIBRARY, []).shape == (0, asked.shape[1])

@@ -149,7 +149,7 @@ def test_a_zone_is_forgotten_with_its_camera_and_with_its_successor() -> None:
     used.library.remove("gone")
     used.library.tune("free", ANY_SIZE)
     used.run(Batch((frame("top"), frame("free"))))
-    assert list(used._zones) == ["top"]
+    assert list(used._track._zones) == ["top"]
 
 
 def test_a_model_put_while_running_serves_the_next_batch() -> None:

@@ -1,0 +1,219 @@
+"""One batch on its way through the device, in steps between which the host may get the next one ready."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import maps as mapping
+from . import regions
+from .backend import Backend
+from .core import Batch, Defect, Frame, Inspection
+from .device_errors import device_errors
+from .errors import ArtifactError
+from .grouping import Entries, Group, Sheet, at_most, groups
+from .library import Entry
+from .stopwatch import Stopwatch
+from .xp import library_for
+
+# The small map of a picture in tiles is so many times finer, at most.
+_FINER = 3
+
+
+class Track:
+    """What all passages share, for the device thread.
+
+    On CUDA frames travel on a stream of their own, beside what the device computes for the batch before.
+    """
+
+    def __init__(self, backend: Backend, max_squares: int) -> None:
+        self.backend, self.max_squares = backend, max_squares
+        self.place = backend.device
+        self.arrays = library_for(self.place)
+        self._uploads = torch.cuda.Stream(self.place) if self.place.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around whatever is asked of the device. Raises DeviceError for its own errors."""
+        with device_errors(), torch.inference_mode(), self.arrays.on_stream(self.place):
+            yield
+
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """What is sent inside travels beside what the device computes; `uploaded` comes before computing with
+        it."""
+        with self.working(), nullcontext() if self._uploads is None else torch.cuda.stream(self._uploads):
+            yield
+
+    def uploaded(self, squares: torch.Tensor) -> None:
+        """What the device is told from here on waits until they are there."""
+        if self._uploads is not None:
+            computing = torch.cuda.current_stream(self.place)
+            computing.wait_stream(self._uploads)
+            # Else a batch that failed would give its memory to the next upload while kernels still read it.
+            squares.record_stream(computing)
+
+    def outside(self, entry: Entry) -> torch.Tensor:
+        """The cells of an entry that don't count, on the device; uploaded once."""
+        known, outside = self._zones.get(entry.camera, (None, None))
+        if known is not entry.zone or outside is None:
+            assert entry.zone is not None
+            outside = ~entry.zone.to(self.place)
+            self._zones[entry.camera] = (entry.zone, outside)
+        return outside
+
+    def forget_zones(self, table: Entries) -> None:
+        """Of cameras that are gone, or have another zone or none by now."""
+        for camera, (zone, _) in list(self._zones.items()):
+            if camera not in table or table[camera].zone is not zone:
+                del self._zones[camera]
+
+
+@dataclass(slots=True)
+class _Computed:
+    """What a batch's maps of one size say: on CUDA the device still writes it, until `Stopwatch.wait`."""
+
+    group: Group
+    sheet: Sheet
+    calibrated: torch.Tensor
+    scores: torch.Tensor
+    small: torch.Tensor
+    above: torch.Tensor
+    table: NDArray[np.float64] | None = None
+
+
+class Passage:
+    """Made (and sent to the device), `compute`, `fetch`, `inspections`: each once, in this order, by the
+    device thread.
+
+    Only `fetch` waits for the device. So on CUDA the host may make the next passage while the device
+    computes this one, and ask for this one's inspections while it computes the next. Each step raises
+    DeviceError (out of memory, lost device), the last one also ArtifactError (a model gave no numbers);
+    then no frame of the batch has a result. Any other exception is a bug.
+    """
+
+    def __init__(self, track: Track, batch: Batch, entries: Entries) -> None:
+        self._started = time.monotonic()
+        self._track, self._batch = track, batch
+        track.forget_zones(entries)
+        looks = groups(batch.frames, entries)
+        with track.uploading():
+            self._watch = Stopwatch(track.place)
+            self._sent = [(group, track.backend.upload(group.pictures())) for group in looks]
+            self._watch.lap("upload")
+        self._computed: list[_Computed] = []
+
+    def compute(self) -> None:
+        """Tell the device all that can be told without an answer."""
+        with self._track.working():
+            for group, squares in self._sent:
+                self._track.uploaded(squares)
+                self._watch.lap(None)
+                raw = self._raw_maps(group, squares)
+                self._computed += [self._judge(raw, group, sheet) for sheet in group.sheets()]
+        self._sent.clear()
+
+    def _raw_maps(self, group: Group, squares: torch.Tensor) -> torch.Tensor:
+        """(n, P, P) of all squares of a group, in its order."""
+        backend, maps = self._track.backend, []
+        for networks, part in at_most(self._track.max_squares, group.networks()):
+            images = squares[part]
+            features = backend.features(group.teacher, images)
+            self._watch.lap("teacher")
+            maps.append(backend.raw_maps(networks, images, features))
+            self._watch.lap("student")
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+    def _judge(self, raw: torch.Tensor, group: Group, sheet: Sheet) -> _Computed:
+        entries = group.entries[sheet.frames]
+        calibrated = self._calibrated(sheet.tiling.stitch(raw[sheet.squares]), entries)
+        scores = mapping.image_scores(calibrated)
+        small = mapping.shrink(calibrated, mapping.SMALL_SIDE * min(sheet.tiling.longest, _FINER))
+        # On their way while the host does something else.
+        host = partial(torch.Tensor.to, device="cpu", non_blocking=True)
+        said = host(scores.float()), host(small.float()), host(small.amax() > 1.0)
+        self._watch.lap("maps")
+        return _Computed(group, sheet, calibrated, *said)
+
+    def _calibrated(self, raw: torch.Tensor, entries: Sequence[Entry]) -> torch.Tensor:
+        """Raw maps (N, h, w) → calibrated ones; cells that don't count get the lowest value of their map."""
+        place, levels = self._track.place, [[e.info.median, e.info.threshold] for e in entries]
+        # Pinned: the host may wait for all that was asked before when it sends from ordinary memory.
+        numbers = torch.tensor(levels, dtype=torch.float32, pin_memory=place.type == "cuda")
+        median, threshold = numbers.to(place, non_blocking=True).unbind(1)
+        calibrated = mapping.calibrate(raw, median, threshold)
+        for one, entry in zip(calibrated, entries, strict=True):
+            if entry.zone is not None:
+                # Never above "as good": a picture that is anomalous all over must not raise them. And not by
+                # masked_fill_, which waits for the device to tell it the value.
+                torch.where(self._track.outside(entry), one.amin().clamp(max=0.0), one, out=one)
+        return calibrated
+
+    def fetch(self) -> None:
+        """Wait for the device, and let it measure the regions, if there are any; its memory is free then."""
+        arrays = self._track.arrays
+        with self._track.working():
+            self._watch.wait()
+            self._watch.lap(None)
+            for one in self._computed:
+                # On a device all maps or none: labelling many costs no more than one there.
+                places = range(len(one.calibrated) if bool(one.above) else 0) if arrays.on_device else None
+                one.table = regions.tabulate(arrays.from_torch(one.calibrated), arrays, places)
+                del one.calibrated
+            self._watch.lap("regions")
+
+    def inspections(self) -> list[Inspection]:
+        """One for each frame, in the batch's order; the seconds of a stage are those of the whole batch."""
+        seconds, described_at = self._watch.seconds(), time.monotonic()
+        described = [_described(one) for one in self._computed]
+        seconds["regions"] += time.monotonic() - described_at
+        done: dict[int, Inspection] = {}
+        for one, defects in zip(self._computed, described, strict=True):
+            done.update(self._inspected(one, defects, seconds))
+        if len(done) != len(self._batch.frames):
+            raise RuntimeError(f"{len(self._batch.frames)} frames went in, {len(done)} inspections came out")
+        return [done[place] for place in range(len(done))]
+
+    def _inspected(
+        self, one: _Computed, defects: Sequence[Sequence[Defect]], seconds: Mapping[str, float]
+    ) -> Iterator[tuple[int, Inspection]]:
+        """Each frame's place in the batch, and what is said of it."""
+        part, scores = one.sheet.frames, one.scores.tolist()
+        places, frames, entries = one.group.places[part], one.group.frames[part], one.group.entries[part]
+        for place, frame, entry, ratio, small, mine in zip(
+            places, frames, entries, scores, one.small.numpy(), defects, strict=True
+        ):
+            info = entry.info
+            if not math.isfinite(ratio):
+                raise ArtifactError(
+                    f"The model {info.name}@{info.version} of camera {frame.camera} answered with values "
+                    "that are not numbers; go back to an earlier version."
+                )
+            raw = info.median + ratio * (info.threshold - info.median)
+            timings = {"queue": max(self._started - frame.tick, 0.0), **seconds}
+            # A copy: a view would keep the maps of the whole batch alive as long as this one inspection.
+            yield place, Inspection(frame, raw, ratio, tuple(mine), small.copy(), info, timings)
+
+
+def _described(one: _Computed) -> list[list[Defect]]:
+    """The defects of each frame of a sheet."""
+    assert one.table is not None
+    cells = one.sheet.tiling.canvas
+    frames, entries = one.group.frames[one.sheet.frames], one.group.entries[one.sheet.frames]
+    views = [_view(frame, entry, cells[0] * cells[1]) for frame, entry in zip(frames, entries, strict=True)]
+    return regions.describe(one.table, views, cells)
+
+
+def _view(frame: Frame, entry: Entry, cells: int) -> regions.View:
+    height, width = frame.pixels.shape[:2]
+    # The threshold was calibrated for regions of at least `min_cells`: smaller ones would alarm more often
+    # than asked.
+    least = max(entry.tuning.min_area_px, entry.min_cells * height * width / cells)
+    return regions.View(width, height, least)

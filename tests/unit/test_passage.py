@@ -1,0 +1,102 @@
+"""A batch's way through the device, step by step: what lies between the steps changes nothing."""
+
+import time
+
+import numpy as np
+import pytest
+
+from engine.core import Batch, Frame, Inspection
+from engine.errors import DeviceError
+from engine.library import CameraTuning, Library
+from engine.runner import Runner
+from tests.models import bright_spot, tiny_artifact, tiny_backend
+
+RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
+
+
+@pytest.fixture
+def runner() -> Runner:
+    made = Runner(Library(), backend=tiny_backend())
+    for camera, tuning in {
+        "top": CameraTuning(min_area_px=1.0),
+        "side": CameraTuning(min_area_px=1.0, roi=RIGHT),
+        "fine": CameraTuning(min_area_px=1.0),
+    }.items():
+        made.library.put(camera, tiny_artifact(input_px=64 if camera == "fine" else 32), tuning)
+    return made
+
+
+def batch(seq: int) -> Batch:
+    """Each camera with a spot somewhere else each time, on pictures of different sizes."""
+    dice, frames = np.random.default_rng(seq), []
+    for camera, (height, width) in {"top": (64, 96), "side": (120, 160), "fine": (64, 96)}.items():
+        x, y = int(dice.integers(0, width - 20)), int(dice.integers(0, height - 20))
+        spot = bright_spot(height, width, (x, y, x + 16, y + 16))
+        frames.append(Frame(camera, seq, 0.0, time.monotonic(), spot))
+    return Batch(tuple(frames))
+
+
+def same(one: Inspection, other: Inspection) -> bool:
+    numbers = (one.score, one.score_ratio, one.defects) == (other.score, other.score_ratio, other.defects)
+    return numbers and one.frame is other.frame and np.array_equal(one.map_small, other.map_small)
+
+
+def test_batches_whose_steps_interleave_say_what_they_say_alone(runner: Runner) -> None:
+    batches = [batch(seq) for seq in range(1, 5)]
+    plain = [runner.run(one) for one in batches]
+    told, ahead = [], None
+    for one in batches:
+        begun = runner.begin(one)
+        if ahead is not None:
+            ahead.fetch()
+        begun.compute()
+        if ahead is not None:
+            told.append(ahead.inspections())
+        ahead = begun
+    assert ahead is not None
+    ahead.fetch()
+    told.append(ahead.inspections())
+    assert any(seen.defects for seen in plain[0])
+    for alone, interleaved in zip(plain, told, strict=True):
+        assert all(same(*pair) for pair in zip(alone, interleaved, strict=True))
+
+
+def test_a_batch_keeps_the_models_with_which_it_began(runner: Runner) -> None:
+    begun = runner.begin(batch(1))
+    runner.library.put("top", tiny_artifact(gain=0.5, version=2))
+    runner.library.remove("side")
+    begun.compute()
+    runner.run(Batch(batch(2).frames[:1]))
+    begun.fetch()
+    assert [(i.frame.camera, i.model.version) for i in begun.inspections()] == [
+        ("top", 1),
+        ("side", 1),
+        ("fine", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("step", "call"), [("begin", "upload"), ("compute", "features"), ("compute", "raw_maps")]
+)
+def test_each_step_says_in_our_words_that_the_device_failed(runner: Runner, step: str, call: str) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    setattr(runner.backend, call, lost)
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        begun = runner.begin(batch(1))
+        assert step == "compute"
+        begun.compute()
+
+
+def test_the_seconds_of_the_stages_are_those_of_the_steps_and_not_of_what_lay_between(runner: Runner) -> None:
+    begun = runner.begin(batch(1))
+    before = time.monotonic()
+    time.sleep(0.05)
+    begun.compute()
+    time.sleep(0.05)
+    begun.fetch()
+    waited = time.monotonic() - before
+    seconds = {k: v for k, v in begun.inspections()[0].timings_s.items() if k != "queue"}
+    assert set(seconds) == {"upload", "teacher", "student", "maps", "regions"}
+    assert 0.0 < sum(seconds.values()) < waited - 0.09
