@@ -1,28 +1,22 @@
 """What the engine does in a second: decoded frames in, recorded events out, beside the bare network.
 
-Each camera offers its next frame when its last one was inspected, so the device always finds one of each: as
-much load as is taken, with nothing displaced. Models are seeded and untrained, each camera's its own; parts
-are scaled and the threshold is set on its own frames, so that each frame has a few regions. What runs on
-other threads of a line (decoding, the outbox, the broker) is measured too, so that a frame's whole cost is
-told.
+Under as much load as is taken, and then under half of it, as a line should have. Models are seeded and
+untrained, each camera's its own; parts are scaled and the threshold is set on its own frames, so that each
+frame has a few regions. What runs on other threads of a line (decoding, the outbox, the broker) is measured
+too, so that a frame's whole cost is told.
 """
 
-import queue
 import resource
 import statistics
-import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from engine.artifact import Artifact
-from engine.core import Batch, Frame, Inspection
-from engine.engine import Engine
+from engine.core import Batch, Frame
 from engine.errors import EngineError
 from engine.library import CameraTuning, Library
 from engine.model.dmdd import SIZES
@@ -31,9 +25,7 @@ from engine.runner import Runner
 from engine.tiles import ONE
 
 from . import bench_parts as parts
-from .incidents import IncidentPolicy
-from .outbox import Outbox
-from .recorder import Recorder
+from .bench_line import Line, Run, Shown
 
 # Cameras that are looked at one by one: how many there are makes no difference to that.
 _NAIVE_CAMERAS = 4
@@ -62,9 +54,10 @@ class Load:
 class Result:
     """One line of the table.
 
-    `stages_ms` for a frame; `publish` is missing where no broker could be started. `efficiency` is the rate
-    over `bare_frames_per_s`, that of the same compiled calls alone; `naive_frames_per_s` that of a loop over
-    the cameras; `of_arithmetic` the rate times `gmacs` over what the device multiplies in one large product.
+    Ages are of frames whose events are stored; `half_load_…` when cameras offer half of the rate. `stages_ms`
+    for a frame; `publish` is missing where no broker could be started. `efficiency` is the rate over
+    `bare_frames_per_s`, that of the same compiled calls alone; `naive_frames_per_s` that of a loop over the
+    cameras; `of_arithmetic` the rate times `gmacs` over what the device multiplies in one large product.
     """
 
     load: Load
@@ -75,6 +68,8 @@ class Result:
     frames_per_s: float
     p50_ms: float
     p99_ms: float
+    half_load_p50_ms: float
+    half_load_p99_ms: float
     bare_frames_per_s: float
     naive_frames_per_s: float
     gmacs: float
@@ -91,19 +86,7 @@ class Result:
         return self.frames_per_s / self.bare_frames_per_s
 
 
-@dataclass(slots=True)
-class _Run:
-    """What a line did: (age in s, regions) of each frame when its events were stored, and the time."""
-
-    done: list[tuple[float, int]] = field(default_factory=list)
-    seconds: float = 0.0
-    record_s: float = 0.0
-    events: int = 0
-    publish_ms: float | None = None
-
-
 Models = dict[str, tuple[Artifact, CameraTuning]]
-Shown = dict[str, list[NDArray[np.uint8]]]
 
 
 def measure(load: Load) -> Result:
@@ -118,13 +101,14 @@ def measure(load: Load) -> Result:
     beside = min(2.0, load.seconds / 2)
     max_batch = min(load.max_batch, runner.plateau or load.max_batch)
     first = _bare_frames_per_s(runner, shown, max_batch, beside)
-    line = _Line(runner, shown, max_batch)
+    line = Line(runner, shown, max_batch)
     run = line.run(load.seconds)
-    if not run.done:
-        raise EngineError(f"No frame was inspected within {load.seconds:g} s; give more with --seconds.")
+    rate = len(run.done) / run.seconds
+    # Two frames of each camera at least.
+    half_s = max(load.seconds / 2, 2.0 * load.cameras / (rate / 2))
+    half = Line(runner, shown, max_batch).run(half_s, frames_per_s=rate / 2)
     # The machine is seldom alone: half of the comparison before, half after.
     bare = statistics.mean([first, _bare_frames_per_s(runner, shown, max_batch, beside)])
-    ages, rate = [1000.0 * age for age, _ in run.done], len(run.done) / run.seconds
     gmacs, how = parts.gmacs_of(load.size, load.tiles), _how_they_run(runner)
     best = parts.gmacs_per_s(runner.device, bf16="bf16" in how, seconds=beside / 2)
     share = runner.student_share(next(iter(_frames(shown))))
@@ -135,8 +119,10 @@ def measure(load: Load) -> Result:
         max_batch=max_batch,
         frames=len(run.done),
         frames_per_s=rate,
-        p50_ms=float(np.quantile(ages, 0.5)),
-        p99_ms=float(np.quantile(ages, 0.99)),
+        p50_ms=run.age_ms(0.5),
+        p99_ms=run.age_ms(0.99),
+        half_load_p50_ms=half.age_ms(0.5),
+        half_load_p99_ms=half.age_ms(0.99),
         bare_frames_per_s=bare,
         naive_frames_per_s=_naive_frames_per_s(load, models, shown, beside),
         gmacs=gmacs,
@@ -148,70 +134,6 @@ def measure(load: Load) -> Result:
         regions_per_frame=statistics.mean(regions for _, regions in run.done),
         events=run.events,
     )
-
-
-class _Line:
-    """The engine with cameras that never let it wait, and the recorder behind it."""
-
-    def __init__(self, runner: Runner, shown: Shown, max_batch: int) -> None:
-        self._shown = shown
-        self._seq = dict.fromkeys(shown, 0)
-        self._out: queue.Queue[list[Inspection]] = queue.Queue(maxsize=1024)
-        self.engine = Engine(
-            runner, max_batch=max_batch, max_wait_ms=5.0, deadline_ms=60_000.0, on_inspections=self._inspected
-        )
-        self._feeding = True
-
-    def run(self, seconds: float) -> _Run:
-        run = _Run()
-        with tempfile.TemporaryDirectory() as folder:
-            outbox = Outbox(Path(folder) / "outbox.db")
-            try:
-                self._go(Recorder(outbox, site="bench", line="bench"), seconds, run)
-                run.publish_ms = parts.publish_ms(outbox)
-            finally:
-                outbox.close()
-        if self.engine.failed is not None:
-            raise self.engine.failed
-        return run
-
-    def _go(self, recorder: Recorder, seconds: float, run: _Run) -> None:
-        for camera in self._shown:
-            recorder.watch(camera, IncidentPolicy())
-            self.engine.set_mode(camera, "latest")
-        self.engine.start()
-        started = time.monotonic()
-        for camera in self._shown:
-            self._offer(camera)
-        self._record(recorder, started + seconds, run)
-        run.seconds = time.monotonic() - started
-        self._feeding = False
-        self.engine.stop(30.0)
-
-    def _record(self, recorder: Recorder, until: float, run: _Run) -> None:
-        while (left := until - time.monotonic()) > 0 and self.engine.failed is None:
-            try:
-                inspections = self._out.get(timeout=min(left, 0.5))
-            except queue.Empty:
-                continue
-            for inspection in inspections:
-                started = time.monotonic()
-                run.events += len(recorder.observe(inspection))
-                now = time.monotonic()
-                run.record_s += now - started
-                run.done.append((now - inspection.frame.tick, len(inspection.defects)))
-
-    def _inspected(self, inspections: list[Inspection]) -> None:
-        self._out.put(inspections)
-        if self._feeding:
-            for inspection in inspections:
-                self._offer(inspection.frame.camera)
-
-    def _offer(self, camera: str) -> None:
-        self._seq[camera] += 1
-        seq = self._seq[camera]
-        pixels = self._shown[camera][seq % parts.PICTURES]
-        self.engine.offer(Frame(camera, seq, time.time(), time.monotonic(), pixels))
 
 
 def _models(load: Load, shown: Shown) -> Models:
@@ -246,7 +168,7 @@ def _served(load: Load, models: Models) -> tuple[Runner, list[float]]:
     return runner, memory
 
 
-def _stages_ms(line: _Line, run: _Run, student_share: float, frames: parts.Pictures) -> dict[str, float]:
+def _stages_ms(line: Line, run: Run, student_share: float, frames: parts.Pictures) -> dict[str, float]:
     """Of one frame, in the order in which it meets them; the stages of a batch by the frames in it."""
     told, count = line.engine.meter.snapshot(), len(run.done)
     batches = told.batch_sizes
@@ -314,6 +236,8 @@ def as_json(result: Result) -> dict[str, object]:
         "frames_per_s": round(result.frames_per_s, 2),
         "p50_ms": round(result.p50_ms, 2),
         "p99_ms": round(result.p99_ms, 2),
+        "half_load_p50_ms": round(result.half_load_p50_ms, 2),
+        "half_load_p99_ms": round(result.half_load_p99_ms, 2),
         "efficiency": round(result.efficiency, 3),
         "stages": result.stages_ms,
         "memory_mb": round(result.memory_mb, 1),

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 HELP = "measure frames a second, latency and efficiency on this machine"
 
-_HEAD = "cameras  frames/s    p50 ms    p99 ms  efficiency  of arithmetic  gain  MB  MB/camera  ms of a frame"
+_HEAD = (
+    "cameras  frames/s  p50, p99 ms (at half load)  efficiency  of arithmetic  gain  MB  MB/camera  "
+    "ms of a frame"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -86,8 +89,10 @@ def _loads(args: argparse.Namespace) -> Iterator["Load"]:
 
 def _line(found: "Result") -> str:
     stages = " ".join(f"{name} {ms:.2f}" for name, ms in found.stages_ms.items())
+    told = f"{found.p50_ms:.1f}, {found.p99_ms:.1f}"
+    told += f" ({found.half_load_p50_ms:.1f}, {found.half_load_p99_ms:.1f})"
     return (
-        f"{found.load.cameras:7d}  {found.frames_per_s:8.1f}  {found.p50_ms:8.1f}  {found.p99_ms:8.1f}  "
+        f"{found.load.cameras:7d}  {found.frames_per_s:8.1f}  {told:>26}  "
         f"{found.efficiency:10.2f}  {found.of_arithmetic:13.2f}  "
         f"{found.frames_per_s / found.naive_frames_per_s:4.2f}  {found.memory_mb:4.0f}  "
         f"{found.memory_per_camera_mb:9.0f}  {stages}"

@@ -17,6 +17,7 @@ def test_bench_ends_with_the_keys_of_the_contract(capsys: pytest.CaptureFixture[
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {"frames_per_s", "p50_ms", "p99_ms", "efficiency", "stages", "memory_mb", "backend"} <= told.keys()
     assert told["frames"] > 0 and told["frames_per_s"] > 0
+    assert 0 < told["half_load_p50_ms"] <= told["half_load_p99_ms"]
     stages = "decode queue upload teacher student head maps regions record"
     # Where there was time for no incident, there was nothing to publish.
     assert [stage for stage in told["stages"] if stage != "publish"] == stages.split()
