@@ -111,7 +111,10 @@ def centre(box: FBox) -> tuple[float, float]:
 
 def overlap_px(a: FBox, b: FBox) -> float:
     """Area that two boxes share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    # Nearly all pairs of a picture: asked for each region and each track, of every frame.
+    if a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]:
+        return 0.0
+    return (min(a[2], b[2]) - max(a[0], b[0])) * (min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def overlaps(a: FBox, b: FBox) -> bool:

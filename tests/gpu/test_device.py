@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from engine.backend import Prepared
-from engine.core import Batch, Frame
+from engine.core import Batch, Frame, Inspection
+from engine.engine import Engine
 from engine.fitting import fitted_on_device
 from engine.library import CameraTuning, Library
 from engine.recorded import CudaGraphs, Recorded, why_not
@@ -218,3 +219,88 @@ def test_an_absent_camera_in_the_middle_shifts_the_others_and_changes_nothing() 
         present = [(networks[k][0], slice(place, place + 1)) for place, k in enumerate(here)]
         maps = backend.raw_maps(present, shown, backend.features(networks[0][0].teacher, shown))
         assert (maps - plain[here]).abs().max() < 0.05
+
+
+def spotted(seq: int, pictures: int) -> Batch:
+    """Frames of four cameras, of two sizes, the spot somewhere else on each."""
+    dice, frames = np.random.default_rng(seq), []
+    for number in range(pictures):
+        height, width = ((480, 640), (64, 96))[number % 2]
+        x, y = int(dice.integers(0, width - 40)), int(dice.integers(0, height - 40))
+        spot = bright_spot(height, width, (x, y, x + 32, y + 32))
+        frames.append(Frame(f"camera-{number % 4}", seq, 0.0, time.monotonic(), spot))
+    return Batch(tuple(frames))
+
+
+@pytest.mark.parametrize("real", [None, "lite"])
+def test_batches_whose_steps_interleave_say_what_they_say_alone(real: str | None) -> None:
+    """Uploads on their own stream, beside what is computed: a batch must never see another one's pictures."""
+    device = torch.device("cuda", 0)
+    backend = tiny_backend(device) if real is None else TorchBackend(device)
+    runner = Runner(Library(), backend=backend)
+    half = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
+    for number in range(4):
+        artifact = tiny_artifact(real=real, version=number + 1, input_px=64)
+        tuning = CameraTuning(min_area_px=1.0, roi=half if number == 1 else None)
+        runner.library.put(f"camera-{number}", artifact, tuning)
+    assert runner.overlaps and runner.warm_up(max_batch=16) == []
+    batches = [spotted(seq, 1 + seq % 16) for seq in range(1, 60)]
+    plain, told, ahead = [runner.run(one) for one in batches], [], None
+    for one in batches:
+        begun = runner.begin(one)
+        if ahead is not None:
+            ahead.fetch()
+        begun.compute()
+        if ahead is not None:
+            told.append(ahead.inspections())
+        ahead = begun
+    assert ahead is not None
+    ahead.fetch()
+    told.append(ahead.inspections())
+    assert any(seen.defects for seen in plain[0])
+    for alone, interleaved in zip(plain, told, strict=True):
+        for one_alone, one_beside in zip(alone, interleaved, strict=True):
+            assert one_alone.frame is one_beside.frame
+            assert one_beside.score_ratio == pytest.approx(one_alone.score_ratio, abs=0.02)
+            assert np.allclose(one_beside.map_small, one_alone.map_small, atol=0.05)
+            if real is None:
+                assert [d.box for d in one_beside.defects] == [d.box for d in one_alone.defects]
+
+
+def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
+    device = torch.device("cuda", 0)
+    runner = Runner(Library(), backend=tiny_backend(device))
+    for number in range(4):
+        runner.library.put(f"camera-{number}", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
+    runner.warm_up(max_batch=4)
+    torch.cuda._sleep(2_000_000_000)  # a second or so of nothing, on the stream that computes
+    started = time.monotonic()
+    begun = runner.begin(spotted(1, 4))
+    begun.compute()
+    told_s = time.monotonic() - started
+    begun.fetch()
+    assert told_s < 0.5 * (time.monotonic() - started)
+    assert all(seen.defects for seen in begun.inspections())
+
+
+def test_an_engine_on_cuda_tells_of_every_frame_once_and_in_order() -> None:
+    runner = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
+    cameras = [f"camera-{number}" for number in range(4)]
+    for camera in cameras:
+        runner.library.put(camera, tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
+    runner.warm_up(max_batch=8)
+    told: list[Inspection] = []
+    line = Engine(runner, max_batch=4, deadline_ms=60_000.0, line_frames=64, on_inspections=told.extend)
+    for camera in cameras:
+        line.set_mode(camera, "every")
+    for seq in range(1, 51):
+        for camera in cameras:
+            assert line.offer(Frame(camera, seq, 0.0, time.monotonic(), bright_spot(480, 640)))
+    line.start()
+    deadline = time.monotonic() + 60.0
+    while len(told) < 200 and line.failed is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert line.stop() and line.failed is None
+    for camera in cameras:
+        assert [one.frame.seq for one in told if one.frame.camera == camera] == list(range(1, 51))
+    assert {one.defects for one in told} == {told[0].defects} and told[0].defects
