@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     from ..web import users
 
     path = _path(args)
-    content = _content(path)
+    content = _content(path) if args.what in ("add", "token") else users.read(path)
     if args.what == "list":
         return _list(content)
     if args.what == "add":
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _content(path: Path) -> "UsersFile":
-    """Nobody, where there is no file yet. Raises UsersError."""
+    """Nobody, where there is no file yet: who adds the first makes it. Raises UsersError."""
     from ..web import users
 
     try:

@@ -299,6 +299,17 @@ def test_a_users_file_that_the_system_will_not_show_is_one_sentence(
     assert "can't be read: File name too long." in said and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", [["list"], ["remove", "anna"]])
+def test_who_asks_of_a_file_that_is_not_there_hears_so(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "typo.yaml"
+    assert main(["users", "--file", str(path), *words]) == 2
+    out, said = capsys.readouterr()
+    assert said.startswith(f"The users file {path} can't be read: No such file or directory") and not out
+    assert said.count("\n") == 1 and not path.exists()
+
+
 @pytest.mark.parametrize("words", ["--file FILE list", "list --file FILE", "--file nowhere list --file FILE"])
 def test_the_file_may_be_named_before_and_behind_what_is_to_be_done(
     words: str, path: Path, capsys: pytest.CaptureFixture[str]
