@@ -78,7 +78,8 @@ def open_backend(
         raise DeviceError(
             f"There is no precision {precision!r} in this version; choose auto, float32 or bf16."
         )
-    place = choose_device(device)
+    # OpenVINO is a wish for the CPU.
+    place = choose_device("cpu" if (device, backend) == ("auto", "openvino") else device)
     bf16 = False if precision == "float32" else None
     if place.type == "cuda" and backend in ("auto", "torch"):
         return TorchBackend(place, teacher_weights=teacher_weights, bf16=bf16)

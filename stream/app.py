@@ -24,7 +24,7 @@ from engine.runner import Runner
 from . import heap
 from .bridges.children import BridgeProcesses
 from .delivery import Delivery
-from .device import make_runner
+from .device import make_runner, warm_runner
 from .drawing import Drawing
 from .drift import Drift
 from .endings import end
@@ -225,9 +225,9 @@ class App:
         """Models are on the device and warm when this returns. Raises EngineError."""
         wish = self.settings.engine
         log.info("models are being warmed up, which may take a minute; the cameras connect after that")
-        runner = await asyncio.to_thread(make_runner, self._library, self.settings)
-        cold = await asyncio.to_thread(runner.warm_up, wish.max_batch)
-        for name, why in (*runner.refused, *cold):
+        warm = asyncio.to_thread(warm_runner, self._library, self.settings, self._troubles.put)
+        runner, refused = await warm
+        for name, why in refused:
             self._models.refused(name, why)
         engine = Engine(
             runner,

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from engine.backend import Prepared
+from engine.choose import open_backend
 from engine.core import Batch, Frame
-from engine.errors import ArtifactError
+from engine.errors import ArtifactError, DeviceError
 from engine.images import to_device
 from engine.library import CameraTuning, Library
 from engine.model.dmdd import PARTS, CameraNetwork
@@ -357,3 +358,14 @@ def test_frames_of_several_sizes_and_tilings_are_uploaded_in_their_order() -> No
     assert squares.shape == (4, 64, 64, 3)
     expected = TorchBackend(torch.device("cpu")).upload(pictures)
     assert torch.equal(to_device(squares, "cpu"), expected)
+
+
+def test_a_wish_for_openvino_is_one_for_the_cpu_also_beside_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    chosen = open_backend("auto", backend="openvino", threads=1, cache_dir=tmp_path)
+    assert chosen.device.type == "cpu" and chosen.name.startswith("openvino")
+    with pytest.raises(DeviceError, match="can't run here on cuda:0"):
+        open_backend("cuda", backend="openvino", cache_dir=tmp_path)
