@@ -41,7 +41,7 @@ _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
         ("part_id", "1 to 128 printable characters; sent again within 10 s it is answered once", True),
         ("job_id", "goes into the verdict", False),
         ("recipe", "goes into the verdict", False),
-        ("picture", "PNG or JPEG, 16x16 or more, at most 32 MiB: decides in place of the camera's", False),
+        ("picture", "PNG or JPEG, 16x16 to 100 megapixels, 32 MiB at most: decides, not the camera's", False),
         ("at", "UTC, RFC 3339 or seconds since 1970: the first picture from then on decides", False),
     ),
     "command": (

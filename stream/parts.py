@@ -188,7 +188,7 @@ class Parts:
             raise Malformed(f"the picture is larger than {_MAX_PICTURE_BYTES >> 20} MiB")
         pixels = await asyncio.to_thread(decode, encoded)
         if pixels is None or min(pixels.shape[:2]) < _MIN_PICTURE_PX:
-            raise Malformed("the picture can't be read, or is too small; send PNG or JPEG of 16x16 or more")
+            raise Malformed("the picture can't be read; send PNG or JPEG, of 16x16 to 100 megapixels")
         pixels.flags.writeable = False
         # Below zero: never the number of a picture that the camera itself has sent.
         self._pushed_count += 1

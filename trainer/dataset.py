@@ -291,7 +291,9 @@ def _decode(path: Path, data: NDArray[np.uint8], flags: int) -> NDArray[np.gener
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise DataError(f"{path} is not a readable picture; delete it or save it again.")
+        raise DataError(
+            f"{path} is not a readable picture (of 100 megapixels at most); delete it or save it again."
+        )
     return np.asarray(pixels)
 
 

@@ -91,9 +91,12 @@ def _read(file: Path, flag: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
         encoded = np.fromfile(file, np.uint8)
     except OSError as error:
         raise FolderError(f"{file}: can't be read: {error.strerror}") from error
-    picture = cv2.imdecode(encoded, flag) if encoded.size else None
+    try:
+        picture = cv2.imdecode(encoded, flag) if encoded.size else None
+    except cv2.error:
+        picture = None
     if picture is None:
-        raise FolderError(f"{file}: not a picture that can be read")
+        raise FolderError(f"{file}: not a picture that can be read (of 100 megapixels at most)")
     return np.asarray(picture, np.uint8)
 
 

@@ -175,7 +175,8 @@ class FolderSource:
         if now - past.said_at < _SAID_EVERY_S:
             return
         others = f" (and {past.unsaid - 1} before it)" if past.unsaid > 1 else ""
-        log.warning("camera %s: %s can't be read as a picture, and is skipped%s", self._camera, path, others)
+        what = "can't be read as a picture (of 100 megapixels at most), and is skipped"
+        log.warning("camera %s: %s %s%s", self._camera, path, what, others)
         past.unsaid, past.said_at = 0, now
 
     def _read(self, path: str, stamp: Stamp) -> NDArray[np.uint8] | None:
@@ -228,7 +229,9 @@ def read(path: Path) -> NDArray[np.uint8] | None:
 
 
 def load(path: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB, deeper or grey ones converted; None if it is no picture. Raises OSError."""
+    """(H, W, 3) uint8 RGB, deeper or grey ones converted; None if it is no picture, or too large a one
+    (config/__init__.py). Raises OSError.
+    """
     status = path.stat()
     if not S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
         return None  # reading a pipe waits for ever
@@ -238,10 +241,10 @@ def load(path: Path) -> NDArray[np.uint8] | None:
 def decode(encoded: bytes) -> NDArray[np.uint8] | None:
     """The same for the bytes of a picture, PNG, JPEG or what else OpenCV reads."""
     try:
-        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
+        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB) if encoded else None
     except cv2.error:
         return None
-    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return None if decoded is None else np.asarray(decoded, dtype=np.uint8)
 
 
 def _stamp(path: Path, sink: Sink) -> Stamp | None:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -32,13 +34,26 @@ def test_an_unreadable_picture_is_named_but_not_a_folder_full_of_them(
     source = folder_source(folder, watch=False, interval_s=0)
     ended(source, Taken())
     (said,) = caplog.messages
-    assert said == f"camera top: {folder / '003.png'} can't be read as a picture, and is skipped"
+    what = "can't be read as a picture (of 100 megapixels at most), and is skipped"
+    assert said == f"camera top: {folder / '003.png'} {what}"
     monkeypatch.setattr(folder_module, "_SAID_EVERY_S", 0.0)
     (folder / "006.png").write_bytes(b"bad")
     again = folder_source(folder, watch=False, interval_s=0)
     again.resume(source)
     ended(again, Taken())
     assert "006.png" in caplog.messages[1] and caplog.messages[1].endswith("skipped (and 2 before it)")
+
+
+def test_a_small_file_that_would_unpack_to_gigabytes_is_no_picture() -> None:
+    """In a process that begins as `linewatch` does."""
+    script = (
+        "import config.cli, cv2, numpy as np\n"
+        "from stream.sources.folder import decode\n"
+        "sent = cv2.imencode('.png', np.zeros((10_001, 10_000), np.uint8))[1].tobytes()\n"
+        "print(len(sent) < 1_000_000, decode(sent))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == "True None\n"
 
 
 async def test_pictures_that_are_dropped_at_once_wait_until_they_are_due(folder: Path) -> None:
