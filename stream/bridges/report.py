@@ -9,6 +9,8 @@ from engine.meter import SECONDS_BOUNDS
 from ..events import Event
 
 EXPIRES_S = 10
+# JSON may hold numbers that no metric can.
+_MOST = 1 << 53
 
 
 def group_of(bridge: str) -> str:
@@ -48,12 +50,16 @@ class Report:
         try:
             told: Any = json.loads(text)
             made = cls(**told)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
         whole = [made.delivered, made.failed, made.dead, made.repeated, made.lost, made.late, made.held]
         counts = [*whole, *made.to_output] if isinstance(made.to_output, list) else [None]
-        well = all(isinstance(count, int) for count in counts) and isinstance(made.to_output_s, int | float)
+        well = all(_fits(count, int) for count in counts) and _fits(made.to_output_s, int | float)
         return made if well and len(made.to_output) == len(SECONDS_BOUNDS) + 1 else None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and 0 <= value <= _MOST
 
 
 def verdict_late_s(event: Event, now_s: float, within_ms: float) -> float:
