@@ -21,11 +21,16 @@ USER, PASSWORD = "linewatch", "mosquitto-password"
 
 class Mosquitto:
     """Start and stop it as often as you like: it keeps its port. It forgets what was retained and who had
-    subscribed, unless it `remembers`.
+    subscribed, unless it `remembers`. With `refuses` nobody may subscribe.
     """
 
     def __init__(
-        self, folder: Path, certificate: Certificate | None = None, *, remembers: bool = False
+        self,
+        folder: Path,
+        certificate: Certificate | None = None,
+        *,
+        remembers: bool = False,
+        refuses: bool = False,
     ) -> None:
         self.port = free_port()
         self._file = folder / "mosquitto.conf"
@@ -39,6 +44,12 @@ class Mosquitto:
         self._last_word = signal.SIGTERM if remembers else signal.SIGKILL
         if remembers:
             lines += ["persistence true", f"persistence_location {folder}/", "max_queued_messages 0"]
+        if refuses:
+            allowed = {"publishClientSend": True, "publishClientReceive": True, "unsubscribe": True}
+            security = folder / "security.json"
+            user = {"username": USER}
+            security.write_text(json.dumps({"defaultACLAccess": allowed, "clients": [user]}))
+            lines += [f"plugin {_plugin()}", f"plugin_opt_config_file {security}"]
         if certificate is not None:
             lines += [f"certfile {certificate.cert_file}", f"keyfile {certificate.key_file}"]
         if os.geteuid() == 0:
@@ -78,6 +89,11 @@ def _binary(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     assert found, f"{name} is missing: apt-get install mosquitto"
     return found
+
+
+def _plugin() -> Path:
+    """Debian's folder of libraries is named after the machine."""
+    return next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
 
 
 class Listener:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
+from paho.mqtt.reasoncodes import ReasonCode
 
 from ..events import Event
 from .http import tls_context
@@ -86,11 +87,20 @@ class MqttSink:
             # Commands for cameras that nobody has are refused; of named ones, another's are another bridge's.
             named = self._options.cameras
             for camera in ("+",) if named is None else named:
-                await client.subscribe(self._topics.command(camera), qos=1)
+                await self._ask_for(client, self._topics.command(camera))
         await client.publish(birth, _ONLINE, qos=1, retain=True)
         if death != birth:
             await client.publish(death, b"", qos=1, retain=True)
         await self._clear(client)
+
+    async def _ask_for(self, client: aiomqtt.Client, topic: str) -> None:
+        granted = await client.subscribe(topic, qos=1)
+        if any(isinstance(code, ReasonCode) and code.is_failure for code in granted):
+            log.warning(
+                "the MQTT broker refuses the subscription to %s: no command will come from there; let our user "
+                "subscribe to it, or say commands: false",
+                topic,
+            )
 
     async def _clear(self, client: aiomqtt.Client) -> None:
         """Takes back the states of cameras that run no more: else they would stand as ready for ever."""

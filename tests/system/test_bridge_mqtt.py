@@ -157,6 +157,19 @@ async def test_of_many_commands_at_once_each_is_answered(line: BridgeLine, mosqu
         await until(lambda: {answer["id"] for answer in heard.json_of(f"{LINE}/top/answer")} == asked)
 
 
+async def test_a_broker_that_refuses_our_subscription_is_said_and_gets_the_events(
+    line: BridgeLine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Commands never came, and nothing said why."""
+    async with (
+        Mosquitto(tmp_path, refuses=True) as mosquitto,
+        running(line, "scada", scada(mosquitto)) as bridge,
+    ):
+        line.verdict("A-1")
+        await until(lambda: bridge.report.delivered == 1)
+    assert f"refuses the subscription to {LINE}/+/command: no command will come" in caplog.text
+
+
 async def test_a_retained_command_is_not_carried_out_at_each_start(
     line: BridgeLine, mosquitto: Mosquitto
 ) -> None:
