@@ -21,15 +21,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from . import versions as shelf
+from . import versions
 from .calibration import Calibration, CalibrationError
 from .core import ModelInfo
 from .errors import ArtifactError
 from .model.dmdd import ARCHITECTURE, SIZES
 from .tiles import ONE, Tiling
-from .versions import MANIFEST, VersionError
-from .versions import check_name as check_name
-from .versions import resolve as resolve
+from .versions import MANIFEST, VersionError, check_name
 from .zones import Areas
 
 SCHEMA = "linewatch-model/1"
@@ -153,12 +151,12 @@ def _publish(artifact: Artifact, draft: Path, models: Path) -> Path:
         text = json.dumps(_to_manifest(replace(done, version=number)), indent=1, sort_keys=True)
         _write_synced(draft / MANIFEST, text.encode())
 
-    return shelf.place(draft, models, artifact.name, label)
+    return versions.place(draft, models, artifact.name, label)
 
 
 def _promote(models: Path, name: str, version: int) -> None:
     try:
-        shelf.promote(models, name, version)
+        versions.promote(models, name, version)
     except VersionError as error:
         raise ArtifactError(
             f"{name}@{version} is saved but not in use: {error} Then take it: "

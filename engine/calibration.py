@@ -16,7 +16,7 @@ few pictures in the shape of a normal distribution's tail). An alarm rate then g
   relative error.
 - The shape is drawn towards -0.2, which follows a normal distribution from its upper quarter to one in a
   thousand: scores are sums of logarithms, whose tails are light.
-- The level never lies among the good scores: it is above the highest unless somebody asks otherwise.
+- The level never lies among the good scores: it is above the highest.
 """
 
 import math
@@ -151,19 +151,16 @@ class Calibration:
             stands_for=self.pictures + len(region_scores),
         )
 
-    def threshold(
-        self, false_alarms_per_hour: float, fps: float, on_frames: int, *, above_good: bool = True
-    ) -> float:
+    def threshold(self, false_alarms_per_hour: float, fps: float, on_frames: int) -> float:
         """The raw map value above which a region of a frame counts; always above `median`.
 
-        `fps` is inspected frames a second, `on_frames` how many in a row make an alarm. With `above_good`
-        (the default) the level also clears the highest held-out good score by a quarter of the tail's scale.
-        Raises ValueError for a rate, fps or on_frames that isn't positive.
+        `fps` is inspected frames a second, `on_frames` how many in a row make an alarm. The level also
+        clears the highest held-out good score, by a quarter of the tail's scale. Raises ValueError for a
+        rate, fps or on_frames that isn't positive.
         """
         wanted = _frame_probability(false_alarms_per_hour, fps, on_frames)
         level = self.tail.score_at(max(wanted, 1.0 / (_REACH * self.pictures)))
-        lowest = self.highest if above_good else self.median
-        return max(level, lowest + _MARGIN * self.tail.scale)
+        return max(level, self.highest + _MARGIN * self.tail.scale)
 
     def false_alarms_per_hour(self, threshold: float, fps: float, on_frames: int) -> float:
         """What the fit expects of a level: the way back from `threshold()`, for a slider or a report."""
@@ -174,9 +171,11 @@ class Calibration:
         """0 = as the median good picture, 1 = the alarm level, on every camera."""
         return (score - self.median) / (threshold - self.median)
 
-    def bound_per_frame(self, confidence: float = 0.95) -> float:
-        """The largest share of good pictures above the highest score seen that n pictures can't rule out."""
-        return float(1.0 - (1.0 - confidence) ** (1.0 / self.pictures))
+    def bound_per_frame(self) -> float:
+        """The largest share of good pictures above the highest score seen that n pictures can't rule out with
+        95 % confidence.
+        """
+        return float(1.0 - 0.05 ** (1.0 / self.pictures))
 
     def confidence_text(self, false_alarms_per_hour: float, fps: float, on_frames: int) -> str:
         """How far the number of false alarms can be trusted, in plain words."""

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -14,7 +13,6 @@ from .cores import usable_cores
 from .errors import DeviceError
 from .torch_backend import TorchBackend
 
-BackendName = Literal["auto", "torch", "openvino"]
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 

@@ -16,10 +16,10 @@ def calibrate(raw: torch.Tensor, median: torch.Tensor, threshold: torch.Tensor) 
     return (raw - median[:, None, None]).mul_(scale[:, None, None])
 
 
-def image_scores(maps: torch.Tensor, cells: int = SCORE_CELLS) -> torch.Tensor:
-    """Maps (N, h, w) to scores (N,) float32: the mean of the `cells` highest values (DeSTSeg's rule)."""
+def image_scores(maps: torch.Tensor) -> torch.Tensor:
+    """Maps (N, h, w) to scores (N,) float32: the mean of the 100 highest values (DeSTSeg's rule)."""
     flat = maps.flatten(1)
-    return flat.topk(min(cells, flat.shape[1]), dim=1, sorted=False).values.mean(dim=1)
+    return flat.topk(min(SCORE_CELLS, flat.shape[1]), dim=1, sorted=False).values.mean(dim=1)
 
 
 def shrink(maps: torch.Tensor, side: int = SMALL_SIDE) -> torch.Tensor:

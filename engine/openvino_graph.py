@@ -138,14 +138,14 @@ class GraphCache:
             return None
 
     def keep_graph(self, key: str, graph: ov.Model) -> None:
-        if self._folder is None or not self._is_written(self._folder, key, graph):
+        if self._folder is None or not self._write(self._folder, key, graph):
             self._kept[key] = graph.clone()
             return
         with suppress(OSError):
             self._prune()
 
     @staticmethod
-    def _is_written(folder: Path, key: str, graph: ov.Model) -> bool:
+    def _write(folder: Path, key: str, graph: ov.Model) -> bool:
         """False where the disk is full or the folder can't be written: OpenVINO says that by RuntimeError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -136,14 +136,14 @@ def place(draft: Path, models: Path, name: str, label: Callable[[int], None]) ->
             return home / str(number)
 
 
-def promote(models: Path, name: str, version: int, now: datetime | None = None) -> None:
+def promote(models: Path, name: str, version: int) -> None:
     """Make `version` the latest. Raises VersionError if it isn't there."""
     with _moving(models, name):
         _require(models, name, version)
-        _move(models, name, "promote", version, now)
+        _move(models, name, "promote", version)
 
 
-def rollback(models: Path, name: str, now: datetime | None = None) -> int:
+def rollback(models: Path, name: str) -> int:
     """Go back to the version that was the latest before this one, and return it.
 
     Versions deleted since are passed over. Raises VersionError where there is nothing to go back to.
@@ -152,7 +152,7 @@ def rollback(models: Path, name: str, now: datetime | None = None) -> int:
         version = earlier(models, name)
         if version is None:
             raise VersionError(f"Model {name} has no earlier promoted version to go back to.")
-        _move(models, name, "rollback", version, now)
+        _move(models, name, "rollback", version)
         return version
 
 
@@ -212,9 +212,9 @@ def replace_file(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
-def _move(models: Path, name: str, action: str, version: int, now: datetime | None) -> None:
+def _move(models: Path, name: str, action: str, version: int) -> None:
     """History first: should the power fail in between, the pointer still tells the truth, and rules."""
-    at = (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"at": at, "action": action, "version": version})
     with (models / name / "history.jsonl").open("a", encoding="utf-8") as file:
         file.write(line + "\n")

@@ -17,7 +17,7 @@ from engine import artifact
 from engine.core import ModelInfo
 from engine.errors import EngineError
 from engine.library import CameraTuning, Library
-from engine.versions import MANIFEST
+from engine.versions import MANIFEST, resolve
 from engine.zones import Areas
 
 from .web.errors import Refused
@@ -70,7 +70,7 @@ class _Version:
     @classmethod
     def find(cls, models: Path, ref: str) -> "_Version":
         """Raises VersionError, OSError."""
-        folder = artifact.resolve(models, ref)
+        folder = resolve(models, ref)
         files = (folder / MANIFEST, folder / artifact.WEIGHTS)
         # Weights that are missing are for `load` to tell.
         told = (file.stat() for file in files if file.exists())

@@ -20,6 +20,7 @@ from .errors import DataError
 from .metrics import Found, Pixels, aupimo, defects_at, image_auroc, pooled_metrics, pro_per_image, share
 from .testset import TestPicture, original_pairs
 
+# Of every alarm level that the trainer tells; a running engine computes its own from its config.
 FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES = 1.0, 10.0, 2
 # A share of defective pictures found, and an image AUROC of region scores.
 _FEW_FOUND, _RANKS_WELL = 0.5, 0.9

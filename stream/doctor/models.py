@@ -8,6 +8,7 @@ from engine import artifact
 from engine.errors import EngineError, TeacherError
 from engine.model.dmdd import SIZES
 from engine.model.teacher import build_teacher
+from engine.versions import resolve
 
 from ..device import teacher_weights
 from ..reading import no_model_yet
@@ -39,7 +40,7 @@ def _model(subject: str, settings: Settings, camera: str, files: dict[str, Path]
     try:
         if (untrained := no_model_yet(settings, camera)) is not None:
             return warning(subject, untrained)
-        found = artifact.load(artifact.resolve(settings.models.dir, settings.cameras[camera].model.ref))
+        found = artifact.load(resolve(settings.models.dir, settings.cameras[camera].model.ref))
         build_teacher(found.teacher, files.get(found.teacher), found.teacher_sha256)
     except (EngineError, OSError) as error:
         return failed(subject, str(error))

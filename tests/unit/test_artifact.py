@@ -45,9 +45,9 @@ def test_versions_count_up_and_latest_follows_unless_asked_not_to(made: Artifact
     folders = [artifact.save(made, tmp_path, promote=p) for p in (True, True, False)]
     assert [f.name for f in folders] == ["1", "2", "3"]
     assert versions.versions(tmp_path, "top") == [1, 2, 3]
-    assert artifact.resolve(tmp_path, "top@latest").name == "2"
-    assert artifact.resolve(tmp_path, "top").name == "2"
-    assert artifact.resolve(tmp_path, "top@3").name == "3"
+    assert versions.resolve(tmp_path, "top@latest").name == "2"
+    assert versions.resolve(tmp_path, "top").name == "2"
+    assert versions.resolve(tmp_path, "top@3").name == "3"
 
 
 def test_nothing_is_left_behind_when_the_disk_is_full(
@@ -63,7 +63,7 @@ def test_nothing_is_left_behind_when_the_disk_is_full(
     with pytest.raises(ArtifactError, match=r"could not be saved.*No space left on device"):
         artifact.save(made, tmp_path)
     assert sorted(p for p in tmp_path.rglob("*")) == before
-    assert artifact.resolve(tmp_path, "top") == first
+    assert versions.resolve(tmp_path, "top") == first
 
 
 def test_a_model_that_is_saved_and_can_not_be_put_to_use_says_so(
@@ -167,11 +167,11 @@ def test_weights_in_which_torch_does_not_compute_are_refused(made: Artifact, tmp
 def test_missing_files_and_names_are_said_plainly(made: Artifact, tmp_path: Path) -> None:
     folder = artifact.save(made, tmp_path)
     with pytest.raises(ArtifactError, match=r"version 7.*: 1"):
-        artifact.resolve(tmp_path, "top@7")
+        versions.resolve(tmp_path, "top@7")
     with pytest.raises(ArtifactError, match="side"):
-        artifact.resolve(tmp_path, "side")
+        versions.resolve(tmp_path, "side")
     with pytest.raises(ArtifactError, match=r"\.\./top"):
-        artifact.resolve(tmp_path, "../top")
+        versions.resolve(tmp_path, "../top")
     (folder / "weights.safetensors").unlink()
     with pytest.raises(ArtifactError, match="No such file"):
         artifact.load(folder)

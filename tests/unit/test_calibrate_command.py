@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from config.cli import main as linewatch
-from engine import artifact
+from engine import artifact, versions
 from tests.models import tiny_artifact
 from trainer.calibrate import calibrate
 from trainer.dataset import load_good
@@ -50,13 +50,13 @@ def calibrated(models: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_new_good_pictures_count_once_and_weights_stay(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = artifact.load(artifact.resolve(models, "top"))
+    before = artifact.load(versions.resolve(models, "top"))
     write(models.parent / "good", 100, 20)
     (models.parent / "good" / "copy.png").write_bytes((models.parent / "good" / "105.png").read_bytes())
     told, err = calibrated(models, models.parent / "good", capsys)
     assert "1 copies of other files, such as copy.png, don't count" in err
     assert "12 of 32 pictures were taken into account before." in err and told["promoted"]
-    after = artifact.load(artifact.resolve(models, "top"))
+    after = artifact.load(versions.resolve(models, "top"))
     assert (after.version, after.sha256) == (2, before.sha256)
     assert after.calibration.pictures == before.calibration.pictures + 20 == told["pictures"]
     assert told["threshold_before"] != told["threshold"]
@@ -70,7 +70,7 @@ def test_new_good_pictures_count_once_and_weights_stay(
 def test_pictures_that_a_model_learnt_from_are_known_wherever_they_lie_now(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = artifact.load(artifact.resolve(models, "top"))
+    made = artifact.load(versions.resolve(models, "top"))
     good = models.parent / "good"
     trained_on = made.trained_on | {"sha256": [digest_of(path) for path in good.iterdir()]}
     artifact.save(replace(made, trained_on=trained_on), models)
@@ -82,7 +82,7 @@ def test_pictures_that_a_model_learnt_from_are_known_wherever_they_lie_now(
 
 
 def test_takes_of_one_part_count_once(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = artifact.load(artifact.resolve(models, "top")).calibration.pictures
+    before = artifact.load(versions.resolve(models, "top")).calibration.pictures
     folder = models.parent / "more"
     folder.mkdir()
     for part in range(10):
@@ -125,28 +125,28 @@ def test_a_folder_that_stands_above_the_level_blinds_no_running_line(
 def test_an_older_version_is_not_put_in_place_of_the_one_in_use(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    artifact.save(artifact.load(artifact.resolve(models, "top@1")), models)
+    artifact.save(artifact.load(versions.resolve(models, "top@1")), models)
     write(models.parent / "more", 200, 12)
     words = ["calibrate", "top@1", "--data", str(models.parent / "more"), "--models", str(models)]
     assert linewatch(words) == 0
     assert "top@3 was saved and top@2 stays in use, because it has the weights" in capsys.readouterr().err
-    assert artifact.resolve(models, "top").name == "2"
+    assert versions.resolve(models, "top").name == "2"
 
 
 def test_filed_false_alarms_have_no_say(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = artifact.load(artifact.resolve(models, "top"))
+    before = artifact.load(versions.resolve(models, "top"))
     write(models.parent / "more", 200, 12)
     filed = models.parent / "more" / "20261126T101112.131415Z-0123456789abcdef.png"
     (models.parent / "more" / "205.png").rename(filed)
     told, err = calibrated(models, models.parent / "more", capsys)
     assert told["pictures"] == before.calibration.pictures + 11
     assert "1 pictures are left out that were filed as false alarms" in err
-    after = artifact.load(artifact.resolve(models, "top"))
+    after = artifact.load(versions.resolve(models, "top"))
     assert digest_of(filed) not in after.trained_on["calibrated_on"][0]["sha256"]
 
 
 def test_one_part_that_stands_still_counts_once(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = artifact.load(artifact.resolve(models, "top")).calibration.pictures
+    before = artifact.load(versions.resolve(models, "top")).calibration.pictures
     rng, part = np.random.default_rng(0), np.random.default_rng(1).integers(60, 200, (SIDE, SIDE, 3))
     (models.parent / "still").mkdir()
     for take in range(20):
@@ -186,7 +186,7 @@ def test_what_varies_under_a_mask_does_not_lift_the_level(
     command = ["calibrate", "top", "--config", str(models.parent / "cameras.yaml"), "--json", "--data"]
     assert linewatch([*command, str(models.parent / "more")]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    after = artifact.load(artifact.resolve(models, "top"))
+    after = artifact.load(versions.resolve(models, "top"))
     assert after.areas.masks == (((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5)),)
     # Six held-out pictures looked at anew, and twelve further ones; none of them by its upper half.
     assert told["promoted"] and told["pictures"] == 18 and after.calibration.highest < 1.5

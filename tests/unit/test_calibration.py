@@ -72,8 +72,8 @@ def test_asking_for_fewer_false_alarms_never_lowers_the_level(
 
 def test_the_expected_rate_comes_back_from_the_level() -> None:
     calibration = _fit(np.random.default_rng(2).exponential(1.0, 300))
-    level = calibration.threshold(5.0, 2.0, 2, above_good=False)
-    assert calibration.false_alarms_per_hour(level, 2.0, 2) == pytest.approx(5.0, rel=1e-6)
+    level = calibration.threshold(1.0, 10.0, 1)
+    assert calibration.false_alarms_per_hour(level, 10.0, 1) == pytest.approx(1.0, rel=1e-6)
 
 
 def test_further_frames_count_half_and_never_more_than_two_looks() -> None:

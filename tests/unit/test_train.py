@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from config.cli import main as linewatch
-from engine import artifact
+from engine import artifact, versions
 from engine.artifact import Artifact
 from engine.errors import DeviceError
 from engine.model.dmdd import build_network
@@ -156,7 +156,7 @@ def test_the_command_saves_a_version_and_prints_the_agreed_keys(
     report = json.loads(out.splitlines()[-1])
     keys = {"artifact", "version", "steps", "seconds", "device", "good_pictures", "threshold"}
     assert keys <= report.keys()
-    assert artifact.resolve(tmp_path, "top@latest") == Path(report["artifact"])
+    assert versions.resolve(tmp_path, "top@latest") == Path(report["artifact"])
     assert report["threshold"] > artifact.load(Path(report["artifact"])).calibration.median
     assert "%|" not in err  # no progress bar where no person looks
     assert "head: step 2 of 2, about " in err
@@ -168,14 +168,14 @@ def test_an_interrupted_training_leaves_the_last_model(
     words = ["train", "top", "--data", str(good), "--steps", "2", "--input-px", "64", "--foreground", "off"]
     words += ["--models", str(tmp_path)]
     assert linewatch(words) == 0
-    before = artifact.resolve(tmp_path, "top")
+    before = versions.resolve(tmp_path, "top")
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "train_head", interrupt)
     assert linewatch(words) == 130
-    assert artifact.resolve(tmp_path, "top") == before
+    assert versions.resolve(tmp_path, "top") == before
     assert sorted(p.name for p in (tmp_path / "top").iterdir() if p.name.isdecimal()) == ["1"]
 
 

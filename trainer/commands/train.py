@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 HELP = "train a camera's model from good pictures"
 
-# The alarm level that is printed; a running engine computes its own from its config.
-_FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES = 1.0, 10.0, 2
 _EVERY_S = 60.0
 # Manifest and report.
 _BESIDES_MB = 2.0
@@ -67,11 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from engine import artifact
+    from engine.versions import check_name
 
     begin = time.monotonic()
     if args.progress:  # a program ends it by SIGTERM: what was begun is cleared away, as after Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    artifact.check_name(args.name)
+    check_name(args.name)
     models = models_folder(args)
     _check_writable(models / args.name)
     if not has_config(args):
@@ -212,6 +211,8 @@ def _meant_for(args: argparse.Namespace, camera: "CameraSettings | None") -> tup
 
 
 def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]:
+    from ..evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES
+
     return {
         "artifact": str(folder),
         "version": made.version,
@@ -219,7 +220,7 @@ def _report(made: "Artifact", folder: Path, seconds: float) -> dict[str, object]
         "seconds": round(seconds, 1),
         "device": made.trained_on["device"],
         "good_pictures": made.trained_on["good_pictures"],
-        "threshold": made.calibration.threshold(_FALSE_ALARMS_PER_HOUR, _FPS, _ON_FRAMES),
+        "threshold": made.calibration.threshold(FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES),
     }
 
 
