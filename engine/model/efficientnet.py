@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# (blocks, kernel, stride, expansion, channels out) of each stage.
+# (blocks, kernel, stride, expansion, channels out) of each stage to stride 16.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
     (3, 3, 2, 6, 80),
     (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
 )
 # Output of the last block at strides 4, 8 and 16: signed, because a block ends without an activation.
 LEVEL_ENDS = (2, 4, 10)
@@ -77,7 +75,7 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self._conv_stem: nn.Module = SameConv2d(3, 32, 3, 2, bias=False)
         self._bn0: nn.Module = nn.BatchNorm2d(32, eps=_BN_EPS)
-        self._blocks = nn.ModuleList(_blocks()[: LEVEL_ENDS[-1] + 1])
+        self._blocks = nn.ModuleList(_blocks())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = functional.relu6(self._bn0(self._conv_stem(images)))
