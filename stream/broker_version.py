@@ -1,11 +1,16 @@
-"""Is the broker one that we can work with? Asked at every connection, because brokers are replaced."""
+"""Is the broker one that we can work with? Its version is asked at every connection, because brokers are
+replaced; what its ACL lets us do, by `linewatch check` and `linewatch doctor`.
+"""
 
+from collections.abc import Iterator
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from .broker import BrokerError
+from .keys import Keys
+from .links import Links
 
 # XAUTOCLAIM, which every consumer group needs, came with it.
 OLDEST = (6, 2)
@@ -33,6 +38,40 @@ async def check_version(client: Redis) -> str:
     if _numbers(version) < OLDEST:
         raise BrokerTooOld(_sentence(f"{name} {version}"))
     return f"{name} {version}"
+
+
+async def check_rights(links: Links, keys: Keys, camera: str) -> None:
+    """Would the broker take what a line with this camera sends? It is queued in transactions that nobody
+    carries out: a server says at once what it would refuse, and keeps nothing.
+
+    Raises RedisError (no right; or full, or a replica), OSError, what the links' greeting raises.
+    """
+    for key, words in _sent(keys, camera):
+        client = await links.of(key)
+        connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            for command in ([] if words[0] == "WATCH" else [("MULTI",)]) + [words]:
+                await connection.send_command(*command)
+                await connection.read_response()
+        except NoPermissionError as error:  # which need not name the key
+            raise NoPermissionError(f"{command[0]} {key}: {error}") from None
+        finally:
+            await connection.disconnect()  # and with it the transaction
+            await client.connection_pool.release(connection)
+
+
+def _sent(keys: Keys, camera: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for key in (keys.events, keys.verdicts, keys.answers):
+        yield key, ("WATCH", key)
+        yield key, ("XINFO", "STREAM", key)
+        yield key, ("XRANGE", key, "-", "+")
+        yield key, ("XADD", key, "*", "data", "")
+    yield keys.dead, ("XADD", keys.dead, "*", "data", "")
+    for key in (keys.triggers, keys.commands):
+        yield key, ("XREADGROUP", "GROUP", "linewatch", "linewatch", "STREAMS", key, ">")
+    for key in (keys.heartbeat, keys.cameras):
+        yield key, ("SET", key, "")
+    yield keys.status(camera), ("HSET", keys.status(camera), "ready", "0")
 
 
 def _sentence(found: str) -> str:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from config.services import EventsSettings
+from config.settings import Settings
 from engine.core import Frame
 
 from .broker import BrokerError, endpoint_of, server_binary
+from .broker_version import BrokerTooOld, check_rights, check_version
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
+from .keys import Keys
+from .links import Links
 from .publisher import explain
 from .sources.base import Source
 
@@ -60,18 +63,20 @@ def _answer(camera: Camera, sizes: list[tuple[int, int]], took_s: float) -> Answ
     return Answer(False, state.reason)
 
 
-async def probe_broker(events: EventsSettings) -> Answer:
-    """A PING, or whether the embedded server can be started."""
+async def probe_broker(settings: Settings) -> Answer:
+    """Whether it takes what the line sends, or whether the embedded server can be started."""
+    events = settings.events
     if events.url == "embedded":
         try:
             return Answer(True, f"embedded, by {server_binary().name}")
         except BrokerError as error:
             return Answer(False, str(error))
-    client = endpoint_of(events).client()
+    keys = Keys(events.stream_key(settings.site, settings.line))
+    links = Links(endpoint_of(events).client(), check_version)
     try:
-        await client.ping()
-    except (RedisError, OSError) as error:
+        await check_rights(links, keys, next(iter(settings.cameras), "-"))
+    except (RedisError, OSError, BrokerTooOld) as error:
         return Answer(False, f"{events.url}: {explain(error)}")
     finally:
-        await client.aclose()
+        await links.aclose()
     return Answer(True, f"{events.url} answers")

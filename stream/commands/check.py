@@ -67,7 +67,7 @@ async def _ask(settings: "Settings") -> "dict[str, Answer]":
 
     cameras = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
     asked = [probe_camera(name, functools.partial(build, name, cameras[name].source)) for name in cameras]
-    broker, *answers = await asyncio.gather(probe_broker(settings.events), *asked)
+    broker, *answers = await asyncio.gather(probe_broker(settings), *asked)
     return {"": broker, **dict(zip(cameras, answers, strict=True))}
 
 

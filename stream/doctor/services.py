@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from config.services import WebSettings
 from config.settings import Settings
 
 from ..bridges.checks import wrong_bridges
 from ..broker import BrokerError, Endpoint, endpoint_of, server_binary
-from ..broker_version import check_version
+from ..broker_version import check_rights, check_version
 from ..keys import Keys
 from ..links import Links
 from ..publisher import explain
@@ -121,9 +121,11 @@ async def _ask(endpoint: Endpoint, settings: Settings, *, running: bool) -> Find
     try:
         client = await links.of(keys.heartbeat)
         found = await check_version(client)
+        await check_rights(links, keys, next(iter(settings.cameras), "-"))
         alive = await client.exists(keys.heartbeat)
     except (RedisError, OSError) as error:
-        return failed("broker", f"{endpoint.url}: {explain(error)}; check events.url, and that it runs")
+        mend = "" if isinstance(error, ResponseError) else "; check events.url, and that it runs"
+        return failed("broker", f"{endpoint.url}: {explain(error)}{mend}")
     finally:
         await links.aclose()
     if alive and not running:

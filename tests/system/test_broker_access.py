@@ -16,14 +16,17 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from config.services import EventsSettings
+from config.settings import Settings
 from stream import leftovers, standing
 from stream.bridges.process import Bridge
 from stream.broker import Endpoint, RunFile, endpoint_of, free_port
 from stream.commands import events as events_command
 from stream.consumer import Consumer
+from stream.doctor import services
 from stream.events import Event
 from stream.inbox import Inbox
 from stream.outbox import Outbox
+from stream.probe import probe_broker
 from stream.publisher import Publisher
 from stream.status import StatusBoard
 from tests.bridgeline import settings_with
@@ -177,6 +180,36 @@ async def test_a_subscriber_and_a_gateway_may_give_no_commands(url: str, name: s
         for key in (KEYS.commands, *([KEYS.triggers] if name == "mes" else [KEYS.events])):
             with pytest.raises(NoPermissionError):
                 await client.xadd(key, {"command": "disable", "camera": "top"})
+
+
+async def test_check_and_doctor_name_what_the_user_may_not_do_and_leave_nothing_behind(
+    url: str, tmp_path: Path
+) -> None:
+    def settings(name: str) -> Settings:
+        outbox = {"path": tmp_path / "outbox.db"}
+        events = {"url": url, "username": name, "password": PASSWORDS[name], "outbox": outbox}
+        told = {"version": 1, "site": "test", "line": "line-1", "events": events}
+        return Settings.model_validate(told)
+
+    async def said(name: str) -> str:
+        answer = await probe_broker(settings(name))
+        found = await services.broker(settings(name), running=False)
+        assert answer.ok == (found.level == "ok") and found.text.startswith(answer.text)
+        return answer.text
+
+    async with Endpoint(url, password=PASSWORD).client() as admin:
+        assert await said("linewatch") == f"{url} answers"
+        forbids = f"{url}: the broker's ACL forbids a command that is needed: "
+        assert (await said("mes")).startswith(f"{forbids}WATCH {KEYS.events}: ")
+        await admin.execute_command("ACL", "SETUSER", "linewatch", "-xadd")
+        assert (await said("linewatch")).startswith(f"{forbids}XADD {KEYS.events}: ")
+        await admin.execute_command("ACL", "SETUSER", "linewatch", "+xadd")
+        await admin.execute_command("ACL", "SETUSER", "linewatch", "resetkeys", "~linewatch:*s")
+        assert (await said("linewatch")).startswith(f"{forbids}XADD {KEYS.dead}: ")
+        await admin.execute_command("ACL", "SETUSER", "linewatch", "~linewatch:*")
+        await admin.config_set("maxmemory", 1)
+        assert f"{url}: the broker answers: command not allowed when used memory" in await said("linewatch")
+        assert await admin.keys() == []
 
 
 # -- TLS ---------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from config.services import EventsSettings
 from config.settings import Settings
 from stream.broker import Endpoint
 from stream.consumer import Consumer
@@ -171,7 +170,7 @@ async def test_one_that_is_away_at_the_start_is_waited_for_and_said_in_a_sentenc
         await until(lambda: publisher.state.retries > 1 and inbox.counts.reconnects > 1)
     assert why in str(publisher.state.error) and why in str(inbox.error)
     assert not await StatusBoard(endpoint.client, KEYS, lambda: {"top": {"ready": 1}}).cleared()
-    told = await probe_broker(EventsSettings.model_validate({"url": url}))
+    told = await probe_broker(Settings.model_validate({"version": 1, "events": {"url": url}}))
     assert not told.ok and why in told.text and len(told.text) < 160
     outbox.close()
 
@@ -209,8 +208,8 @@ async def test_check_and_doctor_reach_it_and_name_a_wrong_password(binary: Path,
                 "outbox": {"path": tmp_path / "outbox.db"},
             }
             settings = Settings.model_validate({"version": 1, "events": right})
-            assert (await probe_broker(settings.events)).ok
+            assert (await probe_broker(settings)).ok
             found = await doctor.broker(settings, running=False)
             assert "answers, " in found.text, found
-            wrong = EventsSettings.model_validate(right | {"password": "wrong"})
+            wrong = Settings.model_validate({"version": 1, "events": right | {"password": "wrong"}})
             assert "user or password" in (await probe_broker(wrong)).text

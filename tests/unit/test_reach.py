@@ -13,6 +13,7 @@ import pytest
 from redis.exceptions import ConnectionError, TimeoutError
 
 from config.services import EventsSettings
+from config.settings import Settings
 from stream import reach
 from stream.probe import probe_broker
 from stream.publisher import explain
@@ -52,7 +53,7 @@ def test_an_error_that_is_the_cause_of_its_own_cause_ends_all_the_same() -> None
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
 async def test_a_port_where_no_broker_listens(scheme: str) -> None:
-    answer = await probe_broker(EventsSettings(url=f"{scheme}://127.0.0.1:1"))
+    answer = await probe_broker(Settings(version=1, events=EventsSettings(url=f"{scheme}://127.0.0.1:1")))
     assert answer.text == f"{scheme}://127.0.0.1:1: the broker can't be reached: connection refused"
 
 
