@@ -1,7 +1,8 @@
 """The bridges that `linewatch run` starts: each a process of its own, started again when it ends.
 
-A bridge in trouble costs the line nothing but a log line. One that outlived us would be in the next start's
-way, so each ends when its standard input does, however we ended.
+A bridge in trouble costs the line nothing but a log line. One that was taken out of the config file and has
+ended is started again only when the file names it once more. One that outlived us would be in the next
+start's way, so each ends when its standard input does, however we ended.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 import random
 from pathlib import Path
 
+from config.load import ConfigError, load
 from config.settings import Settings
 
 from ..backoff import delay_s
@@ -85,14 +87,22 @@ class BridgeProcesses:
             code = await self._run(name, file)
             if self._stopping:
                 return
-            if name in self._renewed:
-                self._renewed.discard(name)
+            is_renewed = name in self._renewed
+            self._renewed.discard(name)
+            if await asyncio.to_thread(_is_gone, name, file):
+                log.info(
+                    "bridge %s has ended; it is started again once the config file names it for us", name
+                )
+                while await asyncio.to_thread(_is_gone, name, file):
+                    await asyncio.sleep(LONGEST_WAIT_S)
+                failures = 0
+            elif is_renewed:
                 log.info("bridge %s starts again, with the file as it is now", name)
-                continue
-            failures = 1 if loop.time() - started_s > CALM_AFTER_S else failures + 1
-            wait_s = delay_s(failures, LONGEST_WAIT_S, random.random())
-            log.error("bridge %s ended (code %s); it is started again in %.1f s", name, code, wait_s)
-            await asyncio.sleep(wait_s)
+            else:
+                failures = 1 if loop.time() - started_s > CALM_AFTER_S else failures + 1
+                wait_s = delay_s(failures, LONGEST_WAIT_S, random.random())
+                log.error("bridge %s ended (code %s); it is started again in %.1f s", name, code, wait_s)
+                await asyncio.sleep(wait_s)
 
     async def _run(self, name: str, file: Path) -> int | str:
         """Its exit code, or why it could not be started. A cancellation kills it."""
@@ -114,3 +124,14 @@ class BridgeProcesses:
             del self._running[name]
             if process.returncode is None:
                 process.kill()
+
+
+def _is_gone(name: str, file: Path) -> bool:
+    """Whether the file names it no more, or leaves it to others (`autostart: false`). In a thread. False for
+    a file that is wrong: the bridge itself says why.
+    """
+    try:
+        bridge = load(file).bridges.get(name)
+    except ConfigError:
+        return False
+    return bridge is None or not bridge.autostart

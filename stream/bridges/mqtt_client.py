@@ -97,8 +97,8 @@ class MqttSink:
         granted = await client.subscribe(topic, qos=1)
         if any(isinstance(code, ReasonCode) and code.is_failure for code in granted):
             log.warning(
-                "the MQTT broker refuses the subscription to %s: no command will come from there; let our user "
-                "subscribe to it, or say commands: false",
+                "the MQTT broker refuses the subscription to %s: no command will come from there; let our "
+                "user subscribe to it, or say commands: false",
                 topic,
             )
 

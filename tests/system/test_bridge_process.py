@@ -138,6 +138,35 @@ async def test_the_lines_bridges_start_again_when_an_edit_changes_what_they_know
         await bridges.stop()
 
 
+@pytest.mark.parametrize("left", ["mes2: {", "mes: {autostart: false, "])
+async def test_one_that_the_file_names_no_more_ends_quietly_until_it_does_again(
+    line: BridgeLine, peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, left: str
+) -> None:
+    """It was tried in vain for as long as the line ran."""
+    monkeypatch.setenv("BROKER_PASSWORD", environment(line)["BROKER_PASSWORD"])
+    monkeypatch.setattr(children, "LONGEST_WAIT_S", 0.05)
+    caplog.set_level("INFO")
+    file = config_file(line, mes(peer))
+    before = load(file)
+    bridges = BridgeProcesses(before)
+    bridges.start()
+    try:
+        line.verdict("A-1")
+        await until(lambda: len(parts(peer)) == 1)
+        named = file.read_text()
+        file.write_text(named.replace("side: {", "side: {frames: every, ").replace("mes: {", left))
+        bridges.changed(before, load(file))
+        await until(lambda: "bridge mes has ended" in caplog.text)
+        line.verdict("A-2")
+        await asyncio.sleep(0.3)
+        assert _children() == [] and len(parts(peer)) == 1
+        file.write_text(named)
+        await until(lambda: len(parts(peer)) == 2)
+    finally:
+        await bridges.stop()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_one_that_hangs_is_killed_when_it_is_to_start_again(
     line: BridgeLine, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
