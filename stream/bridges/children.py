@@ -90,10 +90,8 @@ class BridgeProcesses:
             is_renewed = name in self._renewed
             self._renewed.discard(name)
             if await asyncio.to_thread(_is_gone, name, file):
-                log.info(
-                    "bridge %s has ended; it is started again once the config file names it for us", name
-                )
-                while await asyncio.to_thread(_is_gone, name, file):
+                log.info("bridge %s has ended; it starts again when the config file names it for us", name)
+                while await asyncio.to_thread(_is_gone, name, file):  # noqa: ASYNC110 - a file tells nobody
                     await asyncio.sleep(LONGEST_WAIT_S)
                 failures = 0
             elif is_renewed:
