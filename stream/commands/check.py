@@ -60,15 +60,26 @@ def _look(settings: "Settings") -> list[str]:
 async def _ask(settings: "Settings") -> "dict[str, Answer]":
     """All at once: one that doesn't answer costs the others no time. The broker's key is ""."""
     import asyncio
-    import functools
 
-    from ..probe import probe_broker, probe_camera
-    from ..sources.base import build
+    from ..probe import probe_broker
 
     cameras = {name: camera for name, camera in settings.cameras.items() if camera.enabled}
-    asked = [probe_camera(name, functools.partial(build, name, cameras[name].source)) for name in cameras]
+    asked = [_ask_camera(name, camera.source) for name, camera in cameras.items()]
     broker, *answers = await asyncio.gather(probe_broker(settings), *asked)
     return {"": broker, **dict(zip(cameras, answers, strict=True))}
+
+
+async def _ask_camera(name: str, source: object) -> "Answer":
+    import functools
+
+    from config.sources import WebrtcSource
+
+    from ..probe import Answer, probe_camera
+    from ..sources.base import build
+
+    if isinstance(source, WebrtcSource) and source.mode == "whip":  # it has nobody here to push to
+        return Answer(True, f"not tried: it pushes to the page of a running line, at /whip/{name}")
+    return await probe_camera(name, functools.partial(build, name, source))
 
 
 def _report(

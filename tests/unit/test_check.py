@@ -48,6 +48,18 @@ def test_a_camera_that_fails_is_no_mistake_of_the_file(
     assert main(["check", "--strict", str(path)]) == 1
 
 
+def test_a_camera_that_pushes_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would push to a page that runs with the line only."""
+    path = tmp_path / "cameras.yaml"
+    path.write_text("version: 1\ncameras: {top: {source: {type: webrtc}}}\n")
+    assert main(["check", "--strict", "--json", str(path)]) == 0
+    told = json.loads(capsys.readouterr().out)["cameras"]["top"]
+    assert told == {
+        "ok": True,
+        "answer": "not tried: it pushes to the page of a running line, at /whip/top",
+    }
+
+
 PAGES = {
     "listen: '0.0.0.0:8080'": (
         "web.listen: 0.0.0.0:8080 can be reached by others, and there are no users: name a web.users_file, "
