@@ -39,6 +39,7 @@ _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "trigger": (
         ("camera", "which camera sees the part", True),
         ("part_id", "1 to 128 printable characters; sent again within 10 s it is answered once", True),
+        ("id", "the sender's; sent again with the same part_id it is answered once, however late", False),
         ("job_id", "goes into the verdict", False),
         ("recipe", "goes into the verdict", False),
         ("picture", "PNG or JPEG, 16x16 to 100 megapixels, 32 MiB at most: decides, not the camera's", False),

@@ -139,8 +139,7 @@ class Parts:
             if (station := self._stations.get(event.camera)) is None:
                 continue
             age_s = max(0.0, utc - datetime.fromisoformat(event.detected_at).timestamp())
-            if age_s < 60.0:
-                station.triggers.remember(event.part_id, now - age_s)
+            station.triggers.remember(event.part_id, now - age_s, str(event.detail.get("id", "")))
             if station.takes_triggers and event.reason != "not triggered" and age_s < _STAYS_TRIGGERED_S:
                 station.is_triggered = True
         for name in (name for name, station in self._stations.items() if station.is_triggered):
@@ -292,7 +291,7 @@ class Parts:
         trigger = answer.trigger
         self._stations[name].verdicts[answer.verdict] += 1
         events = self._recorder.verdict(
-            name, trigger.part, answer.verdict, answer.why, answer.inspection, trigger.entry
+            name, trigger.part, answer.verdict, answer.why, answer.inspection, trigger.entry, trigger.id
         )
         self._on_settled(trigger.entry)
         return events
@@ -342,7 +341,7 @@ def policy_of(parts: PartsSettings, triggers: TriggersSettings) -> TriggerPolicy
 
 
 def parse_trigger(entry: str, fields: Mapping[str, str], now_utc: float) -> tuple[str, Trigger]:
-    """(camera, trigger) of an entry: camera, part_id, and where known job_id, recipe, at. Raises Malformed.
+    """(camera, trigger) of an entry: camera, part_id; where known job_id, recipe, at, id. Raises Malformed.
 
     `at` is UTC, RFC 3339 with its zone or seconds since 1970; without it, the moment in the entry's id, which
     the broker gave: so a trigger that lay there for an hour is not answered with the picture of now.
@@ -351,7 +350,7 @@ def parse_trigger(entry: str, fields: Mapping[str, str], now_utc: float) -> tupl
     part = Part(part_id, _optional(fields, "job_id"), _optional(fields, "recipe"))
     text = fields.get("at", "")
     at = _moment(text) if text else _moment_of(entry)
-    return camera, Trigger(part, at, now_utc, entry)
+    return camera, Trigger(part, at, now_utc, entry, _checked("id", fields.get("id", "")))
 
 
 def _required(fields: Mapping[str, str], name: str) -> str:

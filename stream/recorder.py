@@ -161,13 +161,15 @@ class Recorder:
         reason: str | None = None,
         inspection: Inspection | None = None,
         trigger: str | None = None,
+        trigger_id: str = "",
     ) -> list[Event]:
         """The answer to one trigger, into the event stream and the verdict stream by one transaction.
 
-        `trigger` is the stream entry that asked, and stands in `detail`.
+        `trigger` is the stream entry that asked, and stands in `detail`; so does its sender's id, as `id`.
         """
         image, heatmap = self._evidence(inspection) if inspection and verdict == "ng" else (None, None)
-        detail = {"trigger": trigger} if trigger else {}
+        told = {"trigger": trigger, "id": trigger_id}
+        detail = {name: text for name, text in told.items() if text}
         incidents = self._incidents.get(camera)
         draft = self.drafts.verdict(
             camera,

@@ -13,7 +13,8 @@ unknown          camera down · camera frozen · camera disabled · no model · 
                  · stopped
 
 A second trigger with the part id of one that waits, or that was answered less than `same_part_s` ago, is the
-same one sent again: it gets no answer of its own.
+same one sent again: it gets no answer of its own. So is, however much later, one that has the sender's `id`
+of before, too: a write whose reply got lost, and that was repeated.
 """
 
 from collections import deque
@@ -24,6 +25,7 @@ from typing import Literal
 from engine.core import Frame, Inspection
 
 from .condition import State
+from .consumer import Seen
 from .drafts import Part
 from .events import Verdict
 
@@ -55,7 +57,7 @@ _DROPPED: dict[str, Why] = {
 # Pictures of one camera come in order; one that is dated so much back was dated by a clock that was set. Time
 # services set one by a fraction of a second, too; jitter is less than this.
 _CLOCK_SET_S = 0.05
-# Answered part ids of one camera that are remembered, at most.
+# Answered part ids of one camera that are remembered, at most; and as many ids of senders.
 _REMEMBERED = 10_000
 
 
@@ -75,12 +77,15 @@ class TriggerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One part to look at. `at` and `read_at` are UTC seconds; `entry` is the stream entry that asked."""
+    """One part to look at. `at` and `read_at` are UTC seconds; `entry` is the stream entry that asked, `id`
+    its sender's name for it, the same when it is sent again.
+    """
 
     part: Part
     at: float
     read_at: float
     entry: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ class Triggers:
         self.policy = policy
         self._waiting: dict[str, _Waiting] = {}
         self._answered: dict[str, float] = {}
+        self._known = Seen(_REMEMBERED)
         self._ring: deque[_Kept] = deque()
         self._ring_bytes = 0
         self._let_go = float("-inf")
@@ -143,10 +149,9 @@ class Triggers:
         """A trigger was read, at `read_tick` where that was before `now`; `picture` came with it, and decides
         whatever the camera shows.
         """
-        self._forget(now)
-        part_id = trigger.part.part_id
-        if part_id in self._waiting or part_id in self._answered:
+        if self._is_again(trigger, now):
             return Outcome(again=True)
+        part_id = trigger.part.part_id
         if len(self._waiting) >= self.policy.max_waiting:
             return self._at_once(trigger, "overloaded", now)
         since = now if read_tick is None else read_tick  # to decode its picture takes a while
@@ -162,8 +167,7 @@ class Triggers:
 
     def refuse(self, trigger: Trigger, why: Why, now: float) -> Outcome:
         """A trigger was read that can't be served, for a reason that is known outside."""
-        self._forget(now)
-        if trigger.part.part_id in self._waiting or trigger.part.part_id in self._answered:
+        if self._is_again(trigger, now):
             return Outcome(again=True)
         return self._at_once(trigger, why, now)
 
@@ -229,10 +233,29 @@ class Triggers:
         """When the next answer is due; None with nothing waiting."""
         return min((w.until for w in self._waiting.values()), default=None)
 
-    def remember(self, part_id: str, now: float) -> None:
+    def remember(self, part_id: str, now: float, trigger_id: str = "") -> None:
         """This part was answered at `now`, by an earlier run. Told of several, the oldest first."""
         self._answered.pop(part_id, None)  # one that was answered twice stands where its last answer does
         self._answered[part_id] = now
+        self._note(part_id, trigger_id)
+
+    # -- which were sent before ----------------------------------------------------------------------
+
+    def _is_again(self, trigger: Trigger, now: float) -> bool:
+        """A sender may use an id twice by mistake, as one that counts from 1 again: not for the same part."""
+        self._forget(now)
+        part_id = trigger.part.part_id
+        answered_at = self._answered.get(part_id, float("-inf"))
+        lately = part_id in self._waiting or now - answered_at < self.policy.same_part_s
+        return self._note(part_id, trigger.id) or lately
+
+    def _note(self, part_id: str, trigger_id: str) -> bool:
+        """True where both were noted before."""
+        both = f"{part_id}\n{trigger_id}"
+        known = both in self._known
+        if trigger_id and not known:
+            self._known.add(both)
+        return known
 
     # -- which frame ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ oldest go: they get no verdict and no answer. What the peer waits for is the new
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ ANSWER_WITHIN_S = 10.0
 # A PLC may trigger on for days while the line is down. The line trims what it has settled far below this.
 MOST_WAITING = 10_000
 _MOST_ASKED = 64
+# A trigger that could not be sent, and is asked for again so soon, is the same one: the broker may have it.
+_ASKED_AGAIN_S = 10.0
 _ANSWERS_AT_ONCE = 100
 
 
@@ -80,6 +83,8 @@ class LineLink:
         self._status: dict[str, Status] = {}
         self._turn = asyncio.Event()
         self._asked: dict[str, asyncio.Future[Answer]] = {}
+        # Triggers that the broker has not confirmed: camera, part, job → id, and when it was tried last.
+        self._unsure: dict[tuple[str, str, str], tuple[str, float]] = {}
 
     @property
     def alive(self) -> bool:
@@ -159,13 +164,19 @@ class LineLink:
         return answer
 
     async def trigger(self, camera: str, part_id: str, job_id: str) -> None:
-        fields: dict[Any, Any] = {"camera": camera, "part_id": part_id}
+        asked, now = (camera, part_id, job_id), time.monotonic()
+        self._unsure = {k: of for k, of in self._unsure.items() if now - of[1] < _ASKED_AGAIN_S}
+        trigger_id, _ = self._unsure.get(asked, (new_id(), now))
+        fields: dict[Any, Any] = {"camera": camera, "part_id": part_id, "id": trigger_id}
         if job_id:
             fields["job_id"] = job_id
+        self._unsure[asked] = trigger_id, now
         try:
             await self._send(self._keys.triggers, fields)
         except (RedisError, OSError) as error:
+            self._unsure[asked] = trigger_id, time.monotonic()
             raise PeerAway(f"the trigger can't be sent: {explain(error)}") from None
+        self._unsure.pop(asked, None)
 
     async def _send(self, key: str, fields: dict[Any, Any]) -> None:
         await self._client.xadd(key, fields, maxlen=MOST_WAITING, approximate=True)

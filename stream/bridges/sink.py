@@ -141,8 +141,9 @@ class Line(Protocol):
         """
 
     async def trigger(self, camera: str, part_id: str, job_id: str) -> None:
-        """Ask for the verdict on a part, which comes as an event. Raises PeerAway; texts that are `unfit` are
-        the sink's to refuse.
+        """Ask for the verdict on a part, which comes as an event. Raises PeerAway; the broker may have it all
+        the same, so what is asked again within 10 s is the same trigger to the line. Texts that are `unfit`
+        are the sink's to refuse.
         """
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import errno
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -123,6 +125,26 @@ async def test_an_answer_that_comes_late_is_not_the_next_request_s(
         first, second = await wire.answer(), await wire.answer()
         assert (first[0], first[1][0]) == (7, 16)
         assert (second[0], second[1][0]) == (8, 3)
+
+
+async def test_a_trigger_that_the_broker_takes_after_the_plc_was_told_that_it_is_away_is_asked_under_one_id(
+    line: BridgeLine,
+) -> None:
+    """By its id the line knows it again, however long the broker was away."""
+    async with serving(line) as sink, wire_to(sink) as wire:
+        assert line.broker.pid is not None
+        os.kill(line.broker.pid, signal.SIGSTOP)
+        try:
+            assert await wire.ask(triggers(1, 1, "A-1")) == bytes([0x90, ExcCodes.DEVICE_BUSY])
+        finally:
+            os.kill(line.broker.pid, signal.SIGCONT)
+        while (await wire.ask(triggers(2, 1, "A-1")))[0] != 16:
+            pass
+        assert (await wire.ask(triggers(3, 2, "A-2")))[0] == 16
+        await until(lambda: line.triggers[-1:] != [] and line.triggers[-1]["part_id"] == "A-2")
+        *first, second = [t["id"] for t in line.triggers]
+        assert len(first) > 1 and len(set(first)) == 1
+        assert second not in first
 
 
 async def test_a_disk_that_is_full_makes_no_trigger_of_an_acknowledgement(

@@ -1,12 +1,13 @@
 """What a peer may ask of the line is looked at before it goes to the broker."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stream.bridges.link import LineLink, Place
-from stream.bridges.sink import Answer
+from stream.bridges.sink import Answer, PeerAway
 from tests.brokers import KEYS
 
 
@@ -15,10 +16,12 @@ class Broker:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, str]] = []
+        self.fails = True
 
     async def xadd(self, key: str, fields: dict[str, str], maxlen: int, approximate: bool) -> None:
         self.sent.append(fields)
-        raise OSError("enough")
+        if self.fails:
+            raise OSError("enough")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,32 @@ async def test_a_command_that_the_line_could_not_read_is_refused_and_not_sent(
     assert broker.sent == []
     assert (await link.ask("disable", "top", "")).answer == "unanswered"
     assert len(broker.sent) == 1
+
+
+async def test_a_trigger_that_is_asked_again_after_it_failed_is_the_same_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker: Any = Broker()
+    place = Place("test", "line-1", ("top",), frozenset({"top"}), 1000.0, Path())
+    link, now = LineLink(lambda timeout_s: broker, KEYS, place), 1000.0
+    monkeypatch.setattr("stream.bridges.link.time.monotonic", lambda: now)
+
+    async def asked(part_id: str = "A-1") -> str:
+        with contextlib.suppress(PeerAway):
+            await link.trigger("top", part_id, "job")
+        return broker.sent[-1]["id"]
+
+    first = await asked()
+    for _ in range(3):  # the broker is away for longer than the line takes a part for the same one
+        now += 6.0
+        assert await asked() == first != await asked("A-2")
+    now += 10.0
+    another = await asked()
+    assert another != first, "it was given up, and its carrier comes round"
+    broker.fails = False
+    assert await asked() == another
+    assert await asked() != another
+    assert link._unsure.keys() <= {("top", "A-2", "job")}
 
 
 class Nonsense(Broker):

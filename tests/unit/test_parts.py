@@ -185,6 +185,23 @@ async def test_what_an_earlier_run_answered_is_settled_without_a_word(line_outbo
     assert line.said() == [("p3", "unknown", "stopped"), ("p4", "unknown", "stopped")]
 
 
+async def test_a_trigger_that_is_sent_again_under_its_id_is_answered_once_also_over_a_restart(
+    line_outbox: Outbox,
+) -> None:
+    fields = {"camera": "top", "part_id": "p1", "id": "c1"}
+    before = Line(line_outbox)
+    await before.parts.take(ENTRY, fields)
+    before.parts.end()
+    (verdict,) = line_outbox.newest("verdicts", 10)
+    assert verdict.detail == {"trigger": ENTRY, "id": "c1"}
+    long_ago = verdict.model_copy(update={"detected_at": rfc3339(time.time() - 3600.0)})
+    line = Line(line_outbox)
+    line.parts.recall([long_ago])
+    assert await line.parts.take("1764000090000-0", fields)
+    assert line.parts.repeated == 1
+    assert not await line.parts.take("1764000090001-0", fields | {"id": "c2"})
+
+
 async def test_a_carrier_that_comes_round_after_a_restart_is_answered_though_another_one_was_lately(
     line_outbox: Outbox,
 ) -> None:
@@ -244,6 +261,7 @@ def test_the_moment_of_a_trigger_is_read(at: str, expected: float) -> None:
         ({"camera": "top", "part_id": ""}, "the field part_id is missing"),
         ({"camera": "top", "part_id": "p" * 129}, "part_id must be printable"),
         ({"camera": "top", "part_id": "p", "job_id": "a\nb"}, "job_id must be printable"),
+        ({"camera": "top", "part_id": "p", "id": "i" * 129}, "id must be printable"),
         ({"camera": "top", "part_id": "p", "at": "2025-11-24T16:00:00"}, "with its zone"),
         ({"camera": "top", "part_id": "p", "at": "1764000000000"}, "at must be UTC seconds"),
         ({"camera": "top", "part_id": "p", "at": "nan"}, "at must be UTC seconds"),

@@ -156,6 +156,24 @@ def test_after_a_while_the_same_part_id_is_another_part() -> None:
     assert line.said() == [("a", "ok", None), ("a", "ng", None)]
 
 
+def test_a_trigger_that_is_sent_again_under_its_id_is_answered_once_however_late() -> None:
+    """A bridge whose broker was away for so long asked again: the part got the verdict of another picture."""
+    line = Station()
+
+    def sent(part_id: str, name: str) -> Outcome:
+        trigger = Trigger(Part(part_id), UTC + line.now, UTC + line.now, id=name)
+        return line.took(line.triggers.add(trigger, line.now))
+
+    sent("a", "7"), line.picture(), line.inspected("a"), line.wait(3600.0)
+    assert sent("a", "7").again
+    line.asked.clear()
+    assert not sent("b", "7").again, "one that counts from 1 again means another part"
+    line.picture(), line.wait(3600.0)
+    assert not sent("a", "8").again, "a carrier that comes round"
+    assert line.triggers.refuse(Trigger(Part("b"), UTC, UTC, id="7"), "no model", line.now).again
+    assert line.said() == [("a", "ok", None), ("b", "unknown", "late")]
+
+
 def test_a_part_answered_before_a_restart_is_not_answered_again() -> None:
     line = Station()
     line.triggers.remember("a", -3.0)
