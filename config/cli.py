@@ -91,9 +91,7 @@ def _guarded(name: str, point: EntryPoint, rest: list[str]) -> int:
 
 def _run(name: str, point: EntryPoint, rest: list[str]) -> int:
     command: Command = point.load()
-    parser = argparse.ArgumentParser(
-        prog=f"linewatch {name}", description=command.HELP, allow_abbrev=False, exit_on_error=True
-    )
+    parser = argparse.ArgumentParser(prog=f"linewatch {name}", description=command.HELP, allow_abbrev=False)
     command.configure(parser)
     try:
         arguments = parser.parse_args(rest)

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self
 from urllib.parse import quote, unquote
 
 from pydantic import SecretStr
@@ -51,17 +50,14 @@ def _late_at(rest: str, end: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CameraUrl:
-    """Where a camera is and how we log in. Only `reveal()` gives a secret away."""
+    """Where a camera is and how we log in. Only `reveal()` gives a secret away.
+
+    `_address` has no user and no password in it.
+    """
 
     _address: str
     username: str | None = None
     password: SecretStr | None = None
-
-    @classmethod
-    def parse(cls, url: str, username: str | None = None, password: SecretStr | None = None) -> Self:
-        """Credentials inside `url` are split out; `username` and `password` given beside it win."""
-        split = split_credentials(url)
-        return cls(split.url, username or split.username, password or split.password)
 
     @property
     def url(self) -> str:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -62,14 +61,6 @@ class ZonesError(Exception):
     """The drawn zones can't be read or kept; one sentence that names the file."""
 
     user_message = True
-
-
-def parse_zones(raw: Mapping[str, object]) -> Zones:
-    """Zones from outside. Raises ZonesError with every mistake in one sentence."""
-    try:
-        return Zones.model_validate(raw)
-    except ValidationError as error:
-        raise ZonesError(_mistakes(error)) from None
 
 
 def read(path: Path) -> ZonesFile:

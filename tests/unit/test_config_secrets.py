@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from config.load import ConfigError, parse
 from config.settings import Settings, config_sha256
@@ -232,7 +233,7 @@ def test_a_secret_in_the_path_or_query_of_an_address_is_hidden_and_warned_of(url
 
 
 def test_an_address_with_an_at_in_its_path_keeps_the_host_that_a_certificate_is_checked_for() -> None:
-    url = CameraUrl.parse("rtsps://u:hunter2@[::1]:322/live@2")
+    url = CameraUrl("rtsps://[::1]:322/live@2", "u", SecretStr("hunter2"))
     assert (url.url, str(url)) == ("rtsps://[::1]/***", "rtsps://u:***@[::1]/***")
     assert url.reveal() == "rtsps://u:hunter2@[::1]:322/live@2"
 
@@ -281,6 +282,6 @@ def test_an_address_is_split_where_its_credentials_end(url: str) -> None:
 
 
 def test_a_camera_address_shows_the_user_and_stars() -> None:
-    url = CameraUrl.parse("rtsp://u:hunter2@h/s")
+    url = CameraUrl("rtsp://h/s", "u", SecretStr("hunter2"))
     assert repr(url) == "CameraUrl('rtsp://u:***@h/s')"
     assert url.reveal() == "rtsp://u:hunter2@h/s"
