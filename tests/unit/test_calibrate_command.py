@@ -122,6 +122,17 @@ def test_a_folder_that_stands_above_the_level_blinds_no_running_line(
     assert "top@2 was saved and top@1 stays in use" in err and "`linewatch promote top@2`" in err
 
 
+def test_where_none_was_in_use_none_is_called_so(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shows_spots(monkeypatch)
+    (models / "top" / "latest").unlink()
+    write(models.parent / "wrong", 300, 12, spot=True)
+    words = ["calibrate", "top@1", "--data", str(models.parent / "wrong"), "--models", str(models)]
+    assert linewatch(words) == 0
+    assert "top@2 was saved and not put in use, because so many" in capsys.readouterr().err
+
+
 def test_an_older_version_is_not_put_in_place_of_the_one_in_use(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,7 +90,8 @@ def _why_not(before: "Artifact", newest: int | None, doubtful: bool) -> str:
 
 def _left(saved: "Artifact", newest: int | None, why: str) -> str:
     name = saved.name
+    instead = "not put in use" if newest is None else f"{name}@{newest} stays in use"
     return (
-        f"{name}@{saved.version} was saved and {name}@{newest} stays in use, because {why}. "
+        f"{name}@{saved.version} was saved and {instead}, because {why}. "
         f"`linewatch promote {name}@{saved.version}` takes the new one."
     )
