@@ -111,7 +111,7 @@ def calibrate(
     predict: Predict,
     held_out: Sequence[Picture],
     *,
-    input_px: int = 256,
+    input_px: int,
     min_area_px: int = MIN_AREA_PX,
 ) -> Calibration:
     """Fit the alarm level's distribution on good pictures that training never saw.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT = 760, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 34
@@ -56,13 +57,13 @@ def lines(
     return _svg([*parts, *_legend([(s.name, s.colour) for s, _ in series])], "shares over the alarm level")
 
 
-def _upper(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", marks: Sequence[float]) -> float:
+def _upper(values: NDArray[np.float64], marks: Sequence[float]) -> float:
     """The highest value worth an axis: the 98th percentile with room, or the farthest mark."""
     wanted = float(np.percentile(values, 98)) * 1.1
     return max(min(float(values.max()), wanted), *marks, float(np.median(values)))
 
 
-def _bars(counts: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", one: Series) -> list[str]:
+def _bars(counts: NDArray[np.int64], one: Series) -> list[str]:
     tallest = max(int(counts.max()), 1)
     width = (_WIDTH - _LEFT - _RIGHT) / _BINS
     bars = []

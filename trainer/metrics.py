@@ -86,11 +86,11 @@ def average_precision(pixels: Pixels) -> float | None:
     return float(np.sum(recall_steps * true / (true + false_at)))
 
 
-def pro(pixels: Pixels, limit: float = FPR_LIMIT) -> float | None:
-    """MVTec's own per-region overlap: mean over regions, one pooled curve up to FPR `limit`, divided by it.
+def pro(pixels: Pixels) -> float | None:
+    """MVTec's own per-region overlap: mean over regions, one pooled curve up to an FPR of 0.3, divided by it.
 
     One point per distinct score, (0, 0) and (1, 1) added, linear at the limit. Perfect maps 1, constant ones
-    limit / 2, inverted 0.
+    0.15, inverted 0.
     """
     if not pixels.comparable:
         return None
@@ -100,16 +100,16 @@ def pro(pixels: Pixels, limit: float = FPR_LIMIT) -> float | None:
     # Two points per distinct defect score: where the background above it ends, and the score itself.
     rate = np.stack((false_above, false_at), axis=1).ravel() / len(pixels.background)
     height = np.stack((before, overlap), axis=1).ravel()
-    return _area_up_to(np.append(rate, 1.0), np.append(height, 1.0), limit) / limit
+    return _area_up_to(np.append(rate, 1.0), np.append(height, 1.0), FPR_LIMIT) / FPR_LIMIT
 
 
-def pro_per_image(pairs: Iterable[Pair], limit: float = FPR_LIMIT) -> float | None:
+def pro_per_image(pairs: Iterable[Pair]) -> float | None:
     """Mean over defective pictures of each one's PRO against its own background.
 
     It forgives offsets between pictures. The kind that several published tables show; up to 26 points above
     the pooled one, so never mixed with it.
     """
-    values = [v for pair in pairs if pair[1].any() and (v := pro(Pixels.of([pair]), limit)) is not None]
+    values = [v for pair in pairs if pair[1].any() and (v := pro(Pixels.of([pair]))) is not None]
     return float(np.mean(values)) if values else None
 
 
@@ -121,17 +121,16 @@ def image_auroc(good: Sequence[float], defective: Sequence[float]) -> float | No
     return _auroc(np.asarray(defective, dtype=np.float64), below)
 
 
-def aupimo(pairs: Sequence[Pair], least_good: int = AUPIMO_MIN_GOOD) -> list[float] | None:
+def aupimo(pairs: Sequence[Pair]) -> list[float] | None:
     """Per defective picture: recall over log FPR from 1e-5 to 1e-4, FPR over pixels of *good pictures
     only*.
 
-    One value in 0..1 each; report mean and spread. None below `least_good` good pictures, or without
-    defects. After Bertoldo et al. 2024; the curve is linear between its exact points and integrated in
-    closed form (ours).
+    One value in 0..1 each; report mean and spread. None below 20 good pictures, or without defects. After
+    Bertoldo et al. 2024; the curve is linear between its exact points and integrated in closed form (ours).
     """
     normal = [np.asarray(raw, np.float32).ravel() for raw, mask in pairs if not mask.any()]
     defective = [(raw, mask) for raw, mask in pairs if mask.any()]
-    if len(normal) < least_good or not defective:
+    if len(normal) < AUPIMO_MIN_GOOD or not defective:
         return None
     values, counts, total = _highest(np.concatenate(normal), AUPIMO_RANGE[1])
     above = np.concatenate(([0], counts[:-1]))
@@ -142,16 +141,6 @@ def aupimo(pairs: Sequence[Pair], least_good: int = AUPIMO_MIN_GOOD) -> list[flo
 def pooled_metrics(pixels: Pixels) -> dict[str, float | None]:
     """pixel_auroc, ap and pro of pooled pixels; None where they can't say."""
     return {"pixel_auroc": pixel_auroc(pixels), "ap": average_precision(pixels), "pro": pro(pixels)}
-
-
-def pixel_metrics(pairs: Sequence[Pair]) -> dict[str, float | None]:
-    """pixel_auroc, ap, pro, pro_per_image, aupimo (its mean) of a test set; None where it can't say."""
-    per_picture = aupimo(pairs)
-    return {
-        **pooled_metrics(Pixels.of(pairs)),
-        "pro_per_image": pro_per_image(pairs),
-        "aupimo": float(np.mean(per_picture)) if per_picture else None,
-    }
 
 
 @dataclass(frozen=True, slots=True)

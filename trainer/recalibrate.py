@@ -16,7 +16,7 @@ from engine.artifact import Artifact
 from engine.calibration import Calibration
 from engine.zones import Areas
 
-from .calibrate import Picture, Predict, Scores, maps_of, scores_of
+from .calibrate import Predict, calibrate, maps_of, region_score
 from .dataset import GoodPictures, good_folder, load_good, read_picture
 from .errors import DataError
 from .evaluate import FALSE_ALARMS_PER_HOUR, FPS, ON_FRAMES
@@ -59,7 +59,8 @@ def recalibrate(model: Artifact, predict: Predict, data: Path, areas: Areas) -> 
             f"The alarm level of {model.name}@{model.version} takes each of the {len(good)} pictures in "
             f"{folder} into account already, or they were filed as false alarms: capture further ones."
         )
-    scores = [one.region for one in _scores(model, predict, list(new.pixels))]
+    least = model.calibration.min_area_px
+    scores = [region_score(raw, least) for raw in maps_of(predict, list(new.pixels))]
     highest = _highest(new, scores)
     above = [] if anew else _above(model, new.names, scores)
     notes = [*good.notes, *_counted(good, new, is_new.sum(), len(highest)), *_named(model, above, len(new))]
@@ -87,17 +88,8 @@ def _looked_at_anew(model: Artifact, predict: Predict) -> Calibration:
             f"for, and {len(pixels)} of its held-out pictures are left in {folder}, too few to look at anew: "
             "train again."
         )
-    found = _scores(model, predict, pixels)
-    return Calibration.fit(
-        [one.region for one in found],
-        [one.image for one in found],
-        min_area_px=model.calibration.min_area_px,
-        input_px=model.input_px,
-    )
-
-
-def _scores(model: Artifact, predict: Predict, pixels: Sequence[Picture]) -> list[Scores]:
-    return [scores_of(raw, model.calibration.min_area_px) for raw in maps_of(predict, pixels)]
+    least = model.calibration.min_area_px
+    return calibrate(predict, pixels, input_px=model.input_px, min_area_px=least)
 
 
 def _highest(good: GoodPictures, scores: Sequence[float]) -> list[float]:

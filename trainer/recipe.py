@@ -25,13 +25,13 @@ from engine.zones import EVERYWHERE, Areas
 from . import synthesis as synth
 from .advice import advise, short, stand_alone
 from .bank import build_bank
-from .calibrate import calibrate, counted, within
+from .calibrate import Predict, calibrate, counted, within
 from .checkpoint import Checkpoint, fingerprint
 from .dataset import HELD_OUT_RULE, GoodPictures, good_folder, load_good
 from .errors import DataError
 from .foreground import find_foregrounds
 from .input_px import check_input_px
-from .join import Joined, fit_join
+from .join import MIX, Joined, fit_join
 from .odd import odd_pictures
 from .origin import digest_of
 from .pace import settle_threads
@@ -130,9 +130,7 @@ def make_model(wish: Wish, on_progress: OnProgress, note: Note, keep: Path | Non
     return _artifact(wish, network, teacher, calibration, made)
 
 
-def predictor(
-    network: CameraNetwork, teacher: Teacher, device: torch.device, tiling: Tiling
-) -> Callable[[Sequence[Pixels]], NDArray[np.float32]]:
+def predictor(network: CameraNetwork, teacher: Teacher, device: torch.device, tiling: Tiling) -> Predict:
     """Pictures (h, w, 3) uint8 of the tiling's canvas → raw maps (n, h, w) float32, in the precision of the
     runner."""
 
@@ -247,7 +245,7 @@ def _made_of(
         "steps": schedule.steps,
         "bank_copies": int((material.bank.source == 0).sum()),
         "textures": str(wish.textures or "scikit-image"),
-        "mix": asdict(joined.mix),
+        "mix": asdict(MIX),
         "teacher_normalisation": {
             "mean": TEACHERS[SIZES[wish.size].teacher].mean,
             "std": TEACHERS[SIZES[wish.size].teacher].std,

@@ -25,8 +25,7 @@ _REDRAWS = 10
 _MAX_BETA = 0.8
 
 
-# --- masks
-# ----------------------------------------------------------------------------------------------------
+# Masks, (P, P) bool.
 
 
 def perlin(size_px: int, cells: tuple[int, int], rng: Rng) -> Floats:
@@ -88,8 +87,7 @@ def scratches(size_px: int, rng: Rng) -> Mask:
     return mask.astype(np.bool_)
 
 
-# --- textures: pictures the size of the part's, float32 0..255
-# --------------------------------------------------
+# Textures: pictures the size of the part's, float32 0..255.
 
 
 def shuffled(picture: Pixels, rng: Rng) -> Floats:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from trainer.calibrate import region_score
-from trainer.metrics import Pair, pixel_metrics
+from trainer.metrics import Pair, Pixels, aupimo, pooled_metrics, pro_per_image
 
 PICTURES, SIDE = 500, 256
 
@@ -19,7 +19,7 @@ def main() -> None:
         mask[30 : 90 if i % 2 else 30, 30:60] = True
         pairs.append((rng.random((SIDE, SIDE), np.float32) + 0.3 * mask.astype(np.float32), mask))
     begin = time.perf_counter()
-    pixel_metrics(pairs)
+    pooled_metrics(Pixels.of(pairs)), pro_per_image(pairs), aupimo(pairs)
     pixels_s = time.perf_counter() - begin
     begin = time.perf_counter()
     for raw, _ in pairs[:50]:

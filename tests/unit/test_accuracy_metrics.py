@@ -19,7 +19,7 @@ from trainer.metrics import (
     defects_at,
     image_auroc,
     pixel_auroc,
-    pixel_metrics,
+    pooled_metrics,
     pro,
     pro_per_image,
     share,
@@ -152,7 +152,8 @@ def test_image_auroc_agrees_with_scikit_learn_ties_and_all(seed: int) -> None:
 
 def test_what_a_set_can_not_say_is_none_and_not_a_number() -> None:
     good_only = [(_map(_TRUTH, 1, 0), _mask())]
-    assert set(pixel_metrics(good_only).values()) == {None}
+    assert set(pooled_metrics(Pixels.of(good_only)).values()) == {None}
+    assert pro_per_image(good_only) is None and aupimo(good_only * 20) is None
     assert image_auroc([], [1.0]) is None and image_auroc([1.0], []) is None
     assert share([]) is None
 
@@ -220,5 +221,5 @@ def test_forty_pictures_of_256_take_well_under_seconds() -> None:
     rng = np.random.default_rng(0)
     pairs = [(rng.random((256, 256), np.float32), _mask((30, 30, 90, 60), size=256)) for _ in range(40)]
     begin = time.process_time()
-    pixel_metrics(pairs)
+    pooled_metrics(Pixels.of(pairs)), pro_per_image(pairs), aupimo(pairs)
     assert time.process_time() - begin < 5.0

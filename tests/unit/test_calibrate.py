@@ -100,7 +100,7 @@ def test_a_network_that_answers_nan_is_caught() -> None:
 
 def test_no_held_out_picture_is_a_clear_sentence() -> None:
     with pytest.raises(CalibrationError, match="held-out good pictures"):
-        calibrate(_noise, [])
+        calibrate(_noise, [], input_px=32)
 
 
 def test_what_lies_outside_the_areas_counts_as_nothing() -> None:
