@@ -9,6 +9,7 @@ from pathlib import Path
 from config.document import Path as Key
 from config.load import ConfigError, find, placed
 from config.settings import Settings
+from config.sources import PushedSource, WebrtcSource
 from engine import versions
 from engine.errors import EngineError
 
@@ -67,6 +68,11 @@ def without_model(settings: Settings) -> Iterator[tuple[str, str]]:
             yield name, why
 
 
+def is_sent_to(source: object) -> bool:
+    """Whether a camera's pictures come to a running line and to nobody else: by WHIP, or with triggers."""
+    return isinstance(source, PushedSource) or (isinstance(source, WebrtcSource) and source.mode == "whip")
+
+
 def no_model_yet(settings: Settings, name: str) -> str | None:
     """What leads to a camera's model where there is none of its name. Raises EngineError where that can't be
     read.
@@ -77,9 +83,12 @@ def no_model_yet(settings: Settings, name: str) -> str | None:
             return None
         others = ", ".join(versions.names(settings.models.dir))
     named = _named(settings)
+    capture = f"`linewatch capture {name} --frames 200{named}`"
+    if is_sent_to(settings.cameras[name].source):
+        capture = "collect good pictures on the page"
     return (
         f"there is no model {model} yet{f' (there is: {others})' if others else ''}: the camera is shown and "
-        f"not inspected; `linewatch capture {name} --frames 200{named}`, then "
+        f"not inspected; {capture}, then "
         f"`linewatch train {model} --data {settings.pictures.dir / name / 'good'}{named}`"
     )
 

@@ -44,6 +44,7 @@ def main(args: argparse.Namespace) -> int:
     from config.load import load
 
     from ..capture import Capture, CaptureError
+    from ..reading import is_sent_to
     from ..sources.base import build
 
     settings = load(args.config)
@@ -53,6 +54,10 @@ def main(args: argparse.Namespace) -> int:
             f"linewatch: there is no camera {args.camera!r} in the config; there are: {known}",
             file=sys.stderr,
         )
+        return 2
+    if is_sent_to(settings.cameras[args.camera].source):
+        why = "its pictures are sent to a running line only: collect them on the page"
+        print(f"linewatch: camera {args.camera!r}: {why}", file=sys.stderr)
         return 2
     folder = settings.pictures.dir / args.camera / "good"
     progress = Progress(args.frames, sys.stderr)

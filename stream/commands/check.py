@@ -72,13 +72,12 @@ async def _ask(settings: "Settings") -> "dict[str, Answer]":
 async def _ask_camera(name: str, source: object) -> "Answer":
     import functools
 
-    from config.sources import WebrtcSource
-
     from ..probe import Answer, probe_camera
+    from ..reading import is_sent_to
     from ..sources.base import build
 
-    if isinstance(source, WebrtcSource) and source.mode == "whip":  # it has nobody here to push to
-        return Answer(True, f"not tried: it pushes to the page of a running line, at /whip/{name}")
+    if is_sent_to(source):
+        return Answer(True, "not tried: its pictures are sent to a running line only")
     return await probe_camera(name, functools.partial(build, name, source))
 
 

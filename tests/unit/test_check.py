@@ -48,16 +48,19 @@ def test_a_camera_that_fails_is_no_mistake_of_the_file(
     assert main(["check", "--strict", str(path)]) == 1
 
 
-def test_a_camera_that_pushes_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It would push to a page that runs with the line only."""
+@pytest.mark.parametrize("camera", ["source: {type: webrtc}", "source: {type: pushed}, frames: every"])
+def test_a_camera_that_sends_to_a_running_line_is_not_waited_for(
+    camera: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "cameras.yaml"
-    path.write_text("version: 1\ncameras: {top: {source: {type: webrtc}}}\n")
+    path.write_text(f"version: 1\ncameras: {{top: {{{camera}}}}}\n")
     assert main(["check", "--strict", "--json", str(path)]) == 0
-    told = json.loads(capsys.readouterr().out)["cameras"]["top"]
-    assert told == {
-        "ok": True,
-        "answer": "not tried: it pushes to the page of a running line, at /whip/top",
-    }
+    out, err = capsys.readouterr()
+    answer = "not tried: its pictures are sent to a running line only"
+    assert json.loads(out)["cameras"]["top"] == {"ok": True, "answer": answer}
+    assert "not inspected; collect good pictures on the page, then `linewatch train top --data " in err
+    assert main(["capture", "top", "--config", str(path)]) == 2
+    assert "its pictures are sent to a running line only: collect them on the page" in capsys.readouterr().err
 
 
 PAGES = {
