@@ -155,7 +155,7 @@ def _section(told: "list[tuple[Found, Device | OnvifError]]", user: str | None) 
     """The largest stream of each camera; the others stand beside it as comments."""
     from ..onvif import Device
 
-    lines, names = ["cameras:"], set[str]()
+    lines, names = list[str](), set[str]()
     for camera, answer in told:
         if not isinstance(answer, Device) or not answer.streams:
             why = "it names no streams" if isinstance(answer, Device) else answer
@@ -169,7 +169,8 @@ def _section(told: "list[tuple[Found, Device | OnvifError]]", user: str | None) 
         lines.append(_comment(4, f"{answer.maker} {answer.model}, {_described(first)}"))
         lines.extend(_comment(4, f"or {_described(stream)}") for stream in others)
         lines.append(f"    source: {login}{rest}type: rtsp, url: {json.dumps(first.url)}}}")
-    return "\n".join(lines) + "\n"
+    # A key with nothing but comments below is empty, which no config file takes.
+    return "\n".join(["cameras:" if names else "cameras: {}", *lines]) + "\n"
 
 
 def _new_name(address: str, names: "set[str]") -> str:

@@ -155,3 +155,17 @@ def test_nobody_there_is_said_and_fails(
     monkeypatch.setattr(discovery, "probe", lambda seconds: [])
     assert main(["discover", "--seconds", "0.2"]) == 1
     assert "no camera answered within 0.2 s" in capsys.readouterr().err
+
+
+def test_a_section_without_a_camera_is_one_that_the_config_file_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cameras(*arguments: str) -> int:
+        main(["discover", "--yaml", *arguments])
+        section = capsys.readouterr().out
+        return len(parse("version: 1\n" + section, name="x", folder=tmp_path, env={}).cameras)
+
+    with serving(guarded()) as camera:
+        assert cameras(f"127.0.0.1:{camera.port}") == 0
+    monkeypatch.setattr(discovery, "probe", lambda seconds: [])
+    assert cameras() == 0
