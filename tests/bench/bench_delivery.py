@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from stream.broker import RunFile
 from stream.drafts import region
@@ -84,7 +85,7 @@ async def subscribe(run_file: Path) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while True:
-            told = await client.xread({where.stream: last}, count=500, block=1000)
+            told: Any = await client.xread({where.stream: last}, count=500, block=1000)
             now = time.time()
             for _, entries in told or []:
                 last = entries[-1][0]

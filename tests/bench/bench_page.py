@@ -33,6 +33,7 @@ from engine.core import Frame
 from stream.console import linewatch
 from stream.launch import with_us
 from stream.web.page import LivePage
+from tests.bench.bench_delivery import percentile
 from tests.browsing import open_browser
 from tests.models import tiny_artifact
 from tests.webline import FakeLine
@@ -83,10 +84,6 @@ VIDEO_AGES = """async ([seconds, bits, px]) => {
   return ages.slice(10);
 }"""
 OPENED = "() => [...document.querySelectorAll('canvas')].some((c) => Number(c.dataset.pictures) >= 1)"
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[int(share * (len(values) - 1))]
 
 
 @contextlib.asynccontextmanager
@@ -212,8 +209,8 @@ async def video_viewers(browser: Browser, url: str, count: int) -> AsyncIterator
     await tab.close()
 
 
-async def api_ms(url: str, seconds: float, per_s: float = 50.0) -> list[float]:
-    """Each request is sent at its time, whether or not those before it were answered."""
+async def api_ms(url: str, seconds: float) -> list[float]:
+    """Of 50 requests a second, each sent at its time, whether or not those before it were answered."""
     took: list[float] = []
     async with httpx.AsyncClient(base_url=f"{url}api/v1/", timeout=10) as http:
 
@@ -223,8 +220,8 @@ async def api_ms(url: str, seconds: float, per_s: float = 50.0) -> list[float]:
             took.append((time.perf_counter() - began) * 1e3)
 
         tasks, start = [], time.perf_counter()
-        for i in range(int(seconds * per_s)):
-            await asyncio.sleep(max(0.0, start + i / per_s - time.perf_counter()))
+        for i in range(int(seconds * 50)):
+            await asyncio.sleep(max(0.0, start + i / 50 - time.perf_counter()))
             tasks.append(asyncio.create_task(ask(READS[i % len(READS)])))
         await asyncio.gather(*tasks)
     return took

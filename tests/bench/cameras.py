@@ -54,7 +54,7 @@ def simulator(names: list[str], size: tuple[int, int], fps: float) -> Iterator[t
         process.join()
 
 
-async def watch(url: str, seconds: float, fps: float = 10) -> list[float]:
+async def watch(url: str, seconds: float) -> list[float]:
     """Ages of a camera's frames in ms, from the camera's clock to the offer."""
     ages: list[float] = []
 
@@ -63,7 +63,7 @@ async def watch(url: str, seconds: float, fps: float = 10) -> list[float]:
             ages.append((time.time() - frame.taken_at) * 1e3)
 
     settings = RtspSettings(type="rtsp", url=url, read_timeout_s=1.0)
-    camera = Camera("b", lambda: build("b", settings), offer=offer, policy=CameraPolicy(fps=fps))
+    camera = Camera("b", lambda: build("b", settings), offer=offer, policy=CameraPolicy(fps=10))
     await camera.start()
     await asyncio.sleep(seconds)
     await camera.stop()

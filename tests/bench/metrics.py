@@ -19,7 +19,9 @@ def main() -> None:
         mask[30 : 90 if i % 2 else 30, 30:60] = True
         pairs.append((rng.random((SIDE, SIDE), np.float32) + 0.3 * mask.astype(np.float32), mask))
     begin = time.perf_counter()
-    pooled_metrics(Pixels.of(pairs)), pro_per_image(pairs), aupimo(pairs)
+    pooled_metrics(Pixels.of(pairs))
+    pro_per_image(pairs)
+    aupimo(pairs)
     pixels_s = time.perf_counter() - begin
     begin = time.perf_counter()
     for raw, _ in pairs[:50]:

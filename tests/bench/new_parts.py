@@ -18,12 +18,12 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from engine.choose import choose_device
+from engine.images import to_square
 from stream.demo.stage import CAMERA_FPS, FPS, PATTERN_CAMERAS
 from stream.sim.encoder import Encoder
 from stream.sim.line import CYCLE_S, SLIDE_S
 from stream.sim.shows import PatternShow
 from trainer.calibrate import maps_of, region_score
-from trainer.dataset import to_square
 from trainer.predict import model_of
 from trainer.recalibrate import recalibrate
 from trainer.recipe import Wish, make_model
@@ -75,7 +75,7 @@ def _line(camera: str, show: PatternShow, seed: int, args: argparse.Namespace) -
         keep_pictures(show, _FURTHER_FROM_S + phase_s, FURTHER, Path(further))
         made = make_model(Wish(camera, Path(learnt), steps=args.steps, seed=seed), lambda *_: None, print)
         predict = model_of(made, choose_device("auto"))
-        firmer = recalibrate(made, predict, Path(further)).model
+        firmer = recalibrate(made, predict, Path(further), made.areas).model
     moments = [_NEW_FROM_S + n / FPS for n in range(round(args.parts * CYCLE_S * FPS))]
     pictures = [to_square(filmed(show, at_s), made.input_px) for at_s in moments]
     scores = np.array([region_score(m, made.calibration.min_area_px) for m in maps_of(predict, pictures)])

@@ -90,7 +90,7 @@ def _patchcore(good: NDArray[np.uint8], teacher: Teacher, _seed: int) -> nn.Modu
             model(to_device([picture], torch.device("cpu")))
         patches = sum(len(embedding) for embedding in model.embedding_store)
         model.subsample_embedding(min(_PATCHCORE_SHARE, _PATCHCORE_KEPT / patches))
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _stfpm(good: NDArray[np.uint8], teacher: Teacher, seed: int) -> nn.Module:
@@ -113,7 +113,7 @@ def _stfpm(good: NDArray[np.uint8], teacher: Teacher, seed: int) -> nn.Module:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _in_float32(features: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -94,7 +94,8 @@ def _ms(look: Callable[[], Any], seconds: float) -> float:
     """The median call after a few untimed ones."""
     for _ in range(3):
         look()
-    spent, end = [], time.perf_counter() + seconds
+    spent: list[float] = []
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(spent) < 3:
         begin = time.perf_counter()
         look()

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+from stream.demo.children import memory_mb
 from stream.endings import end
 from stream.sim.shows import PatternShow
 from tests.servers import RunningSim, rtsp_sim
@@ -47,11 +48,6 @@ async def reconnects(http: httpx.AsyncClient) -> int:
     )
 
 
-def rss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
-
-
 async def measure(sim: RunningSim, folder: Path, minutes: float) -> None:
     async with (
         running(folder, config_file(folder, sim)) as line,
@@ -61,7 +57,7 @@ async def measure(sim: RunningSim, folder: Path, minutes: float) -> None:
         print(f"{'minutes':>8} {'reconnects':>11} {'memory MB':>10}")
         for row in range(1, ROWS + 1):
             await asyncio.sleep(minutes * 60 / ROWS)
-            count, memory = await reconnects(http), rss_mb(line.process.pid)
+            count, memory = await reconnects(http), memory_mb(line.process.pid)[0]
             print(f"{row * minutes / ROWS:>8.1f} {count:>11} {memory:>10.0f}", flush=True)
         await end([cutting])
         await line.end()
