@@ -195,7 +195,10 @@ def _settle_threads(network: CameraNetwork, material: Material, schedule: Schedu
         student_loss(twin, material, schedule, 0).backward()  # type: ignore[no-untyped-call]
 
     if (chosen := settle_threads(step)) < most:
-        note(f"Others use this machine's cores: {chosen} of {most} threads train faster, and are taken.")
+        note(
+            f"{chosen} of {most} threads train faster here, and are taken: others use this machine's cores, or "
+            "this container may use no more of them."
+        )
 
 
 def _train(
