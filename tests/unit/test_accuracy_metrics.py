@@ -221,5 +221,7 @@ def test_forty_pictures_of_256_take_well_under_seconds() -> None:
     rng = np.random.default_rng(0)
     pairs = [(rng.random((256, 256), np.float32), _mask((30, 30, 90, 60), size=256)) for _ in range(40)]
     begin = time.process_time()
-    pooled_metrics(Pixels.of(pairs)), pro_per_image(pairs), aupimo(pairs)
+    pooled_metrics(Pixels.of(pairs))
+    pro_per_image(pairs)
+    aupimo(pairs)
     assert time.process_time() - begin < 5.0
