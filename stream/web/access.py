@@ -16,6 +16,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .schemas import In
 from .sessions import LoginLimit, Sessions
 from .users import MAX_PASSWORD, ROLES, Role, Users
 
@@ -135,7 +136,7 @@ async def until_forbidden(scope: Scope) -> None:
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-class LoginIn(BaseModel):
+class LoginIn(In):
     """A user's name and password."""
 
     user: Annotated[str, Field(max_length=64)]

@@ -151,7 +151,7 @@ async def _gone(request: Request, error: Exception) -> JSONResponse:
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
     """One sentence, without the value, in place of a list for machines."""
     assert isinstance(error, RequestValidationError)
-    told = [f"{_place(mistake)}: {mistake['msg']}" for mistake in error.errors()]
+    told = [f"{_place(mistake)}: {_words(mistake)}" for mistake in error.errors()]
     return JSONResponse({"detail": "; ".join(told[:5])}, 422)
 
 
@@ -161,3 +161,8 @@ def _place(mistake: dict[str, Any]) -> str:
     if not inside or mistake["type"] == "json_invalid":
         return "the body, expected a JSON object sent as application/json"
     return ".".join(inside)
+
+
+def _words(mistake: dict[str, Any]) -> str:
+    """As the config file's mistakes are called."""
+    return "unknown key" if mistake["type"] == "extra_forbidden" else str(mistake["msg"])

@@ -14,7 +14,7 @@ from starlette.responses import FileResponse
 
 from ..evidence import Evidence, EvidenceError, Feedback, Item
 from .curves import Curves
-from .schemas import ErrorOut
+from .schemas import ErrorOut, In
 from .tuning import CurveOut
 
 _GONE: dict[int | str, dict[str, type]] = {404: {"model": ErrorOut}}
@@ -34,7 +34,7 @@ class EvidenceOut(BaseModel):
     heatmap: str
 
 
-class FeedbackIn(BaseModel):
+class FeedbackIn(In):
     """`false_alarm`: the part was good, learn from it; `confirmed`: keep it as evidence; null: take it
     back.
     """

@@ -1,4 +1,4 @@
-"""What the REST API answers: pydantic forms of the view, instants in RFC 3339 UTC.
+"""What the REST API answers: pydantic forms of the view, instants in RFC 3339 UTC. And what it is asked.
 
 OpenAPI is made from these.
 """
@@ -10,6 +10,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from .view import LineStats, LineView, Result, State
+
+
+class In(BaseModel):
+    """A request's body. A key that isn't known was meant for one that is, so it is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class _Out(BaseModel):

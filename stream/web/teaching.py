@@ -18,7 +18,7 @@ from ..teaching import MAX_FRAMES, CollectionState, Shelf, Teaching, shown_name
 from ..training import TrainingState
 from .errors import Gone
 from .guard import DOCUMENT_HEADERS
-from .schemas import CollectionOut, ErrorOut, TrainingOut
+from .schemas import CollectionOut, ErrorOut, In, TrainingOut
 from .view import LineView
 
 _Responses = dict[int | str, dict[str, Any]]
@@ -45,7 +45,7 @@ class PicturesOut(BaseModel):
     newest: list[PictureOut]
 
 
-class CollectIn(BaseModel):
+class CollectIn(In):
     """How many pictures, at most one in `every_s`; `with_alarms`: also those in which a defect is seen."""
 
     frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] = 100
@@ -53,7 +53,7 @@ class CollectIn(BaseModel):
     with_alarms: bool = False
 
 
-class TrainIn(BaseModel):
+class TrainIn(In):
     """Whose good pictures to learn from; `steps` null: as many as the device is good for."""
 
     camera: str
@@ -92,7 +92,7 @@ class ShelfOut(BaseModel):
     versions: list[VersionOut]
 
 
-class RollbackIn(BaseModel):
+class RollbackIn(In):
     """The latest version that the asker saw: asked twice, it goes back once."""
 
     version: int

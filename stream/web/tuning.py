@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from engine.core import ModelInfo
 
-from .schemas import ErrorOut
+from .schemas import ErrorOut, In
 from .scores import Scores, cost, curve
 from .view import LineActions
 
@@ -42,7 +42,7 @@ class CostOut(BaseModel):
     hours: float
 
 
-class LevelIn(BaseModel):
+class LevelIn(In):
     """The new alarm level as a multiple of `base`, the raw one that the asker saw; null: the model's own
     again."""
 

@@ -262,8 +262,8 @@ async def test_the_end_of_the_line_ends_its_training(http: httpx.AsyncClient, sh
     assert process is None or process.returncode is not None
     assert shop.teaching.training is not None
     assert shop.teaching.training.reason == "The line was stopped."
-    for path in ("training", "cameras/top/pictures"):
-        refused = await http.post(f"{API}/{path}", json={"camera": "top"})
+    for path, wish in (("training", {"camera": "top"}), ("cameras/top/pictures", {})):
+        refused = await http.post(f"{API}/{path}", json=wish)
         assert (refused.status_code, refused.json()["detail"]) == (409, "Linewatch is stopping.")
 
 

@@ -67,6 +67,26 @@ async def test_the_page_sets_the_alarm_level_of_a_camera_that_has_inspected_noth
         await app.shutdown()
 
 
+async def test_a_key_that_no_request_has_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    save(tiny_artifact(name="top"), tmp_path / "models")
+    app = App(load(tmp_path / "cameras.yaml"))
+    try:
+        await app._models.look()
+        await app.page.start()
+        async with httpx.AsyncClient(base_url=f"{app.page.url}api/v1/") as http:
+            base = (await http.get("cameras/top")).json()["model"]["threshold"]
+            wish = {"level": None, "base": base, "treshold": 1.5}
+            answer = await http.put("cameras/top/threshold", json=wish)
+            assert (answer.status_code, answer.json()["detail"]) == (422, "treshold: unknown key")
+            told = (await http.get("openapi.json")).json()["components"]["schemas"]
+        bodies = {name: schema for name, schema in told.items() if name.endswith("In")}
+        assert {"CollectIn", "FeedbackIn", "LevelIn", "LoginIn", "TrainIn", "ZonesIn"} <= bodies.keys()
+        assert not [name for name, body in bodies.items() if body.get("additionalProperties", True)]
+    finally:
+        await app.shutdown()
+
+
 async def test_a_model_that_the_device_refuses_at_start_is_not_in_use_and_the_reason_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
