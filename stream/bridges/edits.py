@@ -6,12 +6,11 @@ One that runs alone can't know what the line makes of the edit, so who started i
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from pathlib import Path
 
 from config.load import ConfigError, load
 from config.settings import Settings
 
+from ..stamps import stamps
 from .link import Place
 
 log = logging.getLogger(__name__)
@@ -21,10 +20,10 @@ LOOK_EVERY_S = 2.0
 
 async def tell_edits(name: str, settings: Settings, every_s: float = LOOK_EVERY_S) -> None:
     """Until cancelled: a line in the log for each edit that the bridge `name` should take up."""
-    seen = _written(settings.files)
+    seen = stamps(settings.files)
     while True:
         await asyncio.sleep(every_s)
-        now = await asyncio.to_thread(_written, settings.files)
+        now = await asyncio.to_thread(stamps, settings.files)
         if now == seen:
             continue
         seen = now
@@ -39,16 +38,3 @@ async def tell_edits(name: str, settings: Settings, every_s: float = LOOK_EVERY_
 def _told(name: str, settings: Settings) -> tuple[object, ...]:
     """What the bridge goes by."""
     return Place.of(settings), settings.bridges.get(name), settings.events
-
-
-def _written(files: Iterable[Path]) -> list[tuple[int, int] | None]:
-    """When each was written, and which file it is: editors rename."""
-    return [_signed(file) for file in files]
-
-
-def _signed(file: Path) -> tuple[int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino

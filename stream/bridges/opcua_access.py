@@ -73,11 +73,18 @@ class Doorkeeper:
     def __init__(self, options: Options) -> None:
         self._open = options.users_file is None and not options.clients
         self._users = None if options.users_file is None else _users(options.users_file)
+        self._options = options
         self._clients: dict[bytes, tuple[x509.Certificate, str, Role]] = {}
-        for name, client in options.clients.items():
-            certificate = read_certificate(client.cert_file)
-            self._clients[der_from_x509(certificate)] = (certificate, name, client.role)
+        self.read_clients()
         self._not_before_s = 0.0
+
+    def read_clients(self) -> None:
+        """Their certificates, as they are on the disk. Raises PeerAway, and those read before hold then."""
+        known = {}
+        for name, client in self._options.clients.items():
+            certificate = read_certificate(client.cert_file)
+            known[der_from_x509(certificate)] = (certificate, name, client.role)
+        self._clients = known
 
     def get_user(
         self,

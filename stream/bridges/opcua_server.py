@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 
 from asyncua import Server, ua
 from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPolicyNone
 
 from ..events import Event
-from .certificates import check_in_time
+from ..stamps import Stamps, stamps
+from .certificates import wrong_pair
 from .opcua import Options, application_uri
 from .opcua_access import Doorkeeper, NoRequests, OwnSessions, Rules, in_time
 from .opcua_methods import add_acknowledge, add_methods
@@ -16,6 +18,8 @@ from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
 from .report import verdict_late_s
 from .sink import Answer, Line, PeerAway
 from .vanished import end_vanished
+
+log = logging.getLogger(__name__)
 
 _ENCRYPTED = [
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
@@ -40,6 +44,11 @@ class OpcUaSink:
         self._up = asyncio.Event()
         # Events that wait for their acknowledgement, by id: at most one a camera.
         self._waiting: dict[str, asyncio.Event] = {}
+        tls = options.tls
+        # Certificates and keys, and what they were like when they were read last.
+        self._files = [client.cert_file for client in options.clients.values()]
+        self._files += [] if tls is None else [tls.cert_file, tls.key_file]
+        self._read: Stamps = []
 
     @property
     def port(self) -> int:
@@ -52,6 +61,7 @@ class OpcUaSink:
         await self._up.wait()
 
     async def run(self) -> None:
+        await self._check_address()
         server = await self._make()
         try:
             line_nodes = await self._fill(server)
@@ -63,14 +73,32 @@ class OpcUaSink:
             while True:
                 await self._line.changed()
                 await self._look(line_nodes)
+                await self._renew(server)
         finally:
             self._up.clear()
             await _stop(server)
+
+    async def _check_address(self) -> None:
+        """Raises PeerAway when it is taken, before the server is built, which costs a second of CPU."""
+        host, _, port = self._options.listen.rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            probe = await loop.create_server(
+                asyncio.Protocol, host.strip("[]"), int(port), start_serving=False
+            )
+        except OSError as error:
+            raise self._cant_listen(error) from None
+        probe.close()
+
+    def _cant_listen(self, error: OSError) -> PeerAway:
+        why = error.strerror or type(error).__name__
+        return PeerAway(f"OPC UA can't listen on {self._options.listen}: {why}")
 
     async def _make(self) -> Server:
         """Raises PeerAway for certificates and users that can't be used."""
         options = self._options
         server = Server(iserver=OwnSessions(user_manager=Doorkeeper(options)))
+        await self._read_certificates(server)
         await server.init()
         # A client that vanished is forgotten after so long, with what waited for it.
         server.iserver.max_session_timeout_ms = _LONGEST_SESSION_MS
@@ -79,20 +107,40 @@ class OpcUaSink:
         await server.set_application_uri(application_uri(self._line.site, self._line.line))
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity], Rules())
         if options.tls is not None:
-            check_in_time(options.tls.cert_file)
-            try:
-                await server.load_certificate(options.tls.cert_file)
-                await server.load_private_key(options.tls.key_file)
-            except (OSError, ValueError, TypeError) as error:
-                raise PeerAway(f"the key {options.tls.key_file} can't be used: {error}") from None
             server.set_security_policy(_ENCRYPTED, Rules())
-            mode = ua.MessageSecurityMode.None_
-            server._policies.append(
-                SecurityPolicyFactory(SecurityPolicyNone, mode, permission_ruleset=NoRequests())
-            )
+            server._policies.append(_only_to_look())
         server.set_certificate_validator(in_time)
         server.set_identity_tokens(self._tokens())
         return server
+
+    async def _read_certificates(self, server: Server) -> None:
+        """Ours and our clients', as they are on the disk. Raises PeerAway when they can't be used."""
+        self._read = stamps(self._files)
+        tls = self._options.tls
+        if tls is None:
+            return
+        if (wrong := next(wrong_pair("tls", tls.cert_file, tls.key_file), None)) is not None:
+            raise PeerAway(wrong.text)
+        server.iserver.user_manager.read_clients()
+        try:
+            await server.load_certificate(tls.cert_file)
+            await server.load_private_key(tls.key_file)
+        except (OSError, ValueError, TypeError) as error:
+            raise PeerAway(f"the key {tls.key_file} can't be used: {error}") from None
+
+    async def _renew(self, server: Server) -> None:
+        """Certificates that were written anew count for who connects from now on; who is connected stays."""
+        if stamps(self._files) == self._read:
+            return
+        try:
+            await self._read_certificates(server)
+        except PeerAway as away:
+            log.warning("%s; the OPC UA server goes on with the certificates that it has", away)
+            return
+        server.iserver.endpoints.clear()
+        server._policies[:] = [_only_to_look()]  # in place: it is also the listening socket's
+        await server._setup_server_nodes()
+        log.info("the OPC UA server has read its certificates anew")
 
     def _tokens(self) -> list[type]:
         tokens: list[type] = []
@@ -120,8 +168,7 @@ class OpcUaSink:
         try:
             await server.start()
         except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise PeerAway(f"OPC UA can't listen on {self._options.listen}: {why}") from None
+            raise self._cant_listen(error) from None
 
     async def _look(self, line_nodes: LineNodes) -> None:
         alive = self._line.alive
@@ -160,6 +207,12 @@ class OpcUaSink:
             return Answer("refused", "no event with this ResultId waits for its acknowledgement")
         taken.set()
         return Answer("done", "the event is acknowledged")
+
+
+def _only_to_look() -> SecurityPolicyFactory:
+    """Channels without security of a server that has some: for who asks which ones it has."""
+    mode = ua.MessageSecurityMode.None_
+    return SecurityPolicyFactory(SecurityPolicyNone, mode, permission_ruleset=NoRequests())
 
 
 async def _stop(server: Server) -> None:

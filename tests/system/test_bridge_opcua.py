@@ -386,3 +386,13 @@ async def test_a_client_that_vanished_does_not_keep_its_connection(line: BridgeL
         assert isinstance(bridge.sink, OpcUaSink)
         port = bridge.sink.port
         await until(lambda: asks_whether_its_peers_are_there(port))
+
+
+async def test_a_port_that_is_taken_is_said(line: BridgeLine, caplog: pytest.LogCaptureFixture) -> None:
+    """Each attempt cost more than a second of CPU, and a traceback in the log."""
+    async with running(line, "first", OPEN.replace("scada", "first")) as bridge:
+        port = (await address_of(bridge)).split(":")[2].partition("/")[0]
+        async with running(line, "scada", OPEN.replace(":0", f":{port}")) as second:
+            await until(lambda: second.report.failed > 1)
+            assert "can't listen on" in str(second.report.trouble)
+    assert "Traceback" not in caplog.text
