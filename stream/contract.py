@@ -67,7 +67,7 @@ _FIELDS: dict[str, tuple[tuple[str, str, bool], ...]] = {
         (
             "error_code",
             "0 well, 1 connecting, 2 down, 3 frozen, 4 refused, 10 no model, 11 disabled, 12 events can't be "
-            "stored, 13 device stuck, 14 pictures come and none is inspected",
+            "stored, 13 device stuck, 14 pictures come and none is inspected, 15 triggers can't be read",
             True,
         ),
         ("processing_ms", "time of the last inspection", True),

@@ -120,6 +120,11 @@ class Gateway:
             read |= {(name, "taken"): counts.taken, (name, "dead"): counts.dead, (name, "gone"): counts.gone}
         return read
 
+    @property
+    def trouble(self) -> str | None:
+        """Why triggers can't be read now, one sentence; None while they are."""
+        return self._inboxes[0].trouble if self._inboxes else None
+
     def _settled(self, entry: str) -> None:
         self._inboxes[0].settle(entry)
 

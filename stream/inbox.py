@@ -94,6 +94,11 @@ class Inbox:
         self._read_ms = 0
         self._failures = 0
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be read, once that outlasts a first new attempt; None while all is well."""
+        return self.error if self._failures > 1 else None
+
     def settle(self, entry_id: str) -> None:
         """What the entry led to is recorded."""
         if entry_id in self._open:

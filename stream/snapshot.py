@@ -20,7 +20,7 @@ from .web.view import CameraView, Histogram, LineStats, Result
 
 # What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
 _ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
-NO_MODEL, DISABLED, DISK, STUCK, BLIND = 10, 11, 12, 13, 14
+NO_MODEL, DISABLED, DISK, STUCK, BLIND, DEAF = 10, 11, 12, 13, 14, 15
 ERROR_WORDS: Mapping[int, str] = {
     0: "ready",
     1: "connecting",
@@ -32,6 +32,7 @@ ERROR_WORDS: Mapping[int, str] = {
     DISK: "events can't be stored",
     STUCK: "device stuck",
     BLIND: "pictures come and none is inspected",
+    DEAF: "triggers can't be read",
 }
 
 
@@ -40,23 +41,35 @@ class LineFault:
     """What keeps a camera that is live from being answered for.
 
     `disabled` by a command; `disk`: what is decided can't be stored; `stuck`: the device doesn't answer;
-    `blind`: pictures come and none has been inspected lately.
+    `blind`: pictures come and none has been inspected lately; `deaf`: it takes triggers, which can't be read.
     """
 
     disabled: bool = False
     disk: bool = False
     stuck: bool = False
     blind: bool = False
+    deaf: bool = False
 
     @property
     def code(self) -> int:
         """The gravest as an error code; 0: none."""
-        codes = ((self.disabled, DISABLED), (self.disk, DISK), (self.stuck, STUCK), (self.blind, BLIND))
+        codes = (
+            (self.disabled, DISABLED),
+            (self.disk, DISK),
+            (self.stuck, STUCK),
+            (self.blind, BLIND),
+            (self.deaf, DEAF),
+        )
         return next((code for holds, code in codes if holds), 0)
 
 
 def not_ready(
-    *, started: bool, broker_error: str | None, disk_error: str | None, stuck_after_s: float | None
+    *,
+    started: bool,
+    broker_error: str | None,
+    disk_error: str | None,
+    stuck_after_s: float | None,
+    triggers_error: str | None = None,
 ) -> list[str]:
     """Why the line can't be relied on, one sentence each; `stuck_after_s` None: the device is well."""
     why = []
@@ -68,6 +81,8 @@ def not_ready(
         why.append(f"Events wait in memory: {disk_error}.")
     if stuck_after_s is not None:
         why.append(f"The device has not answered for {stuck_after_s:g} s.")
+    if triggers_error is not None and broker_error is None:  # else it is the same trouble
+        why.append(f"Triggers can't be read: {triggers_error}.")
     return why
 
 

@@ -48,6 +48,7 @@ class Vitals:
             broker_error=self._delivery.state.error,
             disk_error=self._recorder.disk_error,
             stuck_after_s=self._stuck_after_s if self._is_stuck() else None,
+            triggers_error=self._gateway.trouble if any(map(_is_triggered, self._cameras.values())) else None,
         )
 
     def is_alive(self) -> bool:
@@ -71,6 +72,7 @@ class Vitals:
             disk=self._recorder.disk_error is not None,
             stuck=self._is_stuck(),
             blind=self._is_blind(camera),
+            deaf=_is_triggered(self._cameras[camera.name]) and self._gateway.trouble is not None,
         )
         busy = on_device or parts.waiting(camera.name) > 0
         return plc_status(camera, counts, fault, busy=busy, config_checksum=self.checksum)
@@ -91,3 +93,7 @@ class Vitals:
             return False
         # Not by how much: our clock may have been set since.
         return abs(time.time() - camera.since) > settings.down_after_s
+
+
+def _is_triggered(camera: CameraSettings) -> bool:
+    return camera.frames == "every"

@@ -149,6 +149,30 @@ async def test_a_broker_that_is_killed_costs_no_trigger_its_verdict(tmp_path: Pa
         outbox.close()
 
 
+async def test_triggers_that_an_acl_forbids_to_read_are_a_trouble_until_it_permits_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        user = ("ACL", "SETUSER", "line", "on", ">pw", "~*", "+@all")
+        await client.execute_command(*user)
+        ours = replace(broker.endpoint, username="line", password="pw")
+        inbox = Inbox(ours.client, KEYS.triggers, KEYS.dead, settled_at_once)
+        with caplog.at_level("INFO", "stream.inbox"):
+            async with reading(inbox):
+                await trigger(client, "a")
+                await until(lambda: inbox.counts.taken == 1)
+                assert inbox.trouble is None
+                await client.execute_command(*user, "-xreadgroup")
+                await until(lambda: inbox.counts.reconnects > 3)
+                assert "the broker's ACL forbids" in str(inbox.trouble)
+                await client.execute_command(*user, "+xreadgroup")
+                await trigger(client, "b")
+                await until(lambda: inbox.counts.taken == 2)
+                assert inbox.trouble is None
+        said = [text.partition(": ")[0] for text in caplog.messages]
+        assert said == [f"{KEYS.triggers} can't be read", f"{KEYS.triggers} is read again"]
+
+
 async def test_an_entry_that_kills_its_reader_again_and_again_is_buried(tmp_path: Path) -> None:
     async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
         await client.xadd(KEYS.commands, {"command": "poison"})

@@ -2,6 +2,7 @@ import pytest
 
 from stream.snapshot import (
     BLIND,
+    DEAF,
     DISABLED,
     DISK,
     ERROR_WORDS,
@@ -49,6 +50,7 @@ def test_a_camera_that_is_well_is_ready_and_counts_its_results() -> None:
         (camera(), LineFault(disk=True, blind=True), DISK),
         (camera(), LineFault(stuck=True, blind=True), STUCK),
         (camera(), LineFault(blind=True), BLIND),
+        (camera(), LineFault(deaf=True), DEAF),
     ],
 )
 def test_whoever_cannot_answer_is_not_ready_and_says_why(
@@ -63,3 +65,7 @@ def test_a_line_that_cannot_keep_its_events_is_not_ready() -> None:
     assert not_ready(started=True, broker_error=None, disk_error=None, stuck_after_s=None) == []
     why = not_ready(started=False, broker_error="b", disk_error="d", stuck_after_s=30.0)
     assert len(why) == 4
+    (deaf,) = not_ready(
+        started=True, broker_error=None, disk_error=None, stuck_after_s=None, triggers_error="no key"
+    )
+    assert deaf == "Triggers can't be read: no key."

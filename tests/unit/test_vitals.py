@@ -10,7 +10,7 @@ from engine.core import Inspection
 from stream.condition import CameraState
 from stream.overview import Overview
 from stream.publisher import PublisherState
-from stream.snapshot import BLIND
+from stream.snapshot import BLIND, DEAF
 from stream.vitals import Vitals
 from stream.web.view import ModelView
 from tests.unit.test_overview import Clock, inspection
@@ -19,14 +19,16 @@ from tests.unit.test_overview import Clock, inspection
 class Told:
     """The PLC's view of one live camera."""
 
-    def __init__(self, live_s: float = 60.0, fps: float = 10.0) -> None:
+    def __init__(self, live_s: float = 60.0, fps: float = 10.0, frames: str = "latest") -> None:
         self.clock = Clock()
         self.overview = Overview(self.clock)
         self.overview.add("top")
         self.overview.state(CameraState("top", "live", "", time.time() - live_s))
         self.overview.model("top", ModelView("top", 1))
-        settings = CameraSettings.model_validate({"source": {"type": "pattern"}, "fps": fps})
-        gateway = Mock()
+        settings = CameraSettings.model_validate(
+            {"source": {"type": "pattern"}, "fps": fps, "frames": frames}
+        )
+        self.gateway = gateway = Mock(trouble=None)
         gateway.parts.waiting.return_value = 0
         gateway.counts.side_effect = lambda name, counts: counts
         self.recorder = Mock(disk_error=None)
@@ -111,6 +113,20 @@ def test_another_model_is_not_blamed_for_what_the_one_before_lost() -> None:
     assert top.code(3600.0) == BLIND
     top.overview.model("top", ModelView("top", 2))
     assert top.code() == 0
+
+
+def test_triggers_that_can_not_be_read_are_the_fault_of_the_cameras_that_take_them() -> None:
+    top, free = Told(frames="every"), Told()
+    for camera in (top, free):
+        camera.vitals.started = True
+        assert (camera.code(), camera.vitals.not_ready()) == (0, [])
+        camera.gateway.trouble = "the broker's ACL forbids it"
+        assert camera.vitals.is_alive(), "pictures that come by themselves are inspected and told"
+    assert (free.code(), free.vitals.not_ready()) == (0, [])
+    assert top.code() == DEAF
+    assert top.vitals.not_ready() == ["Triggers can't be read: the broker's ACL forbids it."]
+    top.delivery.state = PublisherState(error="the broker can't be reached")
+    assert len(top.vitals.not_ready()) == 1, "it is the same trouble"
 
 
 def test_the_heartbeat_stops_while_what_is_decided_reaches_nobody() -> None:
