@@ -51,7 +51,7 @@ def test_a_student_that_matches_its_teacher_leaves_no_distance(lite: CameraNetwo
     assert same.maps[:, 3:].min() > 0.1
 
 
-def test_a_distance_counts_by_the_teachers_strength_at_the_cell(lite: CameraNetwork) -> None:
+def test_a_distance_counts_by_the_teachers_strength_at_the_cell() -> None:
     teacher = [torch.ones_like(level) for level in features("lite", 1, 64)]
     for level in teacher:
         level[:, :, 0, 0] *= 9.0
@@ -62,7 +62,7 @@ def test_a_distance_counts_by_the_teachers_strength_at_the_cell(lite: CameraNetw
     assert opposite.maps[0, 0, 0, 0] == pytest.approx(6.0, abs=1e-4)
 
 
-def test_the_join_counts_deviations_from_good(lite: CameraNetwork) -> None:
+def test_the_join_counts_deviations_from_good() -> None:
     network = build_network("lite").eval()
     network.part_mean.fill_(2.0)
     network.part_std.fill_(0.5)
