@@ -137,7 +137,8 @@ def _unknown(word: str, known: list[str]) -> str:
 
 
 def _overview(commands: dict[str, EntryPoint]) -> str:
-    lines = [f"  {name:<{_width(commands)}}  {_help(commands[name])}" for name in sorted(commands)]
+    width = max(map(len, commands), default=0)
+    lines = [f"  {name:<{width}}  {_help(commands[name])}" for name in sorted(commands)]
     return "\n".join(
         [
             "usage: linewatch COMMAND [OPTIONS]",
@@ -151,10 +152,6 @@ def _overview(commands: dict[str, EntryPoint]) -> str:
             "",
         ]
     )
-
-
-def _width(commands: dict[str, EntryPoint]) -> int:
-    return max(map(len, commands), default=0)
 
 
 def _help(point: EntryPoint) -> str:

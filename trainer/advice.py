@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.calibration import Calibration
 
-from .takes import copies, takes
+from .takes import Pictures, copies, takes
 
 ENOUGH = 50
 # The demo's pictures are learnt in 300 steps; with far fewer good parts look as odd as defects.
@@ -22,10 +22,8 @@ _SAME_NOTED_FROM = 0.2
 _SUSPECT_EXPECTED = 0.01
 _NAMED = 5
 
-Picture = NDArray[np.uint8]
 
-
-def advise(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[str]:
+def advise(names: Sequence[str], pictures: Pictures) -> list[str]:
     """On good pictures (P, P, 3) uint8 RGB, before training: how many, how sharp, how different."""
     found = few(len(pictures))
     if names_blurred := blurred(names, pictures):
@@ -54,7 +52,7 @@ def short(steps: int) -> list[str]:
     return [f"Only {steps} steps: good for a trial, too few to trust the alarms. Leave --steps out."]
 
 
-def blurred(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list[str]:
+def blurred(names: Sequence[str], pictures: Pictures) -> list[str]:
     """Pictures whose edges (variance of the Laplacian) have less than a quarter of the median picture's
     strength.
     """
@@ -65,7 +63,7 @@ def blurred(names: Sequence[str], pictures: Sequence[Picture] | Picture) -> list
     return [name for name, is_weak in zip(names, weak, strict=True) if is_weak]
 
 
-def near_copies(pictures: Sequence[Picture] | Picture) -> int:
+def near_copies(pictures: Pictures) -> int:
     """How many are nearly the same as an earlier one (see takes.py)."""
     return int((copies(pictures) != np.arange(len(pictures))).sum())
 
@@ -113,7 +111,7 @@ def stand_alone(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _grey(picture: Picture) -> Picture:
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 

@@ -90,7 +90,7 @@ def evaluate(
     if tiles != ONE:
         results = _apart(results, tiles)
     if original:
-        results["original"] = _original_results(pictures, maps)
+        results["original"] = pooled_metrics(Pixels.of(original_pairs(pictures, maps)))
     return Evaluation(results, measured, level, warnings)
 
 
@@ -183,12 +183,6 @@ def _defect_results(measured: Sequence[Measured]) -> dict[str, Any]:
         "smallest_defect_found_px": min((d.area_px for d in defects if d.found), default=None),
         "largest_defect_missed_px": max((d.area_px for d in defects if not d.found), default=None),
     }
-
-
-def _original_results(
-    pictures: Sequence[TestPicture], maps: Sequence[NDArray[np.float32]]
-) -> dict[str, float | None]:
-    return pooled_metrics(Pixels.of(original_pairs(pictures, maps)))
 
 
 def _warnings(measured: Sequence[Measured]) -> list[str]:

@@ -196,8 +196,8 @@ def _settle_threads(network: CameraNetwork, material: Material, schedule: Schedu
 
     if (chosen := settle_threads(step)) < most:
         note(
-            f"{chosen} of {most} threads train faster here, and are taken: others use this machine's cores, or "
-            "this container may use no more of them."
+            f"{chosen} of {most} threads train faster here, and are taken: others use this machine's cores, "
+            "or this container may use no more of them."
         )
 
 
