@@ -6,6 +6,7 @@ second, costs no more than that. No redirect, proxy, cookie or compression: a we
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,7 +15,10 @@ import h11
 
 from config.services import TlsClientSettings
 
+from ..stamps import stamps
 from .sink import PeerAway
+
+log = logging.getLogger(__name__)
 
 _MOST_IDLE = 8
 _MOST_BODY_BYTES = 64 * 1024
@@ -71,7 +75,7 @@ class Poster:
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._authority = parts.netloc
         self._timeout_s = timeout_s
-        self._tls = tls_context(tls) if parts.scheme == "https" else None
+        self._trust = ServerTrust(tls) if parts.scheme == "https" else None
         self._idle: list[_Connection] = []
 
     async def run(self) -> None:
@@ -130,7 +134,8 @@ class Poster:
 
     async def _connect(self) -> _Connection:
         # No ssl_handshake_timeout: the deadline of the whole attempt holds.
-        reader, writer = await asyncio.open_connection(self.host, self._port, ssl=self._tls)
+        tls = None if self._trust is None else self._trust.context()
+        reader, writer = await asyncio.open_connection(self.host, self._port, ssl=tls)
         return _Connection(reader, writer, h11.Connection(h11.CLIENT))
 
     async def _send(self, connection: _Connection, body: bytes, headers: dict[str, str]) -> None:
@@ -176,8 +181,29 @@ def _retry_after_s(response: h11.Response) -> float:
     return float(text) if text.isdigit() and len(text) < 9 else 0.0
 
 
-def tls_context(tls: TlsClientSettings) -> ssl.SSLContext:
-    """How a server is checked, and what we show it. Raises PeerAway for files that can't be read."""
+class ServerTrust:
+    """How a server is checked, and what we show it. Raises PeerAway for files that can't be read; those that
+    are written anew later count from the next connection on.
+    """
+
+    def __init__(self, tls: TlsClientSettings) -> None:
+        self._tls = tls
+        self._files = [file for file in (tls.ca_file, tls.cert_file, tls.key_file) if file is not None]
+        self._read = stamps(self._files)
+        self._context = _context(tls)
+
+    def context(self) -> ssl.SSLContext:
+        """For the next connection. What can't be read now is said, and what was read before is used on."""
+        if (now := stamps(self._files)) != self._read:
+            self._read = now
+            try:
+                self._context = _context(self._tls)
+            except PeerAway as away:
+                log.warning("%s; those that were read before are used on", away)
+        return self._context
+
+
+def _context(tls: TlsClientSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         if tls.cert_file is not None:

@@ -11,7 +11,7 @@ import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ..events import Event
-from .http import tls_context
+from .http import ServerTrust
 from .mqtt import Options
 from .mqtt_topics import Topics
 from .progress import write_json
@@ -34,7 +34,7 @@ class MqttSink:
         self._options, self._line = options, line
         self._cameras = options.among(line.cameras)
         self._topics = Topics(options.topics, options.prefix, line.site, line.line)
-        self._tls = tls_context(options.tls) if options.url.startswith("mqtts:") else None
+        self._trust = ServerTrust(options.tls) if options.url.startswith("mqtts:") else None
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._commands = 0
@@ -75,7 +75,7 @@ class MqttSink:
             clean_session=True,
             keepalive=options.keepalive_s,
             timeout=options.timeout_s,
-            tls_context=self._tls,
+            tls_context=None if self._trust is None else self._trust.context(),
             max_queued_incoming_messages=_MOST_UNREAD,
             # Each camera's event waits for its own acknowledgement: more are never under way.
             max_inflight_messages=256,

@@ -1,6 +1,7 @@
 """Certificates that are renewed on the disk while a bridge runs: they count from the next connection on."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from cryptography import x509
 from tests.bridgeline import BridgeLine, running
 from tests.brokers import until, valkey
 from tests.certificates import Certificate, make_certificate
+from tests.mosquitto import PASSWORD, USER, Mosquitto
 from tests.system.test_bridge_opcua import CLIENT_URI, address_of, secure_client, secured, users_file, value
+from tests.webhook_peer import SECRET, Peer
 
 URI = "urn:linewatch:test:line-1"
 
@@ -81,3 +84,41 @@ async def test_an_opcua_server_goes_on_with_its_certificate_until_the_new_one_is
         new.key_file.replace(own.key_file)
         await until_shown(address, own)
         assert bridge.report.trouble is None
+
+
+def tls_peer(certificate: Certificate, port: int = 0) -> Peer:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert_file, certificate.key_file)
+    return Peer(context, port)
+
+
+async def test_a_webhook_trusts_what_its_ca_file_says_now(line: BridgeLine, tmp_path: Path) -> None:
+    """Once the peer had another authority, events waited until the bridge was started again."""
+    old = make_certificate(tmp_path, "peer", hosts=("127.0.0.1",))
+    first = tls_peer(old)
+    tls = f'tls: {{ca_file: "{old.cert_file}"}}'
+    async with running(
+        line, "mes", f'mes: {{type: webhook, url: "{first.url}", secret: "{SECRET}", {tls}}}'
+    ) as bridge:
+        with first:
+            line.verdict("A-1")
+            await until(lambda: bridge.report.delivered == 1)
+        with tls_peer(make_certificate(tmp_path, "peer", hosts=("127.0.0.1",)), first.port):
+            line.verdict("A-2")
+            await until(lambda: bridge.report.delivered == 2)
+
+
+@pytest.mark.debian
+async def test_an_mqtt_bridge_trusts_what_its_ca_file_says_now(line: BridgeLine, tmp_path: Path) -> None:
+    old = make_certificate(tmp_path, "mqtt", hosts=("127.0.0.1",))
+    async with Mosquitto(tmp_path, old) as mosquitto:
+        tls = f'username: {USER}, password: "{PASSWORD}", tls: {{ca_file: "{old.cert_file}"}}'
+        told = f'scada: {{type: mqtt, url: "mqtts://127.0.0.1:{mosquitto.port}", {tls}}}'
+        async with running(line, "scada", told) as bridge:
+            line.verdict("A-1")
+            await until(lambda: bridge.report.delivered == 1)
+            await mosquitto.stop()
+            make_certificate(tmp_path, "mqtt", hosts=("127.0.0.1",))
+            await mosquitto.start()
+            line.verdict("A-2")
+            await until(lambda: bridge.report.delivered == 2)
