@@ -1,7 +1,8 @@
 """The door for those who drive the line: triggers and commands in, by the broker.
 
 open    what an earlier run answered is remembered · one reader for each of the two streams
-close   after the last inspection: what waits is answered, what is recorded is acknowledged
+close   the readers end: what waits for a picture is answered at once · after the last inspection all that
+        still waits is answered, and what is recorded is acknowledged
 """
 
 import asyncio
@@ -66,10 +67,18 @@ class Gateway:
         ]
         triggers, commands = self._inboxes
         return [
-            asyncio.create_task(self.parts.run(), name="parts"),
+            asyncio.create_task(self._answer(), name="parts"),
             asyncio.create_task(triggers.run(), name="triggers"),
             asyncio.create_task(commands.run(), name="commands"),
         ]
+
+    async def _answer(self) -> None:
+        """Cameras and device may take seconds to end: nobody waits so long for a picture in vain."""
+        try:
+            await self.parts.run()
+        except asyncio.CancelledError:
+            self.parts.end(with_picture=False)
+            raise
 
     async def close(self) -> None:
         """Call it when nothing is inspected any more and the readers have ended; then stop the recorder."""

@@ -257,12 +257,13 @@ class Parts:
         station = self._stations[name]
         return station.verdicts if station.is_triggered else None
 
-    def end(self) -> None:
-        """Whatever waits is answered: unknown, stopped."""
+    def end(self, *, with_picture: bool = True) -> None:
+        """Whatever waits is answered, or only what has no picture yet: unknown, stopped."""
         self._lost.flush()
         for name, station in self._stations.items():
             station.frames.flush()
-            self._follow(name, station.triggers.end("stopped", time.monotonic()))
+            ended = station.triggers.end("stopped", time.monotonic(), with_picture=with_picture)
+            self._follow(name, ended)
 
     # -- what follows --------------------------------------------------------------------------------
 
@@ -284,8 +285,7 @@ class Parts:
     def _follow(self, name: str, outcome: Outcome) -> list[Event]:
         for frame in outcome.inspect:
             self._offer(frame)  # one that is refused comes back by `dropped`
-        events = [event for answer in outcome.answers for event in self._answer(name, answer)]
-        return events
+        return [event for answer in outcome.answers for event in self._answer(name, answer)]
 
     def _answer(self, name: str, answer: Answer) -> list[Event]:
         trigger = answer.trigger

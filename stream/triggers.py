@@ -219,9 +219,9 @@ class Triggers:
             for part_id in due
         )
 
-    def end(self, why: Why, now: float) -> Outcome:
-        """Answers everything that waits."""
-        return self._end(list(self._waiting), why, now)
+    def end(self, why: Why, now: float, *, with_picture: bool = True) -> Outcome:
+        """Answers everything that waits, or only what has no picture yet."""
+        return self._end(list(self._waiting) if with_picture else self._unserved(), why, now)
 
     def let_go(self) -> None:
         """Forget the recent frames: no trigger will ask for them."""

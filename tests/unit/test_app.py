@@ -144,6 +144,36 @@ async def test_a_part_that_waits_is_answered_in_time_while_a_training_is_being_e
     assert waiting[-1] == 0
 
 
+async def test_a_part_without_a_picture_is_answered_before_cameras_and_device_have_ended(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    save(tiny_artifact(name="top"), tmp_path / "models")
+    app = App(load(tmp_path / "cameras.yaml"))
+    await app._models.look()
+    gateway, offered = app._gateway, list[Frame]()
+    gateway._inboxes = [Mock(finish=AsyncMock())]
+    gateway._offer = lambda frame: offered.append(frame) or True  # type: ignore[func-returns-value]
+    app._tasks = [asyncio.create_task(gateway._answer(), name="parts")]
+    now = time.time()
+    for n in (1, 2):
+        part = {"camera": "top", "part_id": f"A-{n}", "at": str(now + n)}
+        assert not await gateway.parts.take(f"{n}-0", part)
+    await asyncio.sleep(0)
+    gateway.holds(Frame("top", 1, now + 1.0, time.monotonic(), np.zeros((2, 2, 3), np.uint8)))
+    told: list[tuple[str, str]] = []
+
+    async def ends_slowly() -> None:
+        told.extend((event.part_id, event.verdict) for event in app.delivery.outbox.newest("verdicts", 9))
+        info = ModelInfo("top", 1, "0", 2.0, 1.0)
+        gateway.inspected(Inspection(offered[0], 1.0, 0.0, (), np.zeros((1, 1), np.float32), info, {}))
+        told.extend((event.part_id, event.verdict) for event in app.delivery.outbox.newest("verdicts", 1))
+
+    app.lineup.stop = ends_slowly  # type: ignore[method-assign]
+    await app.shutdown()
+    assert told == [("A-2", "unknown"), ("A-1", "ok")], "what is on the device is still told"
+
+
 @pytest.mark.parametrize("is_taken", [True, False])
 async def test_only_a_picture_that_the_engine_took_waits_for_its_inspection(
     tmp_path: Path, is_taken: bool
