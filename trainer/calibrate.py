@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.calibration import Calibration
+from engine.maps import SCORE_CELLS
 from engine.zones import Areas
 
 from .errors import DataError, TrainerError
@@ -21,7 +22,6 @@ Map = NDArray[np.float32]
 Predict = Callable[[Sequence[Picture]], NDArray[np.float32]]
 
 MIN_AREA_PX = 8
-TOP_PIXELS = 100
 BATCH = 8
 
 
@@ -54,9 +54,11 @@ def region_score(raw: Map, min_area_px: int = MIN_AREA_PX) -> float:
 
 
 def image_score(raw: Map) -> float:
-    """The mean of the 100 highest pixels (after DeSTSeg): for ranking pictures, not for deciding."""
+    """The mean of the 100 highest pixels (after DeSTSeg), as the runner's: for ranking pictures, not for
+    deciding.
+    """
     values = raw.ravel()
-    k = min(TOP_PIXELS, values.size)
+    k = min(SCORE_CELLS, values.size)
     return float(np.partition(values, values.size - k)[values.size - k :].mean(dtype=np.float64))
 
 

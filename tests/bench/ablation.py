@@ -23,7 +23,7 @@ from engine.model.dmdd import SIZES, CameraNetwork, build_network
 from engine.model.teacher import Teacher, build_teacher
 from trainer import synthesis as synth
 from trainer.bank import build_bank
-from trainer.calibrate import scores_of
+from trainer.calibrate import image_score
 from trainer.dataset import load_good
 from trainer.foreground import find_foregrounds
 from trainer.join import MIX, Mix, fit_join, parts_of
@@ -124,7 +124,7 @@ def _trained(
 @torch.inference_mode()
 def _measure(network: CameraNetwork, parts: torch.Tensor, tested: list[TestPicture]) -> list[float]:
     maps = resize(network.join(parts)[:, None], tested[0].pixels.shape[:2])[:, 0].cpu().numpy()
-    images = [scores_of(m).image for m in maps]
+    images = [image_score(m) for m in maps]
     good = [s for s, p in zip(images, tested, strict=True) if p.good]
     defective = [s for s, p in zip(images, tested, strict=True) if not p.good]
     ranked = Pixels.of((m, p.mask) for m, p in zip(maps, tested, strict=True) if p.mask is not None)
