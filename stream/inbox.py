@@ -220,7 +220,8 @@ class Inbox:
                     self.settle(name)
             except Malformed as malformed:
                 await self._bury(client, name, fields, str(malformed))
-            self._carried_out.add(told)
+            if self._is_in_hand(name):  # else it is a dead letter that can't be written yet
+                self._carried_out.add(told)
 
     def _is_in_hand(self, name: str) -> bool:
         return name in self._open or name in self._settled
@@ -242,9 +243,9 @@ class Inbox:
     async def _bury(self, client: Redis, name: str, fields: Mapping[bytes, bytes], reason: str) -> None:
         """The letter first, the acknowledgement after it: a crash in between writes it twice, loses none.
 
-        A broker that refuses the letter (its ACL, its memory) must not stop the reader: the entry stays
-        unacknowledged, and comes again at the next start. But a picture goes that fills the broker, be it
-        without a letter: else nothing would ever make room for one.
+        A broker that refuses the letter (its ACL, its memory) must stop neither the reader nor the trimming:
+        the entry stays unacknowledged, and comes again with the next connection, until it is trimmed. But a
+        picture goes that fills the broker, be it without a letter: else nothing would ever make room for one.
         """
         self._open.discard(name)  # should the broker go away now, the entry is taken again
         self._weigh(name, fields)
@@ -263,7 +264,8 @@ class Inbox:
             refused = await self._post(client, letter)
         if refused is not None:
             log.error("entry %s of %s (%s) can't be buried: %s", name, self._key, reason, explain(refused))
-            (self._settled if must_go else self._open).add(name)
+            if must_go:
+                self._settled.add(name)
             return
         self.counts.dead += 1
         log.warning("entry %s of %s is a dead letter: %s", name, self._key, reason)

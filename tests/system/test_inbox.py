@@ -213,16 +213,23 @@ async def test_a_broker_that_takes_no_dead_letter_does_not_stop_the_reader(tmp_p
             await until(lambda: desk.parts.waiting("top") == 1)
             desk.picture(1)
             await until(lambda: desk.verdicts() == [("a", "ok")])
-        assert desk.inbox.counts.reconnects == 0
-        assert (await client.xpending(KEYS.triggers, GROUP))["pending"] > 0
+            assert desk.inbox.counts.reconnects == 0
+            assert (await client.xpending(KEYS.triggers, GROUP))["pending"] > 0
+            await client.delete(KEYS.dead)
+            await client.client_kill_filter(_type="normal", skipme=True)
+            await nothing_waits(client)
+        assert await client.xlen(KEYS.dead) == desk.inbox.counts.dead == 1
         outbox.close()
 
 
 async def test_what_was_settled_long_ago_is_trimmed_and_nothing_that_waits(tmp_path: Path) -> None:
     async def take(entry: str, fields: dict[str, str]) -> bool:
+        if entry == "1000-0":
+            raise Malformed("no trigger")
         return entry != "1500000-0"
 
     async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+        await client.set(KEYS.dead, "no stream")  # what can't be buried holds up nothing
         for start in range(1000, 3_001_000, 1_000_000):  # 3000 entries, one a second
             async with client.pipeline(transaction=False) as pipe:
                 for ms in range(start, start + 1_000_000, 1000):
