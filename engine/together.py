@@ -69,9 +69,12 @@ class Together:
             return self._maps_of(next(iter(alike)), networks, images, features)
         maps = images.new_empty((len(images), *images.shape[2:]), dtype=torch.float32)
         for form, mine in alike.items():
-            places = [place for _, part in mine for place in range(part.start, part.stop)]
-            levels = tuple(level[places] for level in features)
-            maps[places] = self._maps_of(form, _side_by_side(mine), images[places], levels)
+            # Slices, as the host waits for the device when a list of places is sent there.
+            shown, *levels = (torch.cat([level[part] for _, part in mine]) for level in (images, *features))
+            side_by_side = _side_by_side(mine)
+            found = self._maps_of(form, side_by_side, shown, tuple(levels))
+            for (_, part), (_, there) in zip(mine, side_by_side, strict=True):
+                maps[part] = found[there]
         return maps
 
     def _maps_of(self, form: str | None, networks: Networks, images: Tensor, features: Tensors) -> Tensor:

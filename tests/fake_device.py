@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.core import Batch, Frame, Inspection, ModelInfo
 from engine.engine import Engine
@@ -123,3 +124,20 @@ def feed_one(line: Line, seq: int) -> None:
     before = len(line.dropped)
     line.engine.offer(frame(seq=seq))
     line.wait_for(lambda: len(line.dropped) > before)
+
+
+class Waits(TorchDispatchMode):
+    """Notes what is asked of torch inside that makes the host wait for a CUDA device: its answer decides, or
+    its index comes from the host."""
+
+    _ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "index", "index_put_")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self._ASKING:
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
