@@ -47,7 +47,7 @@ class Begun:
     """
 
     def __init__(self, runner: RunsBatches, batch: Batch, entries: Mapping[str, Entry]) -> None:
-        self.batch, self.entries = batch, entries
+        self.runner, self.batch, self.entries = runner, batch, entries
         self.started = time.monotonic()
         self.failed: EngineError | None = None
         self._passage: Passes | None = None

@@ -212,6 +212,10 @@ class Engine:
                 # At once: its halves need memory, and this batch takes more as soon as it is computed.
                 self._tell(ahead)
                 ahead = None
+                if begun.runner is not self._runner:
+                    # It was sent to a device that is lost by now.
+                    self._ahead = None
+                    return self._inspect(begun.batch)
         begun.compute()
         if ahead is not None:
             self._tell(ahead)
