@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -36,7 +36,9 @@ class Track:
         self.backend, self.max_squares = backend, max_squares
         self.place = backend.device
         self.arrays = library_for(self.place)
-        self._uploads = torch.cuda.Stream(self.place) if self.place.type == "cuda" else None  # type: ignore[no-untyped-call]
+        # Of another pool of torch's than the streams on which calls are recorded: a recording goes on working
+        # in the memory that cuBLAS keeps for its stream.
+        self._uploads = torch.cuda.Stream(self.place, priority=-1) if self.place.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @contextmanager
@@ -52,13 +54,10 @@ class Track:
         with self.working(), nullcontext() if self._uploads is None else torch.cuda.stream(self._uploads):
             yield
 
-    def uploaded(self, squares: torch.Tensor) -> None:
-        """What the device is told from here on waits until they are there."""
+    def uploaded(self) -> None:
+        """What the device is told from here on waits until what was sent is there."""
         if self._uploads is not None:
-            computing = torch.cuda.current_stream(self.place)
-            computing.wait_stream(self._uploads)
-            # Else a batch that failed would give its memory to the next upload while kernels still read it.
-            squares.record_stream(computing)
+            torch.cuda.current_stream(self.place).wait_stream(self._uploads)
 
     def outside(self, entry: Entry) -> torch.Tensor:
         """The cells of an entry that don't count, on the device; uploaded once."""
@@ -86,7 +85,7 @@ class _Computed:
     scores: torch.Tensor
     small: torch.Tensor
     above: torch.Tensor
-    table: NDArray[np.float64] | None = None
+    table: NDArray[np.float64] = field(default_factory=regions.no_regions)
 
 
 class Passage:
@@ -109,16 +108,16 @@ class Passage:
             self._sent = [(group, track.backend.upload(group.pictures())) for group in looks]
             self._watch.lap("upload")
         self._computed: list[_Computed] = []
+        self._seconds: Mapping[str, float] = {}
 
     def compute(self) -> None:
         """Tell the device all that can be told without an answer."""
         with self._track.working():
+            self._track.uploaded()
+            self._watch.lap(None)
             for group, squares in self._sent:
-                self._track.uploaded(squares)
-                self._watch.lap(None)
                 raw = self._raw_maps(group, squares)
                 self._computed += [self._judge(raw, group, sheet) for sheet in group.sheets()]
-        self._sent.clear()
 
     def _raw_maps(self, group: Group, squares: torch.Tensor) -> torch.Tensor:
         """(n, P, P) of all squares of a group, in its order."""
@@ -161,17 +160,21 @@ class Passage:
         arrays = self._track.arrays
         with self._track.working():
             self._watch.wait()
+            # Not before: the memory is of the uploads' stream, and the next upload would get it while it is
+            # read. (Where a step fails it may: nobody is told what is read then.)
+            self._sent.clear()
             self._watch.lap(None)
             for one in self._computed:
-                # On a device all maps or none: labelling many costs no more than one there.
-                places = range(len(one.calibrated) if bool(one.above) else 0) if arrays.on_device else None
-                one.table = regions.tabulate(arrays.from_torch(one.calibrated), arrays, places)
+                if bool(one.above):
+                    one.table = regions.tabulate(arrays.from_torch(one.calibrated), arrays)
                 del one.calibrated
             self._watch.lap("regions")
+            # Here, as it asks the device: what fails in the next batch must not show in this one's answer.
+            self._seconds = self._watch.seconds()
 
     def inspections(self) -> list[Inspection]:
         """One for each frame, in the batch's order; the seconds of a stage are those of the whole batch."""
-        seconds, described_at = self._watch.seconds(), time.monotonic()
+        seconds, described_at = dict(self._seconds), time.monotonic()
         described = [_described(one) for one in self._computed]
         seconds["regions"] += time.monotonic() - described_at
         done: dict[int, Inspection] = {}
@@ -204,7 +207,6 @@ class Passage:
 
 def _described(one: _Computed) -> list[list[Defect]]:
     """The defects of each frame of a sheet."""
-    assert one.table is not None
     cells = one.sheet.tiling.canvas
     frames, entries = one.group.frames[one.sheet.frames], one.group.entries[one.sheet.frames]
     views = [_view(frame, entry, cells[0] * cells[1]) for frame, entry in zip(frames, entries, strict=True)]

@@ -40,29 +40,30 @@ def find(
     return describe(tabulate(maps, library), views, maps.shape[1:], max_regions=max_regions)
 
 
-def tabulate(
-    maps: XpArray, library: ArrayLibrary, places: Sequence[int] | None = None
-) -> NDArray[np.float64]:
+def no_regions() -> NDArray[np.float64]:
+    """The table of maps in which there are none."""
+    return np.empty((0, _COLUMNS))
+
+
+def tabulate(maps: XpArray, library: ArrayLibrary) -> NDArray[np.float64]:
     """The regions of all maps on the host: (regions, 10), columns as named above, in cells, ends inclusive.
 
     `maps`: (N, h, w) float32 of `library`, calibrated, and at or below 0 where nothing may be found (outside
-    the region of interest). A cell above 1.0 belongs to a region. `places`: the maps that are worth
-    labelling, where the caller knows; on a device the host otherwise waits to hear whether there is
-    anything. It waits for three small things if there is: how many regions there are (inside `label`), how
-    many cells they have, and the table.
+    the region of interest). A cell above 1.0 belongs to a region. On a device the host waits for three small
+    things: how many regions there are (inside `label`), how many cells they have, and the table.
     """
     above = maps > 1.0
-    if places is None:
-        places = library.with_any(above)
+    places = library.worth_labelling(above)
+    if not places:
+        return no_regions()
     if len(places) < len(maps):
         maps, above = maps[places], above[places]
-    if len(places):
-        labels, count = library.ndimage.label(above, structure=_KEEPS_MAPS_APART)
-        if count:
-            table = library.to_host(_measure(maps, above, labels, int(count), library))
-            table[:, _MAP] = np.array(places)[table[:, _MAP].astype(np.intp)]
-            return table
-    return np.empty((0, _COLUMNS))
+    labels, count = library.ndimage.label(above, structure=_KEEPS_MAPS_APART)
+    if not count:
+        return no_regions()
+    table = library.to_host(_measure(maps, above, labels, int(count), library))
+    table[:, _MAP] = np.array(places)[table[:, _MAP].astype(np.intp)]
+    return table
 
 
 def _measure(maps: XpArray, above: XpArray, labels: XpArray, count: int, library: ArrayLibrary) -> XpArray:

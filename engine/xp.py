@@ -27,11 +27,11 @@ class ArrayLibrary:
     ndimage: ModuleType
     on_device: bool
 
-    def with_any(self, above: XpArray) -> list[int]:
-        """The maps of (N, h, w) that are worth labelling: those with a True on the host; on a device all or
-        none, as a host that asks there waits, and labelling many costs no more than one."""
+    def worth_labelling(self, above: XpArray) -> list[int]:
+        """Which maps of (N, h, w): those with a True on the host; on a device all, as a host that asks there
+        waits, and labelling many costs no more than one."""
         if self.on_device:
-            return list(range(len(above))) if bool(above.any()) else []
+            return list(range(len(above)))
         return [int(place) for place in np.flatnonzero(above.reshape(len(above), -1).any(axis=1))]
 
     def to_host(self, array: XpArray) -> NDArray[Any]:

@@ -1,14 +1,21 @@
 """A batch's way through the device, step by step: what lies between the steps changes nothing."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import pytest
+import scipy.ndimage
+import torch
 
 from engine.core import Batch, Frame, Inspection
 from engine.errors import DeviceError
 from engine.library import CameraTuning, Library
 from engine.runner import Runner
+from engine.xp import ArrayLibrary
+from tests.fake_device import Waits
 from tests.models import bright_spot, tiny_artifact, tiny_backend
 
 RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
@@ -75,6 +82,46 @@ def test_a_batch_keeps_the_models_with_which_it_began(runner: Runner) -> None:
     ]
 
 
+def test_computing_asks_nothing_for_which_a_host_would_wait(runner: Runner) -> None:
+    runner.run(batch(1))
+    begun = runner.begin(batch(2))
+    with Waits() as waits:
+        begun.compute()
+    begun.fetch()
+    assert waits.seen == [] and any(seen.defects for seen in begun.inspections())
+
+
+class Untouched(ArrayLibrary):
+    """As on a device; nothing may be measured with it."""
+
+    def on_stream(self, device: torch.device) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def from_torch(self, tensor: torch.Tensor) -> NoReturn:
+        pytest.fail("what lies on the device was asked for")
+
+
+def test_where_nothing_is_above_the_alarm_level_no_map_is_measured_or_sent(runner: Runner) -> None:
+    frame = batch(1).frames[0]
+    dark = Batch((replace(frame, pixels=np.zeros_like(frame.pixels)),))
+    runner._track.arrays = Untouched(np, scipy.ndimage, on_device=True)
+    [seen] = runner.run(dark)
+    assert seen.defects == () and seen.timings_s["regions"] >= 0.0
+
+
+def test_what_fails_in_the_next_batch_does_not_show_in_the_inspections_before(runner: Runner) -> None:
+    """An error of CUDA shows in whatever is asked next, be it the time of an event."""
+    begun = runner.begin(batch(1))
+    begun.compute()
+    begun.fetch()
+
+    def lost(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    begun._watch.wait = lost  # type: ignore[method-assign]
+    assert len(begun.inspections()) == 3
+
+
 @pytest.mark.parametrize(
     ("step", "call"), [("begin", "upload"), ("compute", "features"), ("compute", "raw_maps")]
 )
@@ -90,8 +137,8 @@ def test_each_step_says_in_our_words_that_the_device_failed(runner: Runner, step
 
 
 def test_the_seconds_of_the_stages_are_those_of_the_steps_and_not_of_what_lay_between(runner: Runner) -> None:
-    begun = runner.begin(batch(1))
     before = time.monotonic()
+    begun = runner.begin(batch(1))
     time.sleep(0.05)
     begun.compute()
     time.sleep(0.05)
