@@ -48,7 +48,8 @@ def export(module: nn.Module, example: tuple[Tensor, ...], fixed: int = 0) -> ov
     try:
         graph = _convert(module, example, fixed)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise GraphError(f"The network can't be exported: {str(error).splitlines()[0]}.") from error
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise GraphError(f"The network can't be exported: {why}.") from error
     missing = set(names.values()) - _name_constants(graph, names)
     if missing:
         raise GraphError(f"The exported network lost {len(missing)} weights, {min(missing)} for one.")

@@ -90,6 +90,15 @@ def test_weights_that_do_not_fit_a_graph_are_refused() -> None:
         fill(graph, {"conv.bias": torch.zeros(5)})
 
 
+def test_a_network_that_can_not_be_exported_is_said_so_also_without_words() -> None:
+    class Wordless(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError
+
+    with pytest.raises(GraphError, match="can't be exported: RuntimeError"):
+        export(Wordless().eval(), (torch.zeros(2, 3, 4, 4),))
+
+
 def test_a_broken_cache_entry_reads_as_none(tmp_path: Path) -> None:
     import openvino as ov
 
