@@ -7,15 +7,18 @@ node's answer is an error like others, after which the map of the cluster is rea
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.connection import ConnectionPool, SSLConnection
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.exceptions import ConnectionError, RedisClusterException, RedisError
 
 from config.broker_url import BrokerUrl
+
+from .stamps import Stamps, stamps
 
 Options = dict[str, Any]
 
@@ -67,19 +70,50 @@ class _OfSentinel(Redis):
             await self.sentinels.aclose()
 
 
+class _Tls(SSLConnection):
+    """Certificates that were written anew count when it connects: redis-py reads them once, and clients live
+    for as long as the line runs.
+    """
+
+    _read: Stamps | None = None
+
+    async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        if not self.is_connected:
+            named = self.ssl_context.ca_certs, self.ssl_context.certfile, self.ssl_context.keyfile
+            now = stamps(Path(file) for file in named if file is not None)
+            if now != self._read:
+                self._read, self.ssl_context.context = now, None
+        await super().connect_check_health(*args, **kwargs)
+
+
+class _TlsToPrimary(SentinelManagedConnection, _Tls):
+    """The same to the server that the sentinels name."""
+
+
 def connect(url: BrokerUrl, options: Options, sentinel_options: Options) -> Redis:
     """A client that connects when it is first used; both kinds of options are redis-py's, TLS in `ssl_…`."""
     if url.kind == "single":
-        return Redis.from_url(url.text, **options)
+        single: Redis = Redis.from_url(url.text, **options)
+        if url.tls:
+            single.connection_pool.connection_class = _Tls
+        return single
     tls: Options = {"ssl": True} if url.tls else {}
     if url.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in url.nodes]
         # A node that is down costs the keys it holds, and no others.
         cluster = _Cluster(startup_nodes=nodes, require_full_coverage=False, **options, **tls)
+        if url.tls:
+            cluster.nodes_manager.connection_kwargs["connection_class"] = _Tls
+            for node in cluster.nodes_manager.startup_nodes.values():
+                node.connection_class = _Tls
         return cast(Redis, cluster)  # the same commands
     sentinels = Sentinel(list(url.nodes), sentinel_kwargs=sentinel_options | tls)  # type: ignore[no-untyped-call]
     client: _OfSentinel = sentinels.master_for(url.service, _OfSentinel, db=url.db, **options, **tls)
     client.sentinels = sentinels
+    if url.tls:
+        client.connection_pool.connection_class = _TlsToPrimary
+        for sentinel in sentinels.sentinels:
+            sentinel.connection_pool.connection_class = _Tls
     return client
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, RedisError
 
 from config.services import EventsSettings
 from config.settings import Settings
@@ -242,25 +243,29 @@ def certificate(folder: Path, name: str, issuer: str | None = None) -> None:
     )
 
 
+def tls_lines(folder: Path, port: int) -> tuple[str, ...]:
+    """Of a server that asks for certificates of the authority `ca`."""
+    return (
+        f"tls-port {port}",
+        f"tls-cert-file {folder}/server.pem",
+        f"tls-key-file {folder}/server.key",
+        f"tls-ca-cert-file {folder}/ca.pem",
+        "tls-auth-clients yes",
+    )
+
+
 @pytest.mark.debian
 async def test_tls_with_our_own_certificate_delivers_and_another_authority_is_named(tmp_path: Path) -> None:
     for name, issuer in (("ca", None), ("server", "ca"), ("client", "ca"), ("stranger", None)):
         certificate(tmp_path, name, issuer)
     port = free_port()
-    lines = (
-        f"tls-port {port}",
-        f"tls-cert-file {tmp_path}/server.pem",
-        f"tls-key-file {tmp_path}/server.key",
-        f"tls-ca-cert-file {tmp_path}/ca.pem",
-        "tls-auth-clients yes",
-    )
     tls = {"cert_file": tmp_path / "client.pem", "key_file": tmp_path / "client.key"}
 
     def settings(authority: str) -> EventsSettings:
         told = {"url": f"rediss://localhost:{port}/0", "password": PASSWORD}
         return EventsSettings.model_validate(told | {"tls": tls | {"ca_file": tmp_path / f"{authority}.pem"}})
 
-    async with server(tmp_path / "broker", Path("/usr/bin/redis-server"), *lines):
+    async with server(tmp_path / "broker", Path("/usr/bin/redis-server"), *tls_lines(tmp_path, port)):
         put = await filled(endpoint_of(settings("ca")), tmp_path, 20)
         async with endpoint_of(settings("ca")).client() as client:
             check_complete([e async for e in Consumer(client, KEYS.events, "mes", until_idle=True)], put)
@@ -270,3 +275,21 @@ async def test_tls_with_our_own_certificate_delivers_and_another_authority_is_na
             outbox.put(facts(1))
             await until(lambda: "certificate" in (publisher.state.error or ""))
         outbox.close()
+
+
+@pytest.mark.debian
+async def test_certificates_that_were_renewed_on_the_disk_count_when_we_connect_again(tmp_path: Path) -> None:
+    """The heartbeat stayed away until the line was started again."""
+    port = free_port()
+    tls = {"cert_file": "client.pem", "key_file": "client.key", "ca_file": "ca.pem"}
+    told = {"url": f"rediss://localhost:{port}/0", "password": PASSWORD}
+    files = {key: tmp_path / name for key, name in tls.items()}
+    async with endpoint_of(EventsSettings.model_validate(told | {"tls": files})).client() as client:
+        for turn in range(2):
+            for name, issuer in (("ca", None), ("server", "ca"), ("client", "ca")):
+                certificate(tmp_path, name, issuer)
+            lines = tls_lines(tmp_path, port)
+            async with server(tmp_path / f"broker-{turn}", Path("/usr/bin/redis-server"), *lines):
+                with contextlib.suppress(RedisError):
+                    await client.ping()  # finds that the connection has ended
+                assert await client.ping()
