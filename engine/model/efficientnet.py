@@ -5,11 +5,10 @@ stem of fixed width. The weights come from TensorFlow, hence "SAME" padding (mor
 eps 1e-3.
 """
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .blocks import fold_norm
 
 # (blocks, kernel, stride, expansion, channels out) of each stage to stride 16.
 STAGES = (
@@ -86,19 +85,14 @@ class EfficientNetLite0(nn.Module):
                 levels.append(x)
         return tuple(levels)
 
-    def load_trunk(self, state: Mapping[str, Tensor]) -> None:
-        """Take what this network has from the full file; a missing tensor is an error, an extra one isn't."""
-        wanted = self.state_dict().keys()
-        self.load_state_dict({key: state[key] for key in wanted})
-
     def fold(self) -> None:
         """Fold every batch norm into the convolution before it: the same function, half the layers."""
-        _fold(self, "_conv_stem", "_bn0")
+        fold_norm(self, "_conv_stem", "_bn0")
         for block in self._blocks:
             if block.expands:
-                _fold(block, "_expand_conv", "_bn0")
-            _fold(block, "_depthwise_conv", "_bn1")
-            _fold(block, "_project_conv", "_bn2")
+                fold_norm(block, "_expand_conv", "_bn0")
+            fold_norm(block, "_depthwise_conv", "_bn1")
+            fold_norm(block, "_project_conv", "_bn2")
 
 
 def _blocks() -> list[nn.Module]:
@@ -109,9 +103,3 @@ def _blocks() -> list[nn.Module]:
             blocks.append(MBConv(channels, out, kernel, stride if index == 0 else 1, expansion))
             channels = out
     return blocks
-
-
-def _fold(owner: nn.Module, conv_name: str, norm_name: str) -> None:
-    conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
-    setattr(owner, conv_name, torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
-    setattr(owner, norm_name, nn.Identity())

@@ -4,11 +4,10 @@ He et al., "Deep Residual Learning" (2015) and Zagoruyko, Komodakis, "Wide Resid
 rather than torchvision's, because a torchvision beside a CPU torch may not import at all.
 """
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .blocks import fold_norm
 
 
 class BasicBlock(nn.Module):
@@ -78,22 +77,14 @@ class ResNetTrunk(nn.Module):
         second = self.layer2(first)
         return first, second, self.layer3(second)
 
-    def load_trunk(self, state: Mapping[str, Tensor]) -> None:
-        """Take what this network has from the full file; a missing weight is a KeyError.
-
-        Batch counters may be missing: they don't matter to a frozen network.
-        """
-        wanted = [k for k in self.state_dict() if not k.endswith("num_batches_tracked")]
-        self.load_state_dict({key: state[key] for key in wanted}, strict=False)
-
     def fold(self) -> None:
         """Fold every batch norm into the convolution before it: the same function, half the layers."""
-        _fold_pair(self, "conv1", "bn1")
+        fold_norm(self, "conv1", "bn1")
         for block in (b for layer in (self.layer1, self.layer2, self.layer3) for b in layer):
             for index in range(1, 4 if isinstance(block, Bottleneck) else 3):
-                _fold_pair(block, f"conv{index}", f"bn{index}")
+                fold_norm(block, f"conv{index}", f"bn{index}")
             if isinstance(block.downsample, nn.Sequential):
-                _fold_pair(block.downsample, "0", "1")
+                fold_norm(block.downsample, "0", "1")
 
 
 def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Sequential | None:
@@ -101,9 +92,3 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Sequential
         return None
     conv = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(channels_out))
-
-
-def _fold_pair(owner: nn.Module, conv_name: str, norm_name: str) -> None:
-    conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
-    setattr(owner, conv_name, torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm))
-    setattr(owner, norm_name, nn.Identity())

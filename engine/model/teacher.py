@@ -111,13 +111,22 @@ def build_teacher(name: str, weights: Path | None = None, sha256: str | None = N
     _check_hash(name, path, found, sha256)
     trunk = build_trunk(name)
     try:
-        trunk.load_trunk(_read(path))
+        _load(trunk, _read(path))
     except (KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise TeacherError(f"{path} does not hold the weights of {name}: {error}.") from error
     trunk.eval()
     trunk.fold()
     _round(trunk)
     return Teacher(name, trunk.to(memory_format=torch.channels_last), found)  # type: ignore[call-overload]
+
+
+def _load(trunk: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take what this network has from the full file; a missing weight is a KeyError.
+
+    Batch counters may be missing: they don't matter to a frozen network.
+    """
+    wanted = [key for key in trunk.state_dict() if not key.endswith("num_batches_tracked")]
+    trunk.load_state_dict({key: state[key] for key in wanted}, strict=False)
 
 
 def _round(trunk: nn.Module) -> None:
