@@ -188,6 +188,18 @@ async def test_video_that_is_lost_leaves_no_old_picture_behind(tab: Page, shop: 
     await expect(tab.get_by_text("No picture since")).to_contain_text("The server does not answer.")
 
 
+async def test_video_that_was_lost_plays_again_when_the_line_is_back(tab: Page, shop: Shop) -> None:
+    await tab.get_by_role("link", name="top").click()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    await shop.page.stop()
+    await expect(tab.get_by_text("Single pictures, because")).to_be_visible()
+    shop.page = shop.new_page(shop.page.url.removeprefix("http://").rstrip("/"))
+    await shop.page.start()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible(timeout=30_000)
+    await expect(tab.locator(".screen video")).to_be_visible()
+    await expect(tab.get_by_text("No picture since")).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     ("fps", "comes", "age", "told", "said"),
     [

@@ -4,6 +4,9 @@ import { freshLabel } from "./fresh.js";
 import { watchPictures, painter } from "./pictures.js";
 import { watchVideo } from "./whep.js";
 
+// Video that was lost is tried again once pictures come, seldom if it never plays for long.
+const AGAIN_MS = 5000, SELDOM_MS = 60000;
+
 export function player(name) {
   const label = { role: "img", "aria-label": `Camera ${name}` };
   const canvas = el("canvas", { width: 960, height: 720, hidden: "", ...label });
@@ -14,6 +17,7 @@ export function player(name) {
   const fresh = freshLabel();
   const screen = el("div", { class: "screen" }, video, canvas, held, fresh.node);
   let overlay = true, paused = false, stop = () => {}, turn = 0, frames = 0, fps = null;
+  let playedAt = null, again = Infinity, wait = AGAIN_MS;
 
   // Single pictures are there at once; video takes over when it plays, which takes a second.
   async function start() {
@@ -23,14 +27,22 @@ export function player(name) {
     stop = () => {};
     if (paused) return;
     pictures("");
+    await play(mine);
+  }
+
+  async function play(mine) {
+    again = Infinity;
     try {
       const end = await watchVideo(name, overlay, video, () => { if (mine === turn) fallBack("the connection was lost"); });
       if (mine !== turn) return end();
       stop();
       stop = end;
+      playedAt = performance.now();
       show(video, canvas, "Video by WebRTC.");
     } catch (error) {
-      if (mine === turn) say(error.message);
+      if (mine !== turn) return;
+      say(error.message);
+      if (playedAt !== null) later(); // where it never played, it can't pass
     }
   }
 
@@ -59,6 +71,13 @@ export function player(name) {
   function fallBack(reason) {
     turn++;
     pictures(reason);
+    if (performance.now() - playedAt > SELDOM_MS) wait = AGAIN_MS;
+    later();
+  }
+
+  function later() {
+    again = performance.now() + wait;
+    wait = Math.min(2 * wait, SELDOM_MS);
   }
 
   // Not every browser calls back for each picture of a video, but all count them. One that misses pictures for some
@@ -66,7 +85,10 @@ export function player(name) {
   function look() {
     const shown = video.hidden || fps === 0 ? frames : video.getVideoPlaybackQuality().totalVideoFrames;
     if (shown !== frames) fresh.shown(`video ${(frames = shown)}`);
-    if (fresh.look(paused) && !paused && !video.hidden && !document.hidden) fallBack("the video stood still");
+    const isLate = fresh.look(paused);
+    if (paused || document.hidden) return;
+    if (isLate && !video.hidden) fallBack("the video stood still");
+    if (!isLate && performance.now() > again) play(turn);
   }
 
   const say = (reason) => text(how, reason ? `Single pictures, because ${reason}.` : "");
