@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -36,10 +36,16 @@ class Track:
         self.backend, self.max_squares = backend, max_squares
         self.place = backend.device
         self.arrays = library_for(self.place)
+        self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @cached_property
+    def _uploads(self) -> torch.cuda.Stream | None:
+        """Made when it is first needed, as a device that doesn't work says so then."""
+        if self.place.type != "cuda":
+            return None
         # Of another pool of torch's than the streams on which calls are recorded: a recording goes on working
         # in the memory that cuBLAS keeps for its stream.
-        self._uploads = torch.cuda.Stream(self.place, priority=-1) if self.place.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        return torch.cuda.Stream(self.place, priority=-1)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def working(self) -> Iterator[None]:

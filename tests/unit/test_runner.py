@@ -373,6 +373,21 @@ def test_a_device_that_is_not_there_is_said_so(wish: str) -> None:
         choose_device(wish)
 
 
+def test_a_device_that_fails_says_so_of_what_it_was_given_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who makes a runner learns only what it can't wish for: a failure leads to another device."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "Stream", broken)
+    made = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
+    assert made.overlaps
+    with pytest.raises(DeviceError, match="busy or unavailable"):
+        made.begin(Batch(()), {})
+
+
 def test_the_real_network_runs_through_the_runner() -> None:
     real = Runner(Library(), "cpu", backend="torch", precision="float32")
     real.library.put("top", tiny_artifact(real="lite", version=1, input_px=128))
