@@ -28,9 +28,13 @@ def warm_runner(
             raise
         on_lost(DeviceError(f"The device failed at the start; the CPU inspects, slower. Error: {lost}"))
     runner = make_runner(library, settings, "cpu")
+    refused = list[Refused]()
     for camera in entries.keys() - library.snapshot().keys() - {camera for camera, _ in runner.refused}:
-        library.put(camera, entries[camera].artifact, entries[camera].tuning)
-    return runner, _warmed_up(runner, most)
+        try:
+            library.put(camera, entries[camera].artifact, entries[camera].tuning)
+        except EngineError as why:
+            refused.append((camera, why))
+    return runner, [*refused, *_warmed_up(runner, most)]
 
 
 def _warmed_up(runner: Runner, most: int) -> list[Refused]:

@@ -95,3 +95,12 @@ def test_a_gpu_that_refuses_one_model_is_not_lost(tmp_path: Path, made: list[str
     library.put("odd", replace(tiny_artifact(name="odd"), teacher_sha256="0" * 64))
     _, refused = warm_runner(library, settings(tmp_path), lambda error: None)
     assert made == ["cuda"] and [camera for camera, _ in refused] == ["odd"]
+
+
+@pytest.mark.parametrize("made", ["prepare"], indirect=True)
+def test_a_model_that_runs_nowhere_keeps_the_others_from_no_cpu(tmp_path: Path, made: list[str]) -> None:
+    library = filled()
+    library.put("odd", replace(tiny_artifact(name="odd"), teacher_sha256="0" * 64))
+    runner, refused = warm_runner(library, settings(tmp_path), lambda error: None)
+    assert made == ["cuda", "cpu"] and [camera for camera, _ in refused] == ["odd"]
+    assert set(runner.library.snapshot()) == {"top", "side"}
