@@ -213,9 +213,7 @@ class Engine:
                 self._tell(ahead)
                 ahead = None
                 if begun.runner is not self._runner:
-                    # It was sent to a device that is lost by now.
-                    self._ahead = None
-                    return self._inspect(begun.batch)
+                    return self._land_ahead()
         begun.compute()
         if ahead is not None:
             self._tell(ahead)
@@ -235,6 +233,9 @@ class Engine:
         return Begun(self._runner, Batch(frames), entries)
 
     def _land(self, begun: Begun) -> None:
+        if begun.runner is not self._runner:
+            # The device that it was sent to is lost by now.
+            return self._inspect(begun.batch)
         begun.fetch()
         self._tell(begun)
 

@@ -183,6 +183,21 @@ def test_another_device_takes_over_also_what_was_already_sent_to_the_lost_one() 
     assert line.engine.stop(5.0)
 
 
+def test_nor_is_what_the_lost_one_computed_by_then_asked_of_it() -> None:
+    lost, spare = OverlappingRunner(), FakeRunner((*CAMERAS, "top"))
+    line = Line(lost, max_batch=3, fallback=lambda: spare)
+    line.engine.start()
+    lost.errors["inspections 2"] = ArtifactError("The model gave no numbers.")
+    lost.answer = lambda batch: (
+        fails(batch) if len(batch.frames) < 3 and batch.frames[0].seq > 1 else spare.answer(batch)
+    )
+    offer_behind_one(line, lost, 4)
+    assert come_out(line, 5) == [1, 5]
+    assert line.dropped == [(2, "failed"), (3, "failed"), (4, "failed")]
+    assert "compute 5" in lost.steps and "fetch 5" not in lost.steps
+    assert line.engine.stop(5.0)
+
+
 def test_frames_of_both_batches_are_told_when_a_bug_ends_the_engine() -> None:
     runner = OverlappingRunner()
     line = Line(runner, max_batch=1)
