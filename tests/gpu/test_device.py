@@ -273,14 +273,40 @@ def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
     for number in range(4):
         runner.library.put(f"camera-{number}", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
     runner.warm_up(max_batch=4)
+    # What is done for the first time (kernels loaded, memory got) may wait for all that the device does.
+    runner.run(spotted(1, 4))
     torch.cuda._sleep(2_000_000_000)  # a second or so of nothing, on the stream that computes
     started = time.monotonic()
     begun = runner.begin(spotted(1, 4))
+    assert runner._track._uploads is not None
+    runner._track._uploads.synchronize()  # what is sent doesn't wait for what is computed
     begun.compute()
     told_s = time.monotonic() - started
     begun.fetch()
     assert told_s < 0.5 * (time.monotonic() - started)
     assert all(seen.defects for seen in begun.inspections())
+
+
+def test_batches_that_overlap_take_no_more_and_more_memory_also_after_a_recording_that_failed() -> None:
+    device = torch.device("cuda", 0)
+    runner = Runner(Library(), backend=tiny_backend(device))
+    runner.library.put("camera-0", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
+    with torch.inference_mode(), pytest.raises(RuntimeError):
+        Recorded(lambda one: (one * one.sum().item(),), [torch.ones(4, device=device)], CudaGraphs(device))
+
+    def held_after(batches: int) -> int:
+        ahead = runner.begin(spotted(1, 1))
+        ahead.compute()
+        for seq in range(2, 2 + batches):
+            begun = runner.begin(spotted(seq, 1))
+            ahead.fetch()
+            begun.compute()
+            ahead = begun
+        ahead.fetch()
+        return int(torch.cuda.memory_stats(device)["active_bytes.all.current"])
+
+    after_a_few = held_after(5)
+    assert held_after(50) <= after_a_few
 
 
 def test_an_engine_on_cuda_tells_of_every_frame_once_and_in_order() -> None:
