@@ -6,23 +6,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
 from config.services import TlsClientSettings
 
 from .sink import PeerAway, Wrong
 
+# Of PEM, also behind words: tools write who a certificate belongs to before it.
 _BEGIN = b"-----BEGIN"
 
 
 def read_certificate(path: Path) -> x509.Certificate:
     """The certificate in a file, PEM or DER. Raises PeerAway."""
     data = _data(path, "certificate")
-    is_pem = data.lstrip().startswith(_BEGIN)
+    load = x509.load_pem_x509_certificate if _BEGIN in data else x509.load_der_x509_certificate
     try:
-        return (x509.load_pem_x509_certificate if is_pem else x509.load_der_x509_certificate)(data)
+        return load(data)
     except ValueError:
         raise PeerAway(f"{path} holds no certificate, expected PEM or DER") from None
+
+
+def read_private_key(path: Path) -> PrivateKeyTypes:
+    """The key in a file, PEM or DER. Raises PeerAway."""
+    data = _data(path, "key")
+    try:
+        return (load_pem_private_key if _BEGIN in data else load_der_private_key)(data, password=None)
+    except TypeError:
+        raise PeerAway(f"the key {path} is encrypted, expected one without a passphrase") from None
+    except ValueError:
+        raise PeerAway(f"{path} holds no private key, expected PEM") from None
 
 
 def check_in_time(path: Path) -> None:
@@ -59,7 +72,7 @@ def wrong_pair(section: str, cert_file: Path, key_file: Path) -> Iterator[Wrong]
     except PeerAway as error:
         yield Wrong((section, "cert_file"), str(error))
     try:
-        if public not in (None, _public_key(key_file)):
+        if public not in (None, read_private_key(key_file).public_key()):
             yield Wrong((section, "key_file"), f"{key_file} is not the key of {cert_file}")
     except PeerAway as error:
         yield Wrong((section, "key_file"), str(error))
@@ -80,24 +93,13 @@ def _check_authorities(path: Path) -> None:
     """One that is good now is enough: bundles keep old ones."""
     data = _data(path, "certificate authority")
     try:
-        ssl.create_default_context(cadata=data.decode("ascii"))
+        ssl.create_default_context(cafile=path)
         authorities = x509.load_pem_x509_certificates(data)
-    except (ValueError, ssl.SSLError):
+    except (ValueError, OSError):  # an SSLError is an OSError
         raise PeerAway(f"{path} holds no certificate, expected PEM") from None
     reasons = [why_out_of_time(authority) for authority in authorities]
     if all(reasons):
         raise PeerAway(f"the certificate authority {path} {reasons[0]}; no server would be trusted")
-
-
-def _public_key(path: Path) -> object:
-    data = _data(path, "key")
-    load = load_pem_private_key if data.lstrip().startswith(_BEGIN) else load_der_private_key
-    try:
-        return load(data, password=None).public_key()
-    except TypeError:
-        raise PeerAway(f"the key {path} is encrypted, expected one without a passphrase") from None
-    except ValueError:
-        raise PeerAway(f"{path} holds no private key, expected PEM") from None
 
 
 def _data(path: Path, what: str) -> bytes:

@@ -207,11 +207,15 @@ def _context(tls: TlsClientSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
+            # A passphrase, though a wrong one: else OpenSSL asks for it at the terminal, and all waits.
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+    except OSError as error:  # an SSLError is one
+        from .certificates import wrong_for_client  # slow to import, and not needed else
+
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or "can't be read"
         files = ", ".join(str(f) for f in (tls.ca_file, tls.cert_file, tls.key_file) if f is not None)
-        raise PeerAway(f"the certificate files ({files}) can't be used: {why}") from None
+        told = next((wrong.text for wrong in wrong_for_client(tls)), None)
+        raise PeerAway(told or f"the certificate files ({files}) can't be used: {why}") from None
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

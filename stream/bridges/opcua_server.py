@@ -10,7 +10,7 @@ from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPoli
 
 from ..events import Event
 from ..stamps import Stamps, stamps
-from .certificates import wrong_pair
+from .certificates import read_certificate, read_private_key, wrong_pair
 from .opcua import Options, application_uri
 from .opcua_access import Doorkeeper, NoRequests, OwnSessions, Rules, in_time
 from .opcua_methods import add_acknowledge, add_methods
@@ -98,7 +98,7 @@ class OpcUaSink:
         """Raises PeerAway for certificates and users that can't be used."""
         options = self._options
         server = Server(iserver=OwnSessions(user_manager=Doorkeeper(options)))
-        await self._read_certificates(server)
+        self._read_certificates(server)
         await server.init()
         # A client that vanished is forgotten after so long, with what waited for it.
         server.iserver.max_session_timeout_ms = _LONGEST_SESSION_MS
@@ -113,7 +113,7 @@ class OpcUaSink:
         server.set_identity_tokens(self._tokens())
         return server
 
-    async def _read_certificates(self, server: Server) -> None:
+    def _read_certificates(self, server: Server) -> None:
         """Ours and our clients', as they are on the disk. Raises PeerAway when they can't be used."""
         self._read = stamps(self._files)
         tls = self._options.tls
@@ -122,18 +122,16 @@ class OpcUaSink:
         if (wrong := next(wrong_pair("tls", tls.cert_file, tls.key_file), None)) is not None:
             raise PeerAway(wrong.text)
         server.iserver.user_manager.read_clients()
-        try:
-            await server.load_certificate(tls.cert_file)
-            await server.load_private_key(tls.key_file)
-        except (OSError, ValueError, TypeError) as error:
-            raise PeerAway(f"the key {tls.key_file} can't be used: {error}") from None
+        # Not by asyncua's own readers: they go by the end of the file's name.
+        server.iserver.certificate = read_certificate(tls.cert_file)
+        server.iserver.private_key = read_private_key(tls.key_file)
 
     async def _renew(self, server: Server) -> None:
         """Certificates that were written anew count for who connects from now on; who is connected stays."""
         if stamps(self._files) == self._read:
             return
         try:
-            await self._read_certificates(server)
+            self._read_certificates(server)
         except PeerAway as away:
             log.warning("%s; the OPC UA server goes on with the certificates that it has", away)
             return

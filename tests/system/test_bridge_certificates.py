@@ -1,4 +1,4 @@
-"""Certificates that are renewed on the disk while a bridge runs: they count from the next connection on."""
+"""Certificates of bridges as they lie on the disk: of any name, and renewed while a bridge runs."""
 
 import asyncio
 import ssl
@@ -60,6 +60,17 @@ async def test_an_opcua_server_shows_its_new_certificate_and_its_clients_stay_co
             await until(lambda: "read its certificates anew" in caplog.text)
             async with await secure_client(address, renewed) as late:
                 assert await value(late, "Linewatch.Site") == "test"
+
+
+async def test_an_opcua_server_goes_by_what_is_in_a_file_and_not_by_its_name(
+    line: BridgeLine, tmp_path: Path
+) -> None:
+    """PEM in a file NAME.crt, as most authorities give it, was taken for DER and refused."""
+    own = make_certificate(tmp_path, "server", uri=URI)
+    named = Certificate(own.cert_file.rename(tmp_path / "a.crt"), own.key_file.rename(tmp_path / "a.key"))
+    told = secured(tmp_path, named, f'users_file: "{users_file(tmp_path)}"')
+    async with running(line, "scada", told) as bridge:
+        assert await shown(await address_of(bridge)) == number(named)
 
 
 async def test_an_opcua_server_goes_on_with_its_certificate_until_the_new_one_is_whole(

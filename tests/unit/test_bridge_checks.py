@@ -31,6 +31,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_certificate(folder, "ours", uri="urn:linewatch:a:b")
     make_certificate(folder, "mes", uri="urn:mes")
     make_certificate(folder, "old", uri="urn:linewatch:a:b", expired=True)
+    for kind in ("cert", "key"):  # as `openssl pkcs12` writes them, and who makes a bundle of authorities
+        pem = (folder / f"ours-{kind}.pem").read_text()
+        (folder / f"words-{kind}.pem").write_text(f"Bag Attributes\n    friendlyName: Főnök\n{pem}")
     (folder / "text.pem").write_text("no certificate\n")
     return folder
 
@@ -111,6 +114,8 @@ def test_what_is_right_is_not_complained_of(
     ours = "tls: {cert_file: ours-cert.pem, key_file: ours-key.pem}"
     bridges = (
         f"m: {{{WEBHOOK}, tls: {{ca_file: mes-cert.pem}}}}",
+        f"n: {{{WEBHOOK}, tls: {{ca_file: words-cert.pem}}}}",
+        f"r: {{{WEBHOOK}, tls: {{cert_file: words-cert.pem, key_file: words-key.pem}}}}",
         f"o: {{{OPCUA}, {ours}}}",
         f"q: {{type: mqtt, url: 'mqtts://h', {ours}}}",
         "p: {type: modbus, stations: {top: {address: 100}}}",

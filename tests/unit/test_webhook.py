@@ -2,15 +2,23 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from config.services import TlsClientSettings
 from stream.bridges.http import Poster, Reply
 from stream.bridges.sink import PeerAway, Rejected
 from stream.bridges.webhook import Options, Webhook
 from tests.brokers import facts, until
+from tests.certificates import make_certificate
 from tests.webhook_peer import SECRET
 
 
@@ -102,3 +110,14 @@ async def test_what_a_peer_says_unasked_is_not_the_answer_to_the_next_event(when
         assert len(asked) == 2
         running.cancel()
         await asyncio.wait([running])
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    """OpenSSL asked at the terminal, and the whole bridge waited for the answer."""
+    ours = make_certificate(tmp_path, "ours")
+    key = load_pem_private_key(ours.key_file.read_bytes(), None)
+    secret = BestAvailableEncryption(b"passphrase")
+    ours.key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+    tls = TlsClientSettings.model_validate({"cert_file": ours.cert_file, "key_file": ours.key_file})
+    with pytest.raises(PeerAway, match="is encrypted, expected one without a passphrase"):
+        Poster("https://mes", tls, 1.0)
