@@ -21,6 +21,7 @@ LOW = 0.4
 # One step of the 256-entry table below the alarm level.
 _BELOW_ALARM = 1.0 - SCALE_TOP / 256
 _MAX_BOXES = 40
+_JPEG_PX = 65_500
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BOX_RGB = (230, 30, 40)
 _PAPER_RGB = (28, 32, 38)
@@ -73,11 +74,15 @@ def draw(inspection: Inspection, max_width_px: int | None = None) -> Pixels:
 
 
 def plain(pixels: Pixels, max_width_px: int | None = None) -> Pixels:
-    """The picture itself, not wider than `max_width_px`; the same array if it fits."""
+    """The picture itself, not wider than `max_width_px` nor higher than four times that, and never longer
+    than a JPEG's side; the same array if it fits.
+    """
     height, width = pixels.shape[:2]
-    if max_width_px is None or width <= max_width_px:
+    widest = _JPEG_PX if max_width_px is None else max_width_px
+    scale = min(1.0, widest / width, min(_JPEG_PX, 4 * widest) / height)
+    if scale == 1.0:
         return pixels
-    size = (max_width_px, max(1, round(height * max_width_px / width)))
+    size = (max(2, round(width * scale)), max(2, round(height * scale)))  # video has no odd sides
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -1,12 +1,16 @@
 """What an operator sees must be true: red only where there is a defect, one scale for every picture."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stream import overlay
+from stream.web.scene import FULL, LIVE, VIDEO, Look, Renderer
 from tests.webline import inspection
 
 AGAIN = settings(derandomize=True, max_examples=40, deadline=None)
@@ -90,6 +94,15 @@ def test_an_absence_says_what_since_when_and_why() -> None:
 def test_a_long_reason_stays_inside_the_picture() -> None:
     absence = overlay.Absence("OFFLINE", "no route to the camera " * 60 + "x" * 300, since=0.0)
     assert overlay.absent(absence, now=1.0).shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize("shape", [(70_000, 16, 3), (16, 70_000, 3), (20_000, 1200, 3)])
+@pytest.mark.parametrize("look", [FULL, LIVE, VIDEO])
+def test_the_longest_picture_that_may_be_sent_can_be_shown(look: Look, shape: tuple[int, int, int]) -> None:
+    long = inspection(box=(0, 0, 16, 16))
+    object.__setattr__(long, "frame", replace(long.frame, pixels=np.zeros(shape, np.uint8)))
+    shown = Renderer("top", look, 80).render(long, 0.0, 0.0, True)
+    assert shown.jpeg or shown.video
 
 
 def test_durations_are_said_in_two_units_at_most() -> None:
