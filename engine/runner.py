@@ -102,9 +102,10 @@ class Runner:
         """Blank frames have none: without this CuPy would compile for seconds at the first defect."""
         arrays = self._track.arrays
         with self._track.working():
-            spot = torch.zeros((1, 8, 8), device=self.device)
+            # As many cells as a batch has: CuPy counts few of them with other kernels.
+            spot = torch.zeros((16, 256, 256), device=self.device)
             spot[0, 4, 4] = 2.0
-            regions.find(arrays.from_torch(spot), [regions.View(8, 8)], arrays)
+            regions.find(arrays.from_torch(spot), [regions.View(256, 256)] * len(spot), arrays)
 
     def _settle(self, frames: Sequence[Frame], entries: Entries) -> None:
         """Let the back end find out how it best runs 2, 4, 8, … cameras together; then see how many pay. One

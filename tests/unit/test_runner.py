@@ -4,10 +4,12 @@ import math
 import threading
 import time
 from dataclasses import replace
+from typing import ClassVar
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from torch import nn
 
@@ -18,6 +20,7 @@ from engine.errors import ArtifactError, DeviceError, EngineError, OutOfMemory
 from engine.library import CameraTuning, Library
 from engine.runner import Runner, plateau
 from engine.torch_backend import TorchBackend
+from engine.xp import ArrayLibrary
 from tests.models import SIDE, TinyTeacher, bright_spot, tiny_artifact, tiny_backend
 
 DARK = np.full((64, 96, 3), 20, dtype=np.uint8)
@@ -303,6 +306,24 @@ def test_warming_up_runs_every_model_alone_and_together() -> None:
     teacher.batches.clear()
     used.warm_up(max_batch=4)
     assert teacher.batches[:2] == [1, 1] and teacher.batches[-1] == 2
+
+
+class Measured(ArrayLibrary):
+    """Notes of what the regions were measured: how many cells, and how many above the alarm level."""
+
+    seen: ClassVar[list[tuple[int, int]]] = []
+
+    def from_torch(self, tensor: torch.Tensor) -> np.ndarray:
+        self.seen.append((tensor.numel(), int((tensor > 1.0).sum())))
+        return tensor.numpy()
+
+
+def test_warming_up_measures_a_region_among_as_many_cells_as_a_batch_has() -> None:
+    """CuPy compiles at first use, and for a few hundred cells something else than for many."""
+    made = runner()
+    made._track.arrays = Measured(np, scipy.ndimage, on_device=False)
+    made.warm_up()
+    assert any(above and cells >= 256 * 256 for cells, above in Measured.seen)
 
 
 def test_warming_up_takes_out_only_the_camera_whose_model_gives_no_numbers() -> None:
