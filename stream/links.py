@@ -12,11 +12,12 @@ from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline
-from redis.asyncio.connection import ConnectionPool, SSLConnection
+from redis.asyncio.connection import ConnectionPool, RedisSSLContext, SSLConnection
 from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
 from redis.exceptions import ConnectionError, RedisClusterException, RedisError
 
 from config.broker_url import BrokerUrl
+from config.services import TlsClientSettings
 
 from .stamps import Stamps, stamps
 
@@ -70,6 +71,10 @@ class _OfSentinel(Redis):
             await self.sentinels.aclose()
 
 
+class WrongCertificates(ConnectionError):
+    """What `events.tls` names can't be used; one sentence for a person."""
+
+
 class _Tls(SSLConnection):
     """Certificates that were written anew count when it connects: redis-py reads them once, and clients live
     for as long as the line runs.
@@ -77,13 +82,31 @@ class _Tls(SSLConnection):
 
     _read: Stamps | None = None
 
+    def __init__(self, **kwargs: Any) -> None:
+        # A passphrase, though a wrong one: else OpenSSL asks for it at the terminal, and the line waits.
+        super().__init__(**kwargs | {"ssl_password": ""})
+
     async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         if not self.is_connected:
-            named = self.ssl_context.ca_certs, self.ssl_context.certfile, self.ssl_context.keyfile
-            now = stamps(Path(file) for file in named if file is not None)
+            tls = self.ssl_context
+            now = stamps(Path(file) for file in (tls.ca_certs, tls.certfile, tls.keyfile) if file is not None)
             if now != self._read:
-                self._read, self.ssl_context.context = now, None
+                self._read, tls.context = now, None
+            try:
+                tls.get()
+            except OSError as error:  # an SSLError is one
+                raise WrongCertificates(_what_is_wrong(tls, error)) from error
         await super().connect_check_health(*args, **kwargs)
+
+
+def _what_is_wrong(tls: RedisSSLContext, error: OSError) -> str:
+    from .bridges.certificates import wrong_for_client  # slow to import, and not needed else
+
+    named = TlsClientSettings.model_validate(
+        {"ca_file": tls.ca_certs, "cert_file": tls.certfile, "key_file": tls.keyfile}
+    )
+    told = next((wrong.text for wrong in wrong_for_client(named)), None)
+    return told or f"the files of events.tls can't be used: {error.strerror or type(error).__name__}"
 
 
 class _TlsToPrimary(SentinelManagedConnection, _Tls):

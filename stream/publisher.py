@@ -34,7 +34,7 @@ from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
-from .links import Links
+from .links import Links, WrongCertificates
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
 from .replay import Kept, StreamInfo, entry_id_text, first_lost, holds, stream_info, text
@@ -345,7 +345,7 @@ class Publisher:
 
 def explain(error: Exception) -> str:
     """A broker's or the outbox's error for a person, without what might hold a password."""
-    if isinstance(error, OutboxError | BrokerTooOld):
+    if isinstance(error, OutboxError | BrokerTooOld | WrongCertificates):
         return str(error)
     if isinstance(error, AuthenticationError):
         return "the broker refuses our user or password; check events.username and events.password"

@@ -28,7 +28,7 @@ from stream.events import Event
 from stream.inbox import Inbox
 from stream.outbox import Outbox
 from stream.probe import probe_broker
-from stream.publisher import Publisher
+from stream.publisher import Publisher, explain
 from stream.status import StatusBoard
 from tests.bridgeline import settings_with
 from tests.brokers import (
@@ -293,3 +293,27 @@ async def test_certificates_that_were_renewed_on_the_disk_count_when_we_connect_
                 with contextlib.suppress(RedisError):
                     await client.ping()  # finds that the connection has ended
                 assert await client.ping()
+
+
+async def test_a_certificate_or_key_that_cannot_be_used_is_named_and_nobody_is_asked_for_a_passphrase(
+    tmp_path: Path,
+) -> None:
+    """It was called the broker's, and at a terminal the line waited for somebody to write a passphrase."""
+    certificate(tmp_path, "client")
+    key = serialization.load_pem_private_key((tmp_path / "client.key").read_bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"passphrase")
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "client.key").write_bytes(key.private_bytes(pem, pkcs8, secret))
+    ours = {"cert_file": tmp_path / "client.pem", "key_file": tmp_path / "client.key"}
+    for tls, said in (
+        (ours, f"the key {ours['key_file']} is encrypted, expected one without a passphrase"),
+        (
+            {"ca_file": "none.pem"},
+            "the certificate authority none.pem can't be read: No such file or directory",
+        ),
+    ):
+        events = EventsSettings.model_validate({"url": "rediss://localhost:1", "tls": tls})
+        async with endpoint_of(events).client() as client:
+            with pytest.raises(RedisError) as refused:
+                await client.ping()
+        assert explain(refused.value) == said
