@@ -12,6 +12,8 @@ from .errors import DeviceError, OutOfMemory
 CUDA_SIGNS = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS")
 # cudaErrorMemoryAllocation: of what doesn't come from torch's pool, such as pinned memory or a kernel's code.
 _CUDA_NO_MEMORY = 2
+# What cuDNN says when none of its ways to convolve found memory to work in.
+_CUDNN_NO_MEMORY = "unable to find an engine to execute this computation"
 _OPENVINO_SIGN = "Exception from src/"
 
 
@@ -34,6 +36,8 @@ def device_errors(
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
             raise OutOfMemory(f"The machine has no memory left for {what} ({first_line(error)}).") from error
+        if _CUDNN_NO_MEMORY in str(error):
+            raise OutOfMemory(f"The device has no memory left for {what} ({first_line(error)}).") from error
         if type(error).__module__.startswith("cupy") or any(sign in str(error) for sign in signs):
             raise DeviceError(f"The device failed ({first_line(error)}).") from error
         raise

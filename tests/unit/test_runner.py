@@ -284,7 +284,8 @@ def test_what_goes_wrong_with_a_new_model_is_said_and_the_old_one_goes_on(
 def test_a_lack_of_memory_is_a_device_error_that_may_pass() -> None:
     used, of_cuda = runner(), torch.AcceleratorError("CUDA error: out of memory")
     of_cuda.error_code = 2  # where memory is not taken from torch's pool
-    for error in (torch.OutOfMemoryError("CUDA out of memory."), of_cuda):
+    of_cudnn = RuntimeError("GET was unable to find an engine to execute this computation")
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), of_cuda, of_cudnn):
         used.backend.features = Mock(side_effect=error)  # type: ignore[method-assign]
         with pytest.raises(OutOfMemory, match="no memory left"):
             used.run(Batch((frame(),)))
