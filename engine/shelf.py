@@ -12,7 +12,18 @@ from typing import Any
 
 from .artifact import load
 from .tiles import ONE
-from .versions import MANIFEST, VersionError, latest, names, promote, readable, resolve, versions
+from .versions import (
+    MANIFEST,
+    VersionError,
+    earlier,
+    latest,
+    names,
+    promote,
+    readable,
+    resolve,
+    rollback,
+    versions,
+)
 
 EVALUATION = "evaluation.json"
 
@@ -63,6 +74,15 @@ def promote_checked(models: Path, ref: str) -> tuple[str, int]:
     load(resolve(models, ref))
     promote(models, name, int(version))
     return name, int(version)
+
+
+def rollback_checked(models: Path, name: str) -> int:
+    """Go back to the version before after reading all of it, and return it. Raises as `promote_checked`."""
+    with readable(models):
+        version = earlier(models, name)
+        if version is not None:
+            load(models / name / str(version))
+        return rollback(models, name)
 
 
 def _shelf(models: Path, name: str) -> list[Version]:

@@ -23,7 +23,7 @@ from engine import versions
 from engine.core import Frame, Inspection
 from engine.errors import EngineError
 from engine.model.dmdd import SIZES
-from engine.shelf import Version, promote_checked, shelves
+from engine.shelf import Version, promote_checked, rollback_checked, shelves
 from engine.zones import EVERYWHERE
 
 from .collection import Captured, Collection
@@ -313,7 +313,7 @@ class Teaching:
         def back() -> int:
             if versions.latest(folder, model) != from_version:
                 raise Refused("Another version is in use meanwhile; look again, then go back.")
-            return versions.rollback(folder, model)
+            return rollback_checked(folder, model)
 
         return await self._move(back)
 

@@ -133,6 +133,17 @@ def test_a_damaged_version_is_not_promoted(models: Path, capsys: pytest.CaptureF
     assert code == 1 and "altered or cut off" in err and latest(models, "top") == 3
 
 
+def test_a_rollback_leads_to_no_damaged_version(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = models / "top" / "2" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, _, err = _run(capsys, "rollback", "top", "--models", str(models))
+    assert code == 1 and "top/2/weights.safetensors" in err and "altered or cut off" in err
+    assert latest(models, "top") == 3
+    shutil.rmtree(models / "top" / "2")
+    assert _run(capsys, "rollback", "top", "--models", str(models))[0] == 0
+    assert latest(models, "top") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

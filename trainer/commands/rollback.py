@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from engine.versions import rollback
+    from engine.shelf import rollback_checked
 
-    say(args, args.name, rollback(models_folder(args), args.name))
+    say(args, args.name, rollback_checked(models_folder(args), args.name))
     return 0
