@@ -225,7 +225,7 @@ def _tls(args: argparse.Namespace) -> "ssl.SSLContext | None":
         raise InputError("--tls-cert and --tls-key go together")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(args.tls_cert, args.tls_key)
+        context.load_cert_chain(args.tls_cert, args.tls_key, password="")  # else OpenSSL asks for one
     except (OSError, ssl.SSLError) as error:
         raise InputError(f"--tls-cert {args.tls_cert}, --tls-key {args.tls_key}: {error}") from error
     return context

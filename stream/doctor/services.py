@@ -21,7 +21,7 @@ from ..links import Links
 from ..publisher import explain
 from ..running import Starting, where
 from ..web.errors import ListenError
-from ..web.server import check_listen
+from ..web.server import check_listen, check_tls
 from ..web.users import Users, UsersError
 from .findings import Finding, failed, ok, warning
 
@@ -38,7 +38,8 @@ def page(web: WebSettings, *, running: bool) -> Iterator[Finding]:
         yield failed("web", str(error))
     yield _port(web, running=running)
     if web.tls is not None:
-        yield certificate(web.tls.cert_file, datetime.now(UTC))
+        found = certificate(web.tls.cert_file, datetime.now(UTC))
+        yield found if found.level == "failed" else _with_key(found, web.tls.cert_file, web.tls.key_file)
     if web.webrtc.port_range is not None:
         yield udp_ports(*web.webrtc.port_range)
 
@@ -135,6 +136,16 @@ async def _ask(endpoint: Endpoint, settings: Settings, *, running: bool) -> Find
             "site or line",
         )
     return ok("broker", f"{endpoint.url} answers{f', {found}' if found else ''}")
+
+
+def _with_key(found: Finding, cert_file: Path, key_file: Path) -> Finding:
+    """What was found of a certificate; unless the page would not start with this key."""
+    try:
+        check_tls(cert_file, key_file)
+    except ListenError as error:
+        told = str(error).removeprefix("web.tls: ").removesuffix(".")
+        return failed("web.tls", f"{told}; check web.tls.key_file")
+    return found
 
 
 def _bind(host: str, port: int, kind: int) -> None:

@@ -58,11 +58,17 @@ def check_listen(listen: str, users_file: Path | None, insecure: bool = False) -
 def check_tls(cert_file: Path, key_file: Path) -> None:
     """Raises ListenError for files that are no certificate and its key."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file)
+        # A passphrase, though a wrong one: else OpenSSL asks for it at the terminal, and the line waits.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password="")
     except OSError as error:  # ssl.SSLError is one
-        raise ListenError(
-            f"web.tls: {cert_file} and {key_file} are no certificate and key: {error}."
-        ) from error
+        raise ListenError(f"web.tls: {_what_is_wrong(cert_file, key_file, error)}.") from error
+
+
+def _what_is_wrong(cert_file: Path, key_file: Path, error: OSError) -> str:
+    from ..bridges.certificates import wrong_pair  # slow to import, and not needed else
+
+    told = "; ".join(wrong.text for wrong in wrong_pair("tls", cert_file, key_file))
+    return told or f"{cert_file} and {key_file} are no certificate and key: {error}"
 
 
 class _Quiet(uvicorn.Server):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -254,9 +254,19 @@ async def test_https_with_a_certificate(tmp_path: Path) -> None:
     await page.stop()
 
 
-def test_a_certificate_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "cert.pem").write_text("no certificate")
-    with pytest.raises(ListenError, match="no certificate and key"):
-        LivePage(FakeLine.of("top").view(), tls=(tmp_path / "cert.pem", tmp_path / "cert.pem"))
-    with pytest.raises(ListenError, match="no certificate and key"):
-        LivePage(FakeLine.of("top").view(), tls=(tmp_path / "none.pem", tmp_path / "none.pem"))
+def test_a_certificate_and_key_that_are_none_are_one_sentence(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    (tmp_path / "words").write_text("no certificate")
+    (tmp_path / "other").mkdir()
+    locked, private = tmp_path / "locked.pem", serialization.load_pem_private_key(key.read_bytes(), None)
+    locked.write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x"))
+    )
+    for pair, said in {
+        (tmp_path / "words", tmp_path / "words"): "words holds no certificate, expected PEM",
+        (cert, tmp_path / "none"): "none can't be read: No such file or directory",
+        (cert, self_signed(tmp_path / "other")[1]): "key.pem is not the key of ",
+        (cert, locked): "locked.pem is encrypted, expected one without a passphrase",
+    }.items():
+        with pytest.raises(ListenError, match=f"^web.tls: .*{said}"):
+            LivePage(FakeLine.of("top").view(), tls=pair)

@@ -22,6 +22,7 @@ from stream.doctor import folders, machine, models, services
 from stream.doctor.findings import Finding
 from stream.doctor.visit import visit
 from stream.outbox_file import is_held, lock
+from tests.certificates import make_certificate
 from tests.models import tiny_artifact
 
 CAMERA = "version: 1\ncameras:\n  top: {source: {type: pattern}}\n"
@@ -184,6 +185,18 @@ def test_a_certificate_that_ends_is_told_a_month_before(tmp_path: Path) -> None:
     file.write_text("no certificate")
     assert "PEM" in services.certificate(file, now).text
     assert "can't be read" in services.certificate(tmp_path / "none", now).text
+
+
+def test_a_key_that_is_another_certificate_s_is_told_before_the_page_refuses_to_start(tmp_path: Path) -> None:
+    ours, other = (make_certificate(tmp_path, name) for name in ("ours", "other"))
+    for key_file, level in ((ours.key_file, "warning"), (other.key_file, "failed")):
+        tls = {"cert_file": ours.cert_file, "key_file": key_file}
+        web = WebSettings.model_validate({"listen": "127.0.0.1:0", "tls": tls})
+        found = by_subject(list(services.page(web, running=False)))["web.tls"]
+        assert found.level == level
+    assert found.text.startswith(
+        f"{other.key_file} is not the key of {ours.cert_file}; check web.tls.key_file"
+    )
 
 
 async def test_the_embedded_broker_needs_nothing_and_one_that_is_away_is_told(tmp_path: Path) -> None:
