@@ -90,8 +90,8 @@ def _trained(
     folder: Path, variant: Variant, args: argparse.Namespace, device: torch.device
 ) -> tuple[CameraNetwork, Teacher]:
     training, held_out = load_good(folder, args.input_px).split()
-    torch.manual_seed(args.seed)
     teacher = build_teacher(SIZES[args.size].teacher, args.teacher_weights).to(device)
+    torch.manual_seed(args.seed)
     network = build_network(args.size, variant.lateral).to(device)  # type: ignore[arg-type]
     rng = np.random.default_rng(args.seed)
     bank = build_bank(training.pixels, teacher, device, copies=variant.copies, rng=rng)
