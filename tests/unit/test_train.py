@@ -80,13 +80,17 @@ def test_progress_is_told_step_by_step(made: Made) -> None:
     assert made[1] == [("student", 1, 2), ("head", 2, 2)]
 
 
-def test_both_stages_lower_their_losses(good: Path, teacher: Teacher) -> None:
+@pytest.fixture(scope="module")
+def material(good: Path, teacher: Teacher) -> train.Material:
+    pixels = recipe.load_good(good, SIDE).pixels
+    bank = build_bank(pixels, teacher, torch.device("cpu"), copies=2, rng=np.random.default_rng(0))
+    foregrounds = recipe.find_foregrounds(pixels, "off")
+    return train.Material(bank, foregrounds, recipe.synth.Synthesis(), teacher, torch.device("cpu"), 0)
+
+
+def test_both_stages_lower_their_losses(material: train.Material) -> None:
     torch.manual_seed(0)
-    pictures = recipe.load_good(good, SIDE)
     network = build_network("lite")
-    bank = build_bank(pictures.pixels, teacher, torch.device("cpu"), copies=2, rng=np.random.default_rng(0))
-    foregrounds = recipe.find_foregrounds(pictures.pixels, "off")
-    material = train.Material(bank, foregrounds, recipe.synth.Synthesis(), teacher, torch.device("cpu"), 0)
     schedule = train.Schedule(student_steps=12, head_steps=20, batch=4)
     for stage, loss in ((train.train_student, train.student_loss), (train.train_head, train.head_loss)):
         before = float(loss(network, material, schedule, 1000).detach())
@@ -96,13 +100,9 @@ def test_both_stages_lower_their_losses(good: Path, teacher: Teacher) -> None:
         assert float(loss(network, material, schedule, 1000).detach()) < before
 
 
-def test_in_variant_b_abnormality_mimics_the_unchanged_picture(good: Path, teacher: Teacher) -> None:
+def test_in_variant_b_abnormality_mimics_the_unchanged_picture(material: train.Material) -> None:
     torch.manual_seed(0)
-    pictures = recipe.load_good(good, SIDE)
     network = build_network("lite").eval()
-    bank = build_bank(pictures.pixels, teacher, torch.device("cpu"), copies=1, rng=np.random.default_rng(0))
-    foregrounds = recipe.find_foregrounds(pictures.pixels, "off")
-    material = train.Material(bank, foregrounds, recipe.synth.Synthesis(), teacher, torch.device("cpu"), 0)
     plain = train.Schedule(student_steps=12, head_steps=20, batch=4)
     seen = {
         (mimic, weight): float(
