@@ -5,6 +5,7 @@ Streams never end by themselves, so `stop` ends them first, gives slow readers a
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import time
@@ -15,7 +16,10 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from ..stamps import stamps
 from .errors import ListenError
+
+log = logging.getLogger(__name__)
 
 # Beside a slow reader wait at most this many bytes in the kernel (Linux doubles it): else seconds of old
 # pictures would stand between it and the newest. Inherited by accepted sockets.
@@ -88,7 +92,9 @@ class _Quiet(uvicorn.Server):
 
 
 class WebServer:
-    """Serves one ASGI app on one address; `close_streams` must end all endless answers."""
+    """Serves one ASGI app on one address; `close_streams` must end all endless answers. `tls` is (certificate
+    chain, key): who connects after they were written anew gets the new ones.
+    """
 
     def __init__(
         self,
@@ -117,6 +123,8 @@ class WebServer:
             ssl_certfile=None if tls is None else tls[0],
             ssl_keyfile=None if tls is None else tls[1],
         )
+        self._tls = tls or ()
+        self._seen = self._read = stamps(self._tls)
         if tls is not None:
             check_tls(*tls)
         config.load()
@@ -172,6 +180,7 @@ class WebServer:
         waiting: dict[Any, tuple[object, float]] = {}
         while True:
             await asyncio.sleep(_SWEEP_S)
+            self._renew()
             before, waiting, now = waiting, {}, time.monotonic()
             for connection in list(self._server.server_state.connections):
                 wait = _wait(connection)
@@ -185,6 +194,22 @@ class WebServer:
                     # Closing waits until the rest is read, which may never be.
                     transport = connection.transport
                     transport.abort() if transport.is_closing() else transport.close()
+
+    def _renew(self) -> None:
+        """Two looks must find the same: of a new pair one file is there before the other."""
+        before, self._seen = self._seen, stamps(self._tls)
+        if self._seen == self._read or self._seen != before:
+            return
+        self._read = self._seen
+        try:
+            check_tls(*self._tls)
+        except ListenError as error:
+            log.error("%s The certificate from before goes on.", error)
+            return
+        context = self._server.config.ssl
+        assert context is not None
+        context.load_cert_chain(*self._tls)
+        log.info("the certificate of web.tls was read again")
 
 
 def _wait(connection: Any) -> tuple[object, float] | None:

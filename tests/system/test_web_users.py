@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from engine.core import ModelInfo
-from stream.web import users
+from stream.web import server, users
 from stream.web.errors import ListenError
 from stream.web.page import LivePage
 from stream.web.users import UsersError, UsersFile
@@ -251,6 +251,31 @@ async def test_https_with_a_certificate(tmp_path: Path) -> None:
     trusted = ssl.create_default_context(cafile=str(cert))
     async with httpx.AsyncClient(base_url=page.url, verify=trusted) as http:
         assert (await http.get("/ready")).status_code == 200
+    await page.stop()
+
+
+async def test_a_certificate_that_was_renewed_counts_and_a_broken_one_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "_SWEEP_S", 0.05)
+    cert, key = self_signed(tmp_path)
+    page = LivePage(FakeLine.of("top").view(), listen="127.0.0.1:0", tls=(cert, key))
+    await page.start()
+
+    async def shown_is(wanted: str) -> None:
+        while await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    port = httpx.URL(page.url).port or 0
+    async with asyncio.timeout(10):
+        await shown_is(cert.read_text())
+        self_signed(tmp_path)
+        renewed = cert.read_text()
+        await shown_is(renewed)
+        cert.write_text("half of one")
+        while "holds no certificate, expected PEM" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        await shown_is(renewed)
     await page.stop()
 
 
