@@ -31,8 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--user", help="user on the cameras; most tell their streams only to one")
     add("--password-file", type=Path, metavar="FILE", help="and the password in this file")
     add("--seconds", type=_seconds, default=4.0, help="how long to wait for answers (4)")
-    add("--yaml", action="store_true", help="print a `cameras:` section for the config file")
-    add("--json", action="store_true", help="one JSON object a camera, one a line")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--yaml", action="store_true", help="print a `cameras:` section for the config file")
+    form.add_argument("--json", action="store_true", help="one JSON object a camera, one a line")
 
 
 def main(args: argparse.Namespace) -> int:

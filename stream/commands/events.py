@@ -33,8 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run-file", type=Path, help="run file of a running Linewatch, instead of a config")
     parser.add_argument("--follow", action="store_true", help="go on with what comes, until interrupted")
-    parser.add_argument("--group", help="read as this consumer group: from its last acknowledged event on")
-    parser.add_argument("--last", type=count, default=None, metavar="N", help="begin with the last N events")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--group", help="read as this consumer group: from its last acknowledged event on")
+    begin.add_argument("--last", type=count, default=None, metavar="N", help="begin with the last N events")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 

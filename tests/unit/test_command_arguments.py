@@ -31,6 +31,8 @@ WRONG = {
     "demo --seconds nan": "--seconds: 'nan' is no number of seconds above 0",
     "discover --seconds soon": "--seconds: 'soon' is no number of seconds from 0.1 to 60",
     "discover --seconds 0": "--seconds: '0' is no number of seconds from 0.1 to 60",
+    "discover --yaml --json": "--json: not allowed with argument --yaml",
+    "events --group mes --last 5": "--last: not allowed with argument --group",
 }
 
 
