@@ -48,15 +48,17 @@ def main(args: argparse.Namespace) -> int:
     content = _content(path) if args.what in ("add", "token") else users.read(path)
     if args.what == "list":
         return _list(content)
+    token = None
     if args.what == "add":
         content = users.with_user(content, args.name, args.role, _password())
     elif args.what == "remove":
         content = users.without(content, args.name)
     else:
         content, token = users.with_token(content, args.name, args.role)
+    users.write(path, content)
+    if token is not None:
         print(token)
         print("Keep it now: it is not stored and can't be shown again.", file=sys.stderr)
-    users.write(path, content)
     return 0
 
 

@@ -299,6 +299,18 @@ def test_a_users_file_that_the_system_will_not_show_is_one_sentence(
     assert "can't be read: File name too long." in said and len(said.splitlines()) == 1
 
 
+def test_a_token_that_could_not_be_filed_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "users.yaml"
+    assert main(["users", "--file", str(path), "token", "mes", "--role", "viewer"]) == 2
+    out, said = capsys.readouterr()
+    assert (
+        out == "" and said.startswith(f"The users file {path} can't be written: ") and "Keep it" not in said
+    )
+
+
 @pytest.mark.parametrize("words", [["list"], ["remove", "anna"]])
 def test_who_asks_of_a_file_that_is_not_there_hears_so(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
