@@ -3,7 +3,7 @@
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 import pytest
@@ -147,3 +147,35 @@ def test_the_seconds_of_the_stages_are_those_of_the_steps_and_not_of_what_lay_be
     seconds = {k: v for k, v in begun.inspections()[0].timings_s.items() if k != "queue"}
     assert set(seconds) == {"upload", "teacher", "student", "maps", "regions"}
     assert 0.0 < sum(seconds.values()) < waited - 0.09
+
+
+class Measured(ArrayLibrary):
+    """Notes of what the regions were measured: how many cells, and how many above the alarm level."""
+
+    seen: ClassVar[list[tuple[int, int]]] = []
+
+    def from_torch(self, tensor: torch.Tensor) -> np.ndarray:
+        self.seen.append((tensor.numel(), int((tensor > 1.0).sum())))
+        return tensor.numpy()
+
+
+def test_warming_up_measures_a_region_among_as_many_cells_as_a_batch_has(runner: Runner) -> None:
+    """CuPy compiles at first use, and for a few hundred cells something else than for many."""
+    runner._track.arrays = Measured(np, scipy.ndimage, on_device=False)
+    runner.warm_up()
+    assert any(above and cells >= 256 * 256 for cells, above in Measured.seen)
+
+
+def test_a_device_that_fails_says_so_of_what_it_was_given_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who makes a runner learns only what it can't wish for: a failure leads to another device."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "Stream", broken)
+    made = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
+    assert made.overlaps
+    with pytest.raises(DeviceError, match="busy or unavailable"):
+        made.begin(Batch(()), {})

@@ -4,12 +4,10 @@ import math
 import threading
 import time
 from dataclasses import replace
-from typing import ClassVar
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import scipy.ndimage
 import torch
 from torch import nn
 
@@ -20,7 +18,6 @@ from engine.errors import ArtifactError, DeviceError, EngineError, OutOfMemory
 from engine.library import CameraTuning, Library
 from engine.runner import Runner, plateau
 from engine.torch_backend import TorchBackend
-from engine.xp import ArrayLibrary
 from tests.models import SIDE, TinyTeacher, bright_spot, tiny_artifact, tiny_backend
 
 DARK = np.full((64, 96, 3), 20, dtype=np.uint8)
@@ -309,24 +306,6 @@ def test_warming_up_runs_every_model_alone_and_together() -> None:
     assert teacher.batches[:2] == [1, 1] and teacher.batches[-1] == 2
 
 
-class Measured(ArrayLibrary):
-    """Notes of what the regions were measured: how many cells, and how many above the alarm level."""
-
-    seen: ClassVar[list[tuple[int, int]]] = []
-
-    def from_torch(self, tensor: torch.Tensor) -> np.ndarray:
-        self.seen.append((tensor.numel(), int((tensor > 1.0).sum())))
-        return tensor.numpy()
-
-
-def test_warming_up_measures_a_region_among_as_many_cells_as_a_batch_has() -> None:
-    """CuPy compiles at first use, and for a few hundred cells something else than for many."""
-    made = runner()
-    made._track.arrays = Measured(np, scipy.ndimage, on_device=False)
-    made.warm_up()
-    assert any(above and cells >= 256 * 256 for cells, above in Measured.seen)
-
-
 def test_warming_up_takes_out_only_the_camera_whose_model_gives_no_numbers() -> None:
     used = runner(a=ANY_SIZE, b=ANY_SIZE)
     used.library.put("bad", tiny_artifact(name="bad"), ANY_SIZE)
@@ -393,21 +372,6 @@ def test_an_alarm_level_can_be_set_while_a_model_is_prepared() -> None:
 def test_a_device_that_is_not_there_is_said_so(wish: str) -> None:
     with pytest.raises(DeviceError, match=wish):
         choose_device(wish)
-
-
-def test_a_device_that_fails_says_so_of_what_it_was_given_and_not_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Who makes a runner learns only what it can't wish for: a failure leads to another device."""
-
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
-
-    monkeypatch.setattr(torch.cuda, "Stream", broken)
-    made = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
-    assert made.overlaps
-    with pytest.raises(DeviceError, match="busy or unavailable"):
-        made.begin(Batch(()), {})
 
 
 def test_the_real_network_runs_through_the_runner() -> None:
