@@ -287,6 +287,14 @@ def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
     assert all(seen.defects for seen in begun.inspections())
 
 
+def test_no_call_is_recorded_on_the_stream_on_which_frames_are_sent() -> None:
+    device = torch.device("cuda", 0)
+    uploads = Runner(Library(), backend=tiny_backend(device))._track._uploads
+    capture = CudaGraphs(device)
+    assert uploads is not None
+    assert uploads.cuda_stream not in {capture._unused_stream().cuda_stream for _ in range(64)}
+
+
 def test_batches_that_overlap_take_no_more_and_more_memory_also_after_a_recording_that_failed() -> None:
     device = torch.device("cuda", 0)
     runner = Runner(Library(), backend=tiny_backend(device))
