@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
@@ -20,10 +20,18 @@ class Certificate:
 
 
 def make_certificate(
-    folder: Path, name: str, *, hosts: tuple[str, ...] = (), uri: str | None = None, expired: bool = False
+    folder: Path,
+    name: str,
+    *,
+    hosts: tuple[str, ...] = (),
+    uri: str | None = None,
+    expired: bool = False,
+    rsa_key: bool = True,
 ) -> Certificate:
     """Self-signed, for servers and clients, for these addresses and this application URI."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = ec.generate_private_key(ec.SECP256R1())
+    if rsa_key:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(host)) for host in hosts]

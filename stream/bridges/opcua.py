@@ -79,11 +79,11 @@ class Options(BridgeOptions):
 def check(options: Options, site: str, line: str) -> Iterator[Wrong]:
     """Certificates, keys and users that the server would not start with, or that no client would trust."""
     from ..web.users import Users, UsersError
-    from .certificates import check_in_time, named_uris, wrong_pair
+    from .certificates import check_in_time, named_uris
     from .sink import PeerAway
 
     if options.tls is not None:
-        yield from (wrong := list(wrong_pair("tls", options.tls.cert_file, options.tls.key_file)))
+        yield from (wrong := list(wrong_certificate(options.tls)))
         ours = application_uri(site, line)
         if not wrong and ours not in named_uris(options.tls.cert_file):
             yield Wrong(("tls", "cert_file"), f"{options.tls.cert_file} does not name the URI {ours}")
@@ -97,6 +97,20 @@ def check(options: Options, site: str, line: str) -> Iterator[Wrong]:
             Users(options.users_file)
         except UsersError as error:
             yield Wrong(("users_file",), str(error))
+
+
+def wrong_certificate(tls: TlsServerSettings) -> Iterator[Wrong]:
+    """What is wrong with our certificate and its key, so that no client could connect. Raises PeerAway when
+    the file goes away meanwhile.
+    """
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from .certificates import read_certificate, wrong_pair
+
+    yield from (wrong := list(wrong_pair("tls", tls.cert_file, tls.key_file)))
+    if not wrong and not isinstance(read_certificate(tls.cert_file).public_key(), RSAPublicKey):
+        text = f"{tls.cert_file} is for another kind of key than RSA, which OPC UA needs"
+        yield Wrong(("tls", "cert_file"), text)
 
 
 def application_uri(site: str, line: str) -> str:

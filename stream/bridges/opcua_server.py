@@ -10,8 +10,8 @@ from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPoli
 
 from ..events import Event
 from ..stamps import Stamps, stamps
-from .certificates import read_certificate, read_private_key, wrong_pair
-from .opcua import Options, application_uri
+from .certificates import read_certificate, read_private_key
+from .opcua import Options, application_uri, wrong_certificate
 from .opcua_access import Doorkeeper, NoRequests, OwnSessions, Rules, in_time
 from .opcua_methods import add_acknowledge, add_methods
 from .opcua_tree import NAMESPACE, CameraNodes, LineNodes, ResultEvents
@@ -119,7 +119,7 @@ class OpcUaSink:
         tls = self._options.tls
         if tls is None:
             return
-        if (wrong := next(wrong_pair("tls", tls.cert_file, tls.key_file), None)) is not None:
+        if (wrong := next(wrong_certificate(tls), None)) is not None:
             raise PeerAway(wrong.text)
         server.iserver.user_manager.read_clients()
         # Not by asyncua's own readers: they go by the end of the file's name.

@@ -34,6 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("cert", "key"):  # as `openssl pkcs12` writes them, and who makes a bundle of authorities
         pem = (folder / f"ours-{kind}.pem").read_text()
         (folder / f"words-{kind}.pem").write_text(f"Bag Attributes\n    friendlyName: Főnök\n{pem}")
+    make_certificate(folder, "curve", uri="urn:linewatch:a:b", rsa_key=False)
     (folder / "text.pem").write_text("no certificate\n")
     return folder
 
@@ -57,6 +58,9 @@ WRONG = {
     ],
     f"m: {{{OPCUA}, tls: {{cert_file: mes-cert.pem, key_file: mes-key.pem}}}}": [
         "m.tls.cert_file: mes-cert.pem does not name the URI urn:linewatch:a:b"
+    ],
+    f"m: {{{OPCUA}, tls: {{cert_file: curve-cert.pem, key_file: curve-key.pem}}}}": [
+        "m.tls.cert_file: curve-cert.pem is for another kind of key than RSA, which OPC UA needs"
     ],
     "m: {type: opcua, clients: {mes: {cert_file: old-cert.pem}}, users_file: users.yaml, "
     "tls: {cert_file: ours-cert.pem, key_file: ours-key.pem}}": [
