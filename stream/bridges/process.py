@@ -71,7 +71,6 @@ class Bridge:
         self._lock = _lock(folder, name)
         self._progress = Progress(folder / f"{name}.json")
         place = Place.of(settings, folder / name)
-        place.state_dir.mkdir(exist_ok=True)
         self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
         self.sink: Sink = bridges.load(chosen.type).build(options, self.link)
         self._reader = endpoint.client()
@@ -166,9 +165,9 @@ def _result(task: asyncio.Task[None]) -> None:
 
 
 def _lock(folder: Path, name: str) -> IO[bytes]:
-    """Ours until it is closed or we die, however we die."""
+    """Ours until it is closed or we die, however we die. The bridge's own folder is there then."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         handle = (folder / f"{name}.lock").open("ab")
     except OSError as error:
         raise BridgeError(

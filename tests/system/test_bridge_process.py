@@ -16,9 +16,10 @@ from stream.bridges import children
 from stream.bridges import link as bridge_link
 from stream.bridges.children import BridgeProcesses
 from stream.bridges.link import MOST_WAITING, LineLink, Place
+from stream.bridges.process import Bridge, BridgeError
 from stream.bridges.report import Report
 from stream.console import linewatch
-from tests.bridgeline import BridgeLine, bridge_process, config_file, environment
+from tests.bridgeline import BridgeLine, bridge_process, config_file, environment, settings_with
 from tests.brokers import KEYS, until, valkey
 from tests.webhook_peer import SECRET, Peer
 
@@ -78,6 +79,16 @@ async def test_a_second_process_of_a_bridge_and_an_unknown_bridge_are_refused(
                 assert b"Traceback" not in said
         first.terminate()
         assert await first.wait() == 0
+
+
+async def test_a_state_folder_that_can_not_be_made_is_said(line: BridgeLine, peer: Peer) -> None:
+    """It was a traceback."""
+    settings = settings_with(line.folder, mes(peer))
+    folder = settings.bridges["mes"].state_dir
+    folder.mkdir(parents=True)
+    (folder / "mes").write_text("in the way")
+    with pytest.raises(BridgeError, match=r"bridges\.mes\.state_dir .*: File exists; name another folder"):
+        Bridge("mes", settings, line.broker.endpoint, KEYS.events)
 
 
 def parts(peer: Peer) -> set[str]:
