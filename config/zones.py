@@ -87,6 +87,7 @@ def write(path: Path, content: ZonesFile) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # who may read the config file reads this with it
             os.fsync(file.fileno())
         Path(beside).replace(path)
     except BaseException:

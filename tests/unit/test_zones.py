@@ -58,6 +58,12 @@ def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
     assert found.instead_of == TRIANGLE
 
 
+def test_who_is_not_the_lines_user_may_read_what_was_drawn(tmp_path: Path) -> None:
+    """From the first drawing on, `linewatch check` of anybody else refused the config file."""
+    draw(tmp_path, Zones(), TRIANGLE)
+    assert (tmp_path / "zones.yaml").stat().st_mode & 0o777 == 0o644
+
+
 @pytest.mark.parametrize(
     "text",
     [
