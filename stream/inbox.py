@@ -40,6 +40,8 @@ _BATCH = 64
 # How soon an acknowledgement follows, at the latest: the connection waits for entries so long at a time.
 _BLOCK_MS = 200
 _TRIM_EVERY, _TRIM_EVERY_S = 1000, 60.0
+# Where dead letters can't be reached they are not tried for so long: each attempt may take seconds.
+_POST_AGAIN_S = 60.0
 _LONGEST_FIELD = 4096
 # Entries that were carried out lately: more than a replica lacks when it becomes the primary.
 _REMEMBERED = 10_000
@@ -93,6 +95,8 @@ class Inbox:
         self._is_cleared = False
         self._read_ms = 0
         self._failures = 0
+        self._letters_away: Exception | None = None
+        self._post_at_s = float("-inf")
 
     @property
     def trouble(self) -> str | None:
@@ -271,11 +275,23 @@ class Inbox:
         log.warning("entry %s of %s is a dead letter: %s", name, self._key, reason)
         self._settled.add(name)
 
-    async def _post(self, client: Redis, letter: dict[Any, Any]) -> ResponseError | None:
+    async def _post(self, client: Redis, letter: dict[Any, Any]) -> Exception | None:
+        """Why the letter is not there. In a cluster only its own node may be away, which shows when a new
+        connection fails at it again: then what is to be read doesn't wait for that node.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._post_at_s:
+            return self._letters_away
         try:
             await client.xadd(self._dead_key, letter, maxlen=KEPT_LETTERS, approximate=True)
         except ResponseError as refused:
             return refused
+        except (RedisError, OSError) as away:
+            if self._letters_away is not None:
+                self._post_at_s = now_s + _POST_AGAIN_S
+            self._letters_away = away
+            raise
+        self._letters_away = None
         return None
 
     async def _acknowledge(self, client: Redis) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
 
 from stream.inbox import GROUP, Inbox
 from tests.brokers import KEYS, until, valkey
@@ -90,3 +91,38 @@ async def test_what_an_emptied_broker_is_given_under_lower_ids_is_not_trimmed_be
         await client.flushall()
         await client.xadd(KEYS.triggers, {"command": "first"}, id="1000-0")
         await until(lambda: taken == ["before", "first", "second"])
+
+
+async def test_a_node_that_is_down_with_the_dead_letters_holds_up_no_trigger(tmp_path: Path) -> None:
+    """What can't be read was tried again and again, and nothing behind it was read."""
+    taken: list[str] = []
+
+    async def take(entry: str, fields: dict[str, str]) -> bool:
+        taken.append(fields["part_id"])
+        return True
+
+    async def nobody_answers(*_: object, **__: object) -> None:
+        raise ConnectionError("the node of this key is down")
+
+    is_down = True
+    async with valkey(tmp_path) as broker, broker.endpoint.client() as client:
+
+        def client_of_a_cluster() -> Redis:
+            made = broker.endpoint.client()
+            if is_down:
+                made.xadd = nobody_answers  # type: ignore[method-assign]
+            return made
+
+        inbox = Inbox(client_of_a_cluster, KEYS.triggers, KEYS.dead, take)
+        await client.xadd(KEYS.triggers, {"part_id": b"\xff"})
+        await client.xadd(KEYS.triggers, {"part_id": "a"})
+        async with reading(inbox):
+            await until(lambda: taken == ["a"])
+            await client.xadd(KEYS.triggers, {"part_id": b"\xfe"})
+            await client.xadd(KEYS.triggers, {"part_id": "b"})
+            await until(lambda: taken == ["a", "b"])
+            assert (inbox.counts.reconnects, inbox.counts.dead) == (2, 0)
+            is_down, inbox._post_at_s = False, 0.0  # a minute later
+            await client.client_kill_filter(_type="normal", skipme=True)
+            await nothing_waits(client)
+        assert await client.xlen(KEYS.dead) == inbox.counts.dead == 2
