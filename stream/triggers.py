@@ -57,8 +57,8 @@ _DROPPED: dict[str, Why] = {
 # Pictures of one camera come in order; one that is dated so much back was dated by a clock that was set. Time
 # services set one by a fraction of a second, too; jitter is less than this.
 _CLOCK_SET_S = 0.05
-# Answered part ids of one camera that are remembered, at most; and as many ids of senders.
-_REMEMBERED = 10_000
+# Answered part ids of one camera that are remembered, at most; and ids of senders, with no limit of time.
+_REMEMBERED, _IDS_REMEMBERED = 10_000, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Triggers:
         self.policy = policy
         self._waiting: dict[str, _Waiting] = {}
         self._answered: dict[str, float] = {}
-        self._known = Seen(_REMEMBERED)
+        self._known = Seen(_IDS_REMEMBERED)
         self._ring: deque[_Kept] = deque()
         self._ring_bytes = 0
         self._let_go = float("-inf")
