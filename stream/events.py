@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA: Literal["defect/1"] = "defect/1"
 NOT_AVAILABLE = "NA"
@@ -26,7 +26,14 @@ Verdict = Literal["ng", "ok", "unknown"]
 Severity = Literal["minor", "major", "critical"]
 Clock = Literal["ntp", "camera", "host"]
 Uuid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
-Utc = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+
+
+def _a_moment(text: str) -> str:
+    datetime.fromisoformat(text)  # a 13th month has the form as well
+    return text
+
+
+Utc = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"), AfterValidator(_a_moment)]
 
 # What stands beside `data` as fields of its own: what a gateway routes and filters by.
 FLAT = (

@@ -9,6 +9,7 @@ from engine.meter import SECONDS_BOUNDS
 from ..events import Event
 
 EXPIRES_S = 10
+_LONGEST_STAMP = 15  # digits of milliseconds: no number of this length is too large
 # JSON may hold numbers that no metric can.
 _MOST = 1 << 53
 
@@ -68,6 +69,6 @@ def verdict_late_s(event: Event, now_s: float, within_ms: float) -> float:
     The trigger's moment is the one in its entry's id: the broker's clock.
     """
     stamp = str(event.detail.get("trigger", "")).partition("-")[0]
-    if event.kind != "part" or not stamp.isdecimal():
+    if event.kind != "part" or not stamp.isdecimal() or len(stamp) > _LONGEST_STAMP:
         return 0.0
     return max(0.0, now_s - int(stamp) / 1000.0 - within_ms / 1000.0)

@@ -68,6 +68,8 @@ def test_a_verdict_is_late_by_the_time_of_its_trigger() -> None:
     assert verdict_late_s(verdict, 10.9, 1000) == 0
     assert abs(verdict_late_s(verdict, 11.5, 1000) - 0.5) < 1e-9
     assert verdict_late_s(event(1), 1e9, 1000) == 0
+    nonsense = verdict.model_copy(update={"detail": {"trigger": "9" * 5000}})
+    assert verdict_late_s(nonsense, 1e9, 1000) == 0
 
 
 def test_a_report_comes_back_as_it_was_and_nonsense_is_none() -> None:

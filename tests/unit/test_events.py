@@ -98,6 +98,13 @@ def test_a_broken_event_says_which_field() -> None:
         parse(text)
 
 
+def test_a_moment_that_does_not_exist_is_a_broken_event() -> None:
+    """A bridge delivered it, ended by it, and delivered it again when it was started again."""
+    text = DRAFTS.fact("system", "started").json_text()
+    with pytest.raises(EventError, match=r"captured_at: .*month must be in 1\.\.12"):
+        parse(json.dumps(json.loads(text) | {"captured_at": "2026-13-01T00:00:00.000000Z"}))
+
+
 def test_a_reader_ignores_fields_of_a_later_version() -> None:
     event = DRAFTS.fact("system", "started")
     assert parse(json.dumps({**json.loads(event.json_text()), "later": 1})) == event
