@@ -91,6 +91,7 @@ async def _learn(plan: Plan, cameras: Sequence[stage.DemoCamera], seen: _Seen, s
     if not new:
         return
     async with _simulator(plan, cameras, "learn") as config:
+        stage.check_start(config)
         say(f"Capturing good pictures of {', '.join(c.name for c in new)} over RTSP …")
         for camera in new:
             stage.forget_pictures(plan.folder, camera)

@@ -21,6 +21,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from config.load import load
+
+from ..doctor import services
+from ..reading import refuse_wrong_page
 from ..sim.folder import Pace
 from ..sim.line import CYCLE_S
 
@@ -109,6 +113,15 @@ def check_broker(url: str) -> None:
             "demo: --broker takes an address without user and password; set LINEWATCH_EVENTS__USERNAME and "
             "LINEWATCH_EVENTS__PASSWORD instead"
         )
+
+
+def check_start(config: Path) -> None:
+    """Raises ConfigError or DemoError for what the line would refuse to start with after the training."""
+    settings = load(config)
+    refuse_wrong_page(settings)
+    for finding in services.page(settings.web, running=False):
+        if (finding.subject, finding.level) == ("web.listen", "failed"):
+            raise DemoError(f"demo: --web {finding.text}")
 
 
 def _camera_name(folder: Path) -> str:

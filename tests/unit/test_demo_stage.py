@@ -1,9 +1,10 @@
+import socket
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from config.load import load
+from config.load import ConfigError, load
 from config.sources import RtspSource
 from stream.demo import stage
 
@@ -74,6 +75,24 @@ def test_a_password_on_the_command_line_is_refused_without_being_said() -> None:
         stage.check_broker("redis://me:hush@127.0.0.1:6379/0")
     assert "hush" not in str(refused.value)
     stage.check_broker("redis://127.0.0.1:6379/0")
+
+
+def test_what_the_line_would_not_start_with_is_said_before_minutes_of_training(tmp_path: Path) -> None:
+    stage.password(tmp_path)
+
+    def check(web: str, broker: str = "embedded") -> None:
+        stage.check_start(
+            stage.write_config(tmp_path, {"top": "rtsp://127.0.0.1/top"}, broker=broker, web=web)
+        )
+
+    check("127.0.0.1:0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        held = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(stage.DemoError, match=f"demo: --web {held}: another program holds it"):
+            check(held)
+    for wrong in (("0.0.0.0:0",), ("nowhere",), ("127.0.0.1:0", "foo://x")):
+        with pytest.raises(ConfigError):
+            check(*wrong)
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
