@@ -8,6 +8,7 @@ node's answer is an error like others, after which the map of the cluster is rea
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -82,10 +83,6 @@ class _Tls(SSLConnection):
 
     _read: Stamps | None = None
 
-    def __init__(self, **kwargs: Any) -> None:
-        # A passphrase, though a wrong one: else OpenSSL asks for it at the terminal, and the line waits.
-        super().__init__(**kwargs | {"ssl_password": ""})
-
     async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         if not self.is_connected:
             tls = self.ssl_context
@@ -93,6 +90,10 @@ class _Tls(SSLConnection):
             if now != self._read:
                 self._read, tls.context = now, None
             try:
+                if tls.context is None and tls.certfile is not None:
+                    # With a passphrase, though a wrong one: else OpenSSL asks for it at the terminal, and
+                    # the line waits.
+                    SSLContext(PROTOCOL_TLS_CLIENT).load_cert_chain(tls.certfile, tls.keyfile, password="")
                 tls.get()
             except OSError as error:  # an SSLError is one
                 raise WrongCertificates(_what_is_wrong(tls, error)) from error
