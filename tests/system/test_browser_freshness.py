@@ -172,6 +172,12 @@ async def test_pictures_that_stop_while_the_line_goes_on_are_said_in_both_views(
     shop.line.set("top", fps=0.0)
     await expect(tab.get_by_text("Single pictures, because the video stood still.")).to_be_visible()
     await expect(tab.get_by_text("No picture since")).to_be_visible()
+    await asyncio.sleep(6.0)  # video would only show the last picture once more
+    await expect(tab.get_by_text("No picture since")).to_be_visible()
+    shop.line.set("top", fps=5.0)
+    shop.showing = asyncio.create_task(shop.keep_showing())
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    await expect(tab.get_by_text("No picture since")).to_be_hidden()
 
 
 async def test_video_that_is_lost_leaves_no_old_picture_behind(tab: Page, shop: Shop) -> None:
