@@ -41,12 +41,16 @@ def _look(settings: "Settings") -> list[str]:
     """Warnings, each with its line. Raises ConfigError for what would keep the line from starting."""
     from config.load import ConfigError, placed
 
+    from ..bridges.certificates import wrong_for_client
     from ..bridges.checks import wrong_bridges
     from ..reading import without_model, wrong_page
 
     file = Path(settings.file or "")
     wrong = [placed(file, key, text) for key, text in wrong_page(settings)]
     warnings: list[str] = []
+    if settings.events.url.startswith("rediss"):
+        for mistake in wrong_for_client(settings.events.tls):
+            warnings.append(placed(file, ("events", *mistake.key), mistake.text))
     for name, mistake in wrong_bridges(settings):
         told = placed(file, ("bridges", name, *mistake.key), mistake.text)
         # One that `linewatch run` does not start may be run on another machine.

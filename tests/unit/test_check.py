@@ -8,6 +8,7 @@ import pytest
 from config.cli import main
 from engine.versions import promote
 
+GONE = "No such file or directory"
 CAMERA = "version: 1\ncameras:\n  top:\n    source: {type: pattern}\n"
 
 
@@ -113,6 +114,17 @@ def test_a_model_that_is_not_there_is_a_warning(
     line = f"{path}:{5 if model else 3}: cameras.top.model: {MODELS[model].replace('{file}', str(path))}"
     assert err.startswith(f"warning: {line}") and err.count("\n") == 1
     assert json.loads(out)["warnings"] == [err.removeprefix("warning: ").rstrip()]
+
+
+def test_a_file_of_the_broker_that_can_not_be_used_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    have_model(tmp_path, "top", 1)
+    for scheme, said in (("rediss", ["events.tls.ca_file: the certificate authority "]), ("redis", [])):
+        path = config(tmp_path, f"events: {{url: '{scheme}://h', tls: {{ca_file: none.pem}}}}\n")
+        assert main(["check", "--offline", str(path)]) == 0
+        told = capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
+        assert told == [f"warning: cameras.yaml:5: {text}none.pem can't be read: {GONE}" for text in said]
 
 
 def test_models_that_the_system_will_not_show_are_a_warning(
