@@ -30,7 +30,8 @@ class Prepared:
 class Backend(Protocol):
     """One way to run teachers and camera networks on one device.
 
-    `prepare` may be called from any thread and may be slow; the other methods only from the device thread.
+    `prepare` may be called from any thread and may be slow; the other methods only from the device thread,
+    and `features` and `raw_maps` from one thread beside it where it `works_beside`.
     """
 
     @property
@@ -38,6 +39,8 @@ class Backend(Protocol):
         """What computes, on what, in which precision."""
 
     device: torch.device
+    # Whether a thread of its own may compute the networks beside the NumPy and torch of the device thread.
+    works_beside: bool
 
     def prepare(self, artifact: Artifact) -> Prepared:
         """Get a model ready. Raises ArtifactError or TeacherError for one that doesn't fit."""

@@ -27,13 +27,16 @@ class Passes(Protocol):
 class RunsBatches(Protocol):
     """What the engine needs of a runner.
 
-    `overlaps`: whether a batch may be begun while the device computes another one. `refused`: the cameras
+    `sends_ahead`: whether the device takes the next batch while it computes one. `refused`: the cameras
     whose model can't run there.
     """
 
     library: Library
     refused: Sequence[Refused]
-    overlaps: bool
+    sends_ahead: bool
+
+    def overlaps(self, frames: int) -> bool:
+        """Whether the device computes so many by itself, so that the host may tell of the batch before."""
 
     def begin(self, batch: Batch, entries: Mapping[str, Entry] | None = None) -> Passes:
         """The first step: send it to the device. Raises EngineError."""
@@ -50,6 +53,7 @@ class Begun:
         self.runner, self.batch, self.entries = runner, batch, entries
         self.started = time.monotonic()
         self.failed: EngineError | None = None
+        self._is_fetched = False
         self._passage: Passes | None = None
         self._passage = self._kept(lambda: runner.begin(batch, entries))
 
@@ -58,7 +62,9 @@ class Begun:
             self._kept(self._passage.compute)
 
     def fetch(self) -> None:
-        if self._passage is not None:
+        """Once, however often it is called."""
+        if self._passage is not None and not self._is_fetched:
+            self._is_fetched = True
             self._kept(self._passage.fetch)
 
     def inspections(self) -> list[Inspection] | None:

@@ -143,7 +143,7 @@ class Engine:
     def _main(self) -> None:
         try:
             while (batch := self._next()) is not None:
-                if self._runner.overlaps:
+                if self._runner.overlaps(len(batch.frames)):
                     self._inspect_beside(batch)
                 else:
                     self._land_ahead()
@@ -173,6 +173,9 @@ class Engine:
     def _next(self) -> Batch | None:
         """Wait for the batch that is due; None when stopping. Nothing is ahead while it waits."""
         while True:
+            if self._ahead is not None and not self._ahead.runner.sends_ahead:
+                # First, so that the frames that go next are the newest when the device is free for them.
+                self._ahead.fetch()
             with self._changed:
                 if self._stopping:
                     return None
@@ -200,8 +203,9 @@ class Engine:
             self._land(begun)
 
     def _inspect_beside(self, batch: Batch) -> None:
-        """Send this batch to the device while that computes the one ahead; tell of the one ahead while the
-        device computes this one. Whatever fails, frames are told of in the order in which they went in."""
+        """Send this batch to the device, if need be while that computes the one ahead, and tell of the one
+        ahead while the device computes this one. Whatever fails, frames are told of in the order in which
+        they went in."""
         begun = self._begin(batch)
         if begun is None:
             return

@@ -28,11 +28,7 @@ class Lanes:
         """
         if len(jobs) == 1:
             return jobs[0]()
-        if not self._threads:
-            self._start()
-        futures: list[Future[None]] = [Future() for _ in jobs]
-        for index, job in enumerate(jobs):
-            self._jobs.put((futures[index], job))
+        futures = [self.begin(job) for job in jobs]
         errors = [error for future in futures if (error := future.exception()) is not None]
         try:
             if errors:
@@ -40,6 +36,14 @@ class Lanes:
         finally:
             # An error holds this frame: without this they would hold each other, and the threads would stay.
             del self, jobs, futures, errors
+
+    def begin(self, job: Callable[[], None]) -> Future[None]:
+        """Have one job done beside the caller; the future then raises what the job raised."""
+        if not self._threads:
+            self._start()
+        future: Future[None] = Future()
+        self._jobs.put((future, job))
+        return future
 
     def _start(self) -> None:
         self._threads = [

@@ -115,6 +115,8 @@ class OpenVinoBackend:
     exported graphs and verdicts for the next start.
     """
 
+    works_beside = True
+
     def __init__(
         self,
         *,

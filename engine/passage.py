@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,6 +19,7 @@ from .core import Batch, Defect, Frame, Inspection
 from .device_errors import device_errors
 from .errors import ArtifactError
 from .grouping import Entries, Group, Sheet, at_most, groups
+from .lanes import Lanes
 from .library import Entry
 from .stopwatch import Stopwatch
 from .xp import library_for
@@ -35,6 +37,9 @@ class Track:
     def __init__(self, backend: Backend, max_squares: int) -> None:
         self.backend, self.max_squares = backend, max_squares
         self.place = backend.device
+        # Whether maps and regions are its work too, rather than the host's.
+        self.measures = self.place.type == "cuda"
+        self._lane = Lanes(1) if backend.works_beside else None
         self.arrays = library_for(self.place)
         self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -46,6 +51,14 @@ class Track:
         # Of another pool of torch's than the streams on which calls are recorded: a recording goes on working
         # in the memory that cuBLAS keeps for its stream.
         return torch.cuda.Stream(self.place, priority=-1)  # type: ignore[no-untyped-call]
+
+    def lane_for(self, frames: int) -> Lanes | None:
+        """A thread that computes networks on a CPU beside what the device thread does; None: it does all.
+
+        A picture alone is computed by all cores at once, which wait for each other: anything beside that
+        costs more than it gains (measured: a tenth more time for one camera, a twentieth less for several).
+        """
+        return self._lane if frames > 1 else None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -83,7 +96,7 @@ class Track:
 
 @dataclass(slots=True)
 class _Computed:
-    """What a batch's maps of one size say: on CUDA the device still writes it, until `Stopwatch.wait`."""
+    """What a batch's maps of one size say; on CUDA the device still writes it, until `Stopwatch.wait`."""
 
     group: Group
     sheet: Sheet
@@ -98,10 +111,11 @@ class Passage:
     """Made (and sent to the device), `compute`, `fetch`, `inspections`: each once, in this order, by the
     device thread.
 
-    Only `fetch` waits for the device. So on CUDA the host may make the next passage while the device
-    computes this one, and ask for this one's inspections while it computes the next. Each step raises
-    DeviceError (out of memory, lost device), the last one also ArtifactError (a model gave no numbers);
-    then no frame of the batch has a result. Any other exception is a bug.
+    Only `fetch` waits for the device. So the host may ask for this one's inspections while the device
+    computes the next one, and on CUDA also make the next one while this one is computed. Maps and regions
+    are the device's work on CUDA, and part of the last step elsewhere. Each step raises DeviceError (out of
+    memory, lost device), the last one also ArtifactError (a model gave no numbers); then no frame of the
+    batch has a result. Any other exception is a bug.
     """
 
     def __init__(self, track: Track, batch: Batch, entries: Entries) -> None:
@@ -113,17 +127,26 @@ class Passage:
             self._watch = Stopwatch(track.place)
             self._sent = [(group, track.backend.upload(group.pictures())) for group in looks]
             self._watch.lap("upload")
+        self._running: Future[None] | None = None
+        self._raw: list[tuple[Group, torch.Tensor]] = []
         self._computed: list[_Computed] = []
         self._seconds: Mapping[str, float] = {}
 
     def compute(self) -> None:
-        """Tell the device all that can be told without an answer."""
+        """Let the device compute all that needs no answer."""
+        lane = self._track.lane_for(len(self._batch.frames))
+        if lane is None:
+            self._compute()
+        else:
+            self._running = lane.begin(self._compute)
+
+    def _compute(self) -> None:
         with self._track.working():
             self._track.uploaded()
             self._watch.lap(None)
-            for group, squares in self._sent:
-                raw = self._raw_maps(group, squares)
-                self._computed += [self._judge(raw, group, sheet) for sheet in group.sheets()]
+            self._raw = [(group, self._raw_maps(group, squares)) for group, squares in self._sent]
+            if self._track.measures:
+                self._judge_all()
 
     def _raw_maps(self, group: Group, squares: torch.Tensor) -> torch.Tensor:
         """(n, P, P) of all squares of a group, in its order."""
@@ -135,6 +158,11 @@ class Passage:
             maps.append(backend.raw_maps(networks, images, features))
             self._watch.lap("student")
         return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+    def _judge_all(self) -> None:
+        for group, raw in self._raw:
+            self._computed += [self._judge(raw, group, sheet) for sheet in group.sheets()]
+        self._raw.clear()
 
     def _judge(self, raw: torch.Tensor, group: Group, sheet: Sheet) -> _Computed:
         entries = group.entries[sheet.frames]
@@ -162,24 +190,35 @@ class Passage:
         return calibrated
 
     def fetch(self) -> None:
-        """Wait for the device, and let it measure the regions, if there are any; its memory is free then."""
+        """Wait for the device; CUDA then measures the regions, if there are any. Its memory is free then."""
+        if self._running is not None:
+            self._running.result()
+        if self._track.measures:
+            with self._track.working():
+                self._watch.wait()
+                self._measure()
+        # Not before: on CUDA the memory is of the uploads' stream, and the next upload would get it while it
+        # is read. (Where a step fails it may: nobody is told what is read then.)
+        self._sent.clear()
+
+    def _measure(self) -> None:
         arrays = self._track.arrays
-        with self._track.working():
-            self._watch.wait()
-            # Not before: the memory is of the uploads' stream, and the next upload would get it while it is
-            # read. (Where a step fails it may: nobody is told what is read then.)
-            self._sent.clear()
-            self._watch.lap(None)
-            for one in self._computed:
-                if bool(one.above):
-                    one.table = regions.tabulate(arrays.from_torch(one.calibrated), arrays)
-                del one.calibrated
-            self._watch.lap("regions")
-            # Here, as it asks the device: what fails in the next batch must not show in this one's answer.
-            self._seconds = self._watch.seconds()
+        self._watch.lap(None)
+        for one in self._computed:
+            if bool(one.above):
+                one.table = regions.tabulate(arrays.from_torch(one.calibrated), arrays)
+            del one.calibrated
+        self._watch.lap("regions")
+        # Here, as it asks the device: what fails in the next batch must not show in this one's answer.
+        self._seconds = self._watch.seconds()
 
     def inspections(self) -> list[Inspection]:
         """One for each frame, in the batch's order; the seconds of a stage are those of the whole batch."""
+        if not self._track.measures:
+            with self._track.working():
+                self._watch.lap(None)
+                self._judge_all()
+                self._measure()
         seconds, described_at = dict(self._seconds), time.monotonic()
         described = [_described(one) for one in self._computed]
         seconds["regions"] += time.monotonic() - described_at

@@ -31,7 +31,7 @@ class Runner:
     `device`, `precision`, `threads`, `cache_dir`, `teacher_weights` and a back end by name are what
     `open_backend` takes. `max_squares` pictures of network size go through the network at once, at most: a
     frame in tiles is as many of them.
-    `overlaps`: whether a batch may be begun while the device computes another one.
+    `sends_ahead`: whether the device takes the next batch while it computes one.
     `plateau` is known after `warm_up`: frames in a batch above which one gets no cheaper; None: not found.
     `refused` are the cameras that were in the library and whose model can't run on this device: they were
     removed from it. Raises DeviceError for a wish that can't be met.
@@ -65,8 +65,7 @@ class Runner:
                 )
             )
             self.device = self.backend.device
-            # A CPU that computes has no hands free.
-            self.overlaps = self.device.type == "cuda"
+            self.sends_ahead = self.device.type == "cuda"
             self._track = Track(self.backend, max_squares)
         # Not a bound method: the library would hold the runner, and a replaced one would stay in memory.
         self.refused: Sequence[Refused] = library.serve(partial(_prepare, self.backend))
@@ -132,6 +131,10 @@ class Runner:
             self.run(batch, entries)
             spent.append(time.monotonic() - started)
         return min(spent) / len(batch.frames)
+
+    def overlaps(self, frames: int) -> bool:
+        """Whether the device computes so many by itself, so that the host may tell of the batch before."""
+        return self.sends_ahead or self._track.lane_for(frames) is not None
 
     def begin(self, batch: Batch, entries: Entries | None = None) -> Passage:
         """The first step of a batch's way: see there for the others, and for what they raise.

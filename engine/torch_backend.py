@@ -36,6 +36,9 @@ class TorchBackend:
     pays. `capture` None means: CUDA graphs on a CUDA device, nothing recorded elsewhere.
     """
 
+    # On a CPU torch's threads for both would wait for each other; a CUDA device works by itself.
+    works_beside = False
+
     def __init__(
         self,
         device: torch.device,

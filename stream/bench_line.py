@@ -39,39 +39,49 @@ class Run:
         return 1000.0 * float(np.quantile([age for age, _ in self.done], quantile))
 
 
-class _AsksForMore:
-    """A runner that says so when it begins a batch."""
+class _Asking:
+    """A runner that tells the line when the device has room for the next frames."""
 
     def __init__(self, runner: Runner, line: "Line") -> None:
         self._runner, self._line = runner, line
-        self.library, self.refused, self.overlaps = runner.library, runner.refused, runner.overlaps
+        self.library, self.refused = runner.library, runner.refused
+        self.overlaps, self.sends_ahead = runner.overlaps, runner.sends_ahead
 
     def begin(self, batch: Batch, entries: Entries | None = None) -> Passes:
-        self._line.begun(batch)
-        return self._runner.begin(batch, entries)
+        if self.sends_ahead:
+            self._line.offer_next(batch)
+        passage = self._runner.begin(batch, entries)
+        if not self.sends_ahead:
+            fetch = passage.fetch
+
+            def fetch_and_ask() -> None:
+                fetch()
+                self._line.offer_next(batch)
+
+            passage.fetch = fetch_and_ask  # type: ignore[method-assign]
+        return passage
 
 
 class Line:
     """One run of the engine, under as much load as it takes or under a given one.
 
-    As much as it takes: each camera offers its next frame when its last one was inspected, or, on a device
-    that computes by itself, when its last one was sent there. So the device always finds one of each, and
-    nothing is displaced.
+    As much as it takes: each camera offers its next frame when its last one was computed, or, on a device
+    that is sent the next batch meanwhile, when its last one was sent there. So the device always finds one
+    of each, and nothing is displaced.
     """
 
     def __init__(self, runner: Runner, shown: Shown, max_batch: int) -> None:
         self._shown = shown
         self._seq = dict.fromkeys(shown, 0)
         self._out: queue.Queue[list[Inspection]] = queue.Queue(maxsize=1024)
-        self._overlaps = runner.overlaps
         self.engine = Engine(
-            _AsksForMore(runner, self),
+            _Asking(runner, self),
             max_batch=max_batch,
             max_wait_ms=5.0,
             deadline_ms=60_000.0,
-            on_inspections=self._inspected,
+            on_inspections=self._out.put,
         )
-        self._fed_by_results = False
+        self._takes_all = False
         self._over = threading.Event()
 
     def run(self, seconds: float, frames_per_s: float | None = None) -> Run:
@@ -97,12 +107,12 @@ class Line:
             self.engine.set_mode(camera, "latest")
         self.engine.start()
         started = time.monotonic()
-        self._fed_by_results = frames_per_s is None
+        self._takes_all = frames_per_s is None
         feeder = threading.Thread(target=self._feed, args=(frames_per_s,), daemon=True)
         feeder.start()
         self._record(recorder, started + seconds, run)
         run.seconds = time.monotonic() - started
-        self._fed_by_results = False
+        self._takes_all = False
         self._over.set()
         feeder.join()
         self.engine.stop(30.0)
@@ -120,16 +130,11 @@ class Line:
                 run.record_s += now - started
                 run.done.append((now - inspection.frame.tick, len(inspection.defects)))
 
-    def begun(self, batch: Batch) -> None:
-        if self._overlaps and self._fed_by_results:
+    def offer_next(self, batch: Batch) -> None:
+        """Of the cameras of this batch, under as much load as it takes; on the device thread."""
+        if self._takes_all:
             for frame in batch.frames:
                 self._offer(frame.camera)
-
-    def _inspected(self, inspections: list[Inspection]) -> None:
-        self._out.put(inspections)
-        if not self._overlaps and self._fed_by_results:
-            for inspection in inspections:
-                self._offer(inspection.frame.camera)
 
     def _feed(self, frames_per_s: float | None) -> None:
         """Once each, or in turns for as long as the run takes."""

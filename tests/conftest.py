@@ -1,6 +1,7 @@
 """Rules for every test: a task, thread or child process that is left over fails the test that left it."""
 
 import asyncio
+import gc
 import inspect
 import multiprocessing
 import threading
@@ -30,6 +31,8 @@ def _our_threads() -> set[threading.Thread]:
 def no_thread_left() -> Iterator[None]:
     before = _our_threads()
     yield
+    if _our_threads() - before:
+        gc.collect()  # what torch's tracing held hangs together in circles
     deadline = time.monotonic() + 2.0
     while (left := _our_threads() - before) and time.monotonic() < deadline:
         next(iter(left)).join(0.05)

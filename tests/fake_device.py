@@ -54,7 +54,8 @@ class FakePassage:
 class FakeRunner:
     """Answers after `allow` is set; `answer` may raise, and so may `step`, which is told of each step."""
 
-    overlaps = False
+    is_overlapping = False
+    sends_ahead = False
 
     def __init__(self, cameras: tuple[str, ...] = ("top", "side")) -> None:
         self.library = Library()
@@ -67,6 +68,9 @@ class FakeRunner:
         self.answer: Callable[[Batch], list[Inspection]] = lambda b: [inspection(f) for f in b.frames]
 
         self.step: Callable[[str, Batch], object] = lambda name, batch: None
+
+    def overlaps(self, frames: int) -> bool:
+        return self.is_overlapping
 
     def begin(self, batch: Batch, entries: Any = None) -> FakePassage:
         return FakePassage(self, batch)

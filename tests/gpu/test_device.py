@@ -243,7 +243,7 @@ def test_batches_whose_steps_interleave_say_what_they_say_alone(real: str | None
         artifact = tiny_artifact(real=real, version=number + 1, input_px=64)
         tuning = CameraTuning(min_area_px=1.0, roi=half if number == 1 else None)
         runner.library.put(f"camera-{number}", artifact, tuning)
-    assert runner.overlaps and runner.warm_up(max_batch=16) == []
+    assert runner.overlaps(1) and runner.warm_up(max_batch=16) == []
     batches = [spotted(seq, 1 + seq % 16) for seq in range(1, 60)]
     plain, told, ahead = [runner.run(one) for one in batches], [], None
     for one in batches:

@@ -19,7 +19,7 @@ STEPS = ("begin", "compute", "fetch", "inspections")
 class OverlappingRunner(FakeRunner):
     """Notes each step as "compute 2", with the number of the batch's first frame."""
 
-    overlaps = True
+    is_overlapping = sends_ahead = True
 
     def __init__(self) -> None:
         super().__init__((*CAMERAS, "top"))
@@ -73,9 +73,22 @@ def test_a_batch_is_sent_while_the_one_before_is_computed_and_told_while_the_nex
     assert runner.steps == [*alone, *beside, "inspections 3", "fetch 4", "inspections 4"]
 
 
+def test_where_nothing_can_be_sent_ahead_the_newest_frames_go_next(
+    line: Line, runner: OverlappingRunner
+) -> None:
+    runner.sends_ahead = False
+    offer_behind_one(line, runner, 3)
+    line.engine.offer(frame(CAMERAS[2], 5))
+    assert come_out(line, 5) == [1, 2, 3, 5] and line.dropped == [(4, "displaced")]
+    alone = ["begin 1", "compute 1", "fetch 1", "begin 2", "compute 2", "inspections 1"]
+    beside = ["fetch 2", "begin 3", "compute 3", "inspections 2"]
+    last = ["inspections 3", "fetch 5", "inspections 5"]
+    assert runner.steps == [*alone, *beside, "fetch 3", "begin 5", "compute 5", *last]
+
+
 def test_a_runner_that_can_not_overlap_finishes_one_batch_before_the_next() -> None:
     runner = OverlappingRunner()
-    runner.overlaps = False
+    runner.is_overlapping = False
     line = Line(runner, max_batch=1)
     line.engine.start()
     offer_behind_one(line, runner, 2)
@@ -90,11 +103,13 @@ def test_a_batch_behind_which_nothing_waits_is_told_at_once(line: Line, runner: 
     assert line.engine.busy_since is None
 
 
+@pytest.mark.parametrize("sends_ahead", [True, False])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_step_that_fails_costs_its_own_frame_and_no_other(
-    line: Line, runner: OverlappingRunner, step: str, number: int
+    line: Line, runner: OverlappingRunner, step: str, number: int, sends_ahead: bool
 ) -> None:
+    runner.sends_ahead = sends_ahead
     runner.errors[f"{step} {number}"] = DeviceError("The device failed.")
     offer_behind_one(line, runner, 3)
     assert come_out(line, 4) == [seq for seq in (1, 2, 3, 4) if seq != number]
@@ -106,12 +121,14 @@ def test_a_step_that_fails_costs_its_own_frame_and_no_other(
 @given(
     failing=st.sets(st.tuples(st.sampled_from(STEPS), st.integers(2, 9)), max_size=6),
     of_model=st.booleans(),
+    sends_ahead=st.booleans(),
     together=st.integers(1, 4),
 )
 def test_whatever_fails_each_frame_is_told_once_and_each_camera_in_its_order(
-    failing: set[tuple[str, int]], of_model: bool, together: int
+    failing: set[tuple[str, int]], of_model: bool, sends_ahead: bool, together: int
 ) -> None:
     runner = OverlappingRunner()
+    runner.sends_ahead = sends_ahead
     kind = ArtifactError if of_model else DeviceError
     runner.errors = {f"{step} {number}": kind(f"{step} {number} failed.") for step, number in failing}
     line = Line(runner, max_batch=together, fallback=OverlappingRunner)

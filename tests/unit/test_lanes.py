@@ -61,3 +61,18 @@ def test_a_single_job_is_done_by_the_caller() -> None:
     who: list[threading.Thread] = []
     Lanes(2).run([lambda: who.append(threading.current_thread())])
     assert who == [threading.current_thread()]
+
+
+def test_one_job_may_be_begun_and_waited_for_later() -> None:
+    lanes, go_on, done = Lanes(1), threading.Event(), list[int]()
+    begun = lanes.begin(lambda: done.append(go_on.wait(5.0)))
+    assert not begun.done()
+    go_on.set()
+    begun.result(5.0)
+    assert done == [True]
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        lanes.begin(fail).result(5.0)

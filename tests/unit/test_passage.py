@@ -1,9 +1,11 @@
 """A batch's way through the device, step by step: what lies between the steps changes nothing."""
 
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import pytest
@@ -21,16 +23,21 @@ from tests.models import bright_spot, tiny_artifact, tiny_backend
 RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
 
 
-@pytest.fixture
-def runner() -> Runner:
-    made = Runner(Library(), backend=tiny_backend())
+@pytest.fixture(params=["all on the host", "networks in a thread", "maps and regions on the device"])
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """In each way in which the work may be shared out."""
+    backend = tiny_backend()
+    backend.works_beside = request.param == "networks in a thread"
+    made = Runner(Library(), backend=backend)
+    made._track.measures = request.param == "maps and regions on the device"
     for camera, tuning in {
         "top": CameraTuning(min_area_px=1.0),
         "side": CameraTuning(min_area_px=1.0, roi=RIGHT),
         "fine": CameraTuning(min_area_px=1.0),
     }.items():
         made.library.put(camera, tiny_artifact(input_px=64 if camera == "fine" else 32), tuning)
-    return made
+    yield made
+    made._track._lane = None  # pytest holds the runner, and with it the thread
 
 
 def batch(seq: int) -> Batch:
@@ -82,6 +89,7 @@ def test_a_batch_keeps_the_models_with_which_it_began(runner: Runner) -> None:
     ]
 
 
+@pytest.mark.parametrize("runner", ["maps and regions on the device"], indirect=True)
 def test_computing_asks_nothing_for_which_a_host_would_wait(runner: Runner) -> None:
     runner.run(batch(1))
     begun = runner.begin(batch(2))
@@ -109,6 +117,7 @@ def test_where_nothing_is_above_the_alarm_level_no_map_is_measured_or_sent(runne
     assert seen.defects == () and seen.timings_s["regions"] >= 0.0
 
 
+@pytest.mark.parametrize("runner", ["maps and regions on the device"], indirect=True)
 def test_what_fails_in_the_next_batch_does_not_show_in_the_inspections_before(runner: Runner) -> None:
     """An error of CUDA shows in whatever is asked next, be it the time of an event."""
     begun = runner.begin(batch(1))
@@ -134,6 +143,27 @@ def test_each_step_says_in_our_words_that_the_device_failed(runner: Runner, step
         begun = runner.begin(batch(1))
         assert step == "compute"
         begun.compute()
+        begun.fetch()
+
+
+@pytest.mark.parametrize("runner", ["networks in a thread"], indirect=True)
+def test_a_batch_is_told_while_the_next_one_is_computed(runner: Runner) -> None:
+    assert runner.overlaps(2) and not runner.overlaps(1) and not runner.sends_ahead
+    first, second = runner.begin(batch(1)), runner.begin(batch(2))
+    first.compute()
+    first.fetch()
+    told, features = threading.Event(), runner.backend.features
+
+    def until_told(*asked: Any) -> Any:
+        assert told.wait(5.0)
+        return features(*asked)
+
+    runner.backend.features = until_told  # type: ignore[method-assign]
+    second.compute()
+    assert len(first.inspections()) == 3
+    told.set()
+    second.fetch()
+    assert len(second.inspections()) == 3
 
 
 def test_the_seconds_of_the_stages_are_those_of_the_steps_and_not_of_what_lay_between(runner: Runner) -> None:
@@ -176,6 +206,6 @@ def test_a_device_that_fails_says_so_of_what_it_was_given_and_not_before(
 
     monkeypatch.setattr(torch.cuda, "Stream", broken)
     made = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
-    assert made.overlaps
+    assert made.overlaps(1)
     with pytest.raises(DeviceError, match="busy or unavailable"):
         made.begin(Batch(()), {})
