@@ -1,7 +1,8 @@
-"""A cancellation that redis-py has swallowed is raised again.
+"""A cancellation that somebody has swallowed is raised again.
 
-Seen with redis-py 8.1 on Python 3.11: a task that is cancelled inside a pipeline goes on as if nothing had
-happened, and whoever awaits its end waits for ever. So every loop around broker calls asks.
+Seen on Python 3.11: a task that is cancelled inside a pipeline of redis-py 8.1, or inside `asyncio.wait_for`
+(as aiomqtt's calls are) just as what it waits for is there, goes on as if nothing had happened, and whoever
+awaits its end waits for ever. So every loop around calls to a broker asks.
 """
 
 import asyncio

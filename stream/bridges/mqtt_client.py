@@ -11,6 +11,7 @@ import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ..events import Event
+from ..heed import heed_cancellation
 from .http import ServerTrust
 from .mqtt import Options
 from .mqtt_topics import Topics
@@ -45,6 +46,7 @@ class MqttSink:
         try:
             async with self._make_client(host, port) as client:
                 await self._greet(client)
+                heed_cancellation()
                 self._client = client
                 self._connected.set()
                 self._line.peer_is_there()
@@ -123,6 +125,7 @@ class MqttSink:
                         payload = json.dumps(state).encode()
                         await client.publish(self._topics.state(camera), payload, qos=1, retain=True)
                         last[camera] = state
+                        heed_cancellation()
         except asyncio.CancelledError:
             await client.publish(self._topics.availability[1], _OFFLINE, qos=1, retain=True, timeout=2.0)
             raise
@@ -160,6 +163,7 @@ class MqttSink:
             else:
                 self._commands += 1
                 group.create_task(self._carry_out(client, camera, command), name="mqtt-command")
+            heed_cancellation()
 
     def _why_not_now(self, retained: bool) -> str | None:
         if retained:
