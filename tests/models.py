@@ -3,6 +3,7 @@
 With `real="lite"` the real network of that size, with seeded random weights.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 
 from engine.artifact import Artifact
 from engine.calibration import Calibration
+from engine.core import Batch, Inspection
 from engine.model.dmdd import SIZES, build_network
 from engine.model.teacher import build_teacher
+from engine.passage import Passage
+from engine.runner import Runner
 from engine.torch_backend import TorchBackend
 
 TINY_TEACHER = "tiny"
@@ -92,3 +96,22 @@ def bright_spot(
     x0, y0, x1, y1 = box
     pixels[y0:y1, x0:x1] = 250
     return pixels
+
+
+def interleaved(runner: Runner, batches: Sequence[Batch]) -> list[list[Inspection]]:
+    """What each batch says when they go as the engine lets them: each is begun before the one ahead of it is
+    fetched, and computed before that is told."""
+    told: list[list[Inspection]] = []
+    ahead: Passage | None = None
+    for batch in batches:
+        begun = runner.begin(batch)
+        if ahead is not None:
+            ahead.fetch()
+        begun.compute()
+        if ahead is not None:
+            told.append(ahead.inspections())
+        ahead = begun
+    if ahead is not None:
+        ahead.fetch()
+        told.append(ahead.inspections())
+    return told

@@ -26,7 +26,7 @@ from engine.tiles import Tiling
 from engine.torch_backend import TorchBackend
 from engine.xp import ArrayLibrary, library_for, numpy_library
 from tests.golden.make_regions import FILE, examples, result
-from tests.models import bright_spot, tiny_artifact, tiny_backend
+from tests.models import bright_spot, interleaved, tiny_artifact, tiny_backend
 
 pytestmark = pytest.mark.gpu
 
@@ -245,21 +245,10 @@ def test_batches_whose_steps_interleave_say_what_they_say_alone(real: str | None
         runner.library.put(f"camera-{number}", artifact, tuning)
     assert runner.overlaps(1) and runner.warm_up(max_batch=16) == []
     batches = [spotted(seq, 1 + seq % 16) for seq in range(1, 60)]
-    plain, told, ahead = [runner.run(one) for one in batches], [], None
-    for one in batches:
-        begun = runner.begin(one)
-        if ahead is not None:
-            ahead.fetch()
-        begun.compute()
-        if ahead is not None:
-            told.append(ahead.inspections())
-        ahead = begun
-    assert ahead is not None
-    ahead.fetch()
-    told.append(ahead.inspections())
+    plain, told = [runner.run(one) for one in batches], interleaved(runner, batches)
     assert any(seen.defects for seen in plain[0])
-    for alone, interleaved in zip(plain, told, strict=True):
-        for one_alone, one_beside in zip(alone, interleaved, strict=True):
+    for alone, beside in zip(plain, told, strict=True):
+        for one_alone, one_beside in zip(alone, beside, strict=True):
             assert one_alone.frame is one_beside.frame
             assert one_beside.score_ratio == pytest.approx(one_alone.score_ratio, abs=0.02)
             assert np.allclose(one_beside.map_small, one_alone.map_small, atol=0.05)

@@ -32,6 +32,20 @@ class OverlappingRunner(FakeRunner):
         if (error := self.errors.pop(self.steps[-1], None)) is not None:
             raise error
 
+    def hold(self, step: str) -> tuple[threading.Event, threading.Event]:
+        """That step says that it is reached, and waits."""
+        reached, go_on = threading.Event(), threading.Event()
+        note = self.step
+
+        def note_and_wait(name: str, batch: Batch) -> None:
+            note(name, batch)
+            if self.steps[-1] == step:
+                reached.set()
+                assert go_on.wait(5.0)
+
+        self.step = note_and_wait
+        return reached, go_on
+
 
 @pytest.fixture
 def runner() -> OverlappingRunner:
@@ -147,16 +161,7 @@ def test_whatever_fails_each_frame_is_told_once_and_each_camera_in_its_order(
 
 
 def test_stopping_tells_of_both_batches_in_hand(line: Line, runner: OverlappingRunner) -> None:
-    reached, go_on = threading.Event(), threading.Event()
-    note = runner.step
-
-    def hold(name: str, batch: Batch) -> None:
-        note(name, batch)
-        if runner.steps[-1] == "compute 3":
-            reached.set()
-            assert go_on.wait(5.0)
-
-    runner.step = hold
+    reached, go_on = runner.hold("compute 3")
     offer_behind_one(line, runner, 3)
     assert reached.wait(5.0)
     assert not line.engine.stop(timeout_s=0.0)
@@ -166,16 +171,7 @@ def test_stopping_tells_of_both_batches_in_hand(line: Line, runner: OverlappingR
 
 
 def test_a_device_that_hangs_after_an_error_is_seen_as_stuck(line: Line, runner: OverlappingRunner) -> None:
-    reached, go_on = threading.Event(), threading.Event()
-    note = runner.step
-
-    def hold(name: str, batch: Batch) -> None:
-        note(name, batch)
-        if runner.steps[-1] == "fetch 3":
-            reached.set()
-            assert go_on.wait(5.0)
-
-    runner.step = hold
+    reached, go_on = runner.hold("fetch 3")
     runner.errors["fetch 2"] = DeviceError("The device failed.")
     offer_behind_one(line, runner, 2)
     assert reached.wait(5.0)

@@ -18,7 +18,7 @@ from engine.library import CameraTuning, Library
 from engine.runner import Runner
 from engine.xp import ArrayLibrary
 from tests.fake_device import Waits
-from tests.models import bright_spot, tiny_artifact, tiny_backend
+from tests.models import bright_spot, interleaved, tiny_artifact, tiny_backend
 
 RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
 
@@ -57,22 +57,10 @@ def same(one: Inspection, other: Inspection) -> bool:
 
 def test_batches_whose_steps_interleave_say_what_they_say_alone(runner: Runner) -> None:
     batches = [batch(seq) for seq in range(1, 5)]
-    plain = [runner.run(one) for one in batches]
-    told, ahead = [], None
-    for one in batches:
-        begun = runner.begin(one)
-        if ahead is not None:
-            ahead.fetch()
-        begun.compute()
-        if ahead is not None:
-            told.append(ahead.inspections())
-        ahead = begun
-    assert ahead is not None
-    ahead.fetch()
-    told.append(ahead.inspections())
+    plain, told = [runner.run(one) for one in batches], interleaved(runner, batches)
     assert any(seen.defects for seen in plain[0])
-    for alone, interleaved in zip(plain, told, strict=True):
-        assert all(same(*pair) for pair in zip(alone, interleaved, strict=True))
+    for alone, beside in zip(plain, told, strict=True):
+        assert all(same(*pair) for pair in zip(alone, beside, strict=True))
 
 
 def test_a_batch_keeps_the_models_with_which_it_began(runner: Runner) -> None:
