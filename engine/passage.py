@@ -39,7 +39,8 @@ class Track:
         self.place = backend.device
         # Whether maps and regions are its work too, rather than the host's.
         self.measures = self.place.type == "cuda"
-        self._lane = Lanes(1) if backend.works_beside else None
+        # A thread that computes all networks, where a CPU may do so beside what the device thread does.
+        self.lane = Lanes(1) if backend.works_beside else None
         self.arrays = library_for(self.place)
         self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -51,14 +52,6 @@ class Track:
         # Of another pool of torch's than the streams on which calls are recorded: a recording goes on working
         # in the memory that cuBLAS keeps for its stream.
         return torch.cuda.Stream(self.place, priority=-1)  # type: ignore[no-untyped-call]
-
-    def lane_for(self, frames: int) -> Lanes | None:
-        """A thread that computes networks on a CPU beside what the device thread does; None: it does all.
-
-        A picture alone is computed by all cores at once, which wait for each other: anything beside that
-        costs more than it gains (measured: a tenth more time for one camera, a twentieth less for several).
-        """
-        return self._lane if frames > 1 else None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -134,11 +127,10 @@ class Passage:
 
     def compute(self) -> None:
         """Let the device compute all that needs no answer."""
-        lane = self._track.lane_for(len(self._batch.frames))
-        if lane is None:
+        if self._track.lane is None:
             self._compute()
         else:
-            self._running = lane.begin(self._compute)
+            self._running = self._track.lane.begin(self._compute)
 
     def _compute(self) -> None:
         with self._track.working():

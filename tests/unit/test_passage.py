@@ -37,7 +37,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     }.items():
         made.library.put(camera, tiny_artifact(input_px=64 if camera == "fine" else 32), tuning)
     yield made
-    made._track._lane = None  # pytest holds the runner, and with it the thread
+    made._track.lane = None  # pytest holds the runner, and with it the thread
 
 
 def batch(seq: int) -> Batch:
@@ -152,6 +152,29 @@ def test_a_batch_is_told_while_the_next_one_is_computed(runner: Runner) -> None:
     told.set()
     second.fetch()
     assert len(second.inspections()) == 3
+
+
+@pytest.mark.parametrize("runner", ["networks in a thread"], indirect=True)
+def test_no_two_batches_are_in_the_networks_at_once_also_not_one_of_a_single_picture(runner: Runner) -> None:
+    """A batch that failed is tried again frame by frame while the next one is computed: its answers lay where
+    the other one's did."""
+    inside, features, most = threading.Lock(), runner.backend.features, list[bool]()
+
+    def alone(*asked: Any) -> Any:
+        most.append(inside.acquire(blocking=False))
+        try:
+            time.sleep(0.02)  # long enough for the other one to come in
+            return features(*asked)
+        finally:
+            inside.release()
+
+    runner.backend.features = alone  # type: ignore[method-assign]
+    several, single = runner.begin(batch(1)), runner.begin(Batch(batch(2).frames[:1]))
+    several.compute()
+    single.compute()
+    for begun in (single, several):
+        begun.fetch()
+    assert all(most) and len(single.inspections()) == 1 and len(several.inspections()) == 3
 
 
 def test_the_seconds_of_the_stages_are_those_of_the_steps_and_not_of_what_lay_between(runner: Runner) -> None:
