@@ -31,7 +31,7 @@ class Backend(Protocol):
     """One way to run teachers and camera networks on one device.
 
     `prepare` may be called from any thread and may be slow; the other methods only from the device thread,
-    and `features` and `raw_maps` from one other thread, always the same, where it `works_beside`.
+    and `features` and `raw_maps` from one other thread where it `works_beside`, never from both at once.
     """
 
     @property

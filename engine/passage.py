@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -39,8 +39,8 @@ class Track:
         self.place = backend.device
         # Whether maps and regions are its work too, rather than the host's.
         self.measures = self.place.type == "cuda"
-        # A thread that computes all networks, where a CPU may do so beside what the device thread does.
         self.lane = Lanes(1) if backend.works_beside else None
+        self._in_lane: Future[None] | None = None
         self.arrays = library_for(self.place)
         self._zones: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -52,6 +52,26 @@ class Track:
         # Of another pool of torch's than the streams on which calls are recorded: a recording goes on working
         # in the memory that cuBLAS keeps for its stream.
         return torch.cuda.Stream(self.place, priority=-1)  # type: ignore[no-untyped-call]
+
+    def overlaps(self, frames: int) -> bool:
+        """Whether so many are computed on a CPU by a thread beside the device thread.
+
+        A picture alone is computed by all cores at once, which wait for each other: another thread costs
+        more than it gains (measured: a twelfth fewer frames; of several cameras a twentieth more).
+        """
+        return self.lane is not None and frames > 1
+
+    def compute(self, frames: int, job: Callable[[], None]) -> Future[None] | None:
+        """Do the job, or have it done by that thread; never while another batch is in the networks, whose
+        answers lie where this one's would."""
+        if self.lane is not None and self.overlaps(frames):
+            self._in_lane = self.lane.begin(job)
+            return self._in_lane
+        if self._in_lane is not None:
+            self._in_lane.exception()  # waits; whoever began it is told
+            self._in_lane = None
+        job()
+        return None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -127,10 +147,7 @@ class Passage:
 
     def compute(self) -> None:
         """Let the device compute all that needs no answer."""
-        if self._track.lane is None:
-            self._compute()
-        else:
-            self._running = self._track.lane.begin(self._compute)
+        self._running = self._track.compute(len(self._batch.frames), self._compute)
 
     def _compute(self) -> None:
         with self._track.working():

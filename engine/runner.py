@@ -133,12 +133,8 @@ class Runner:
         return min(spent) / len(batch.frames)
 
     def overlaps(self, frames: int) -> bool:
-        """Whether the device computes so many by itself, so that the host may tell of the batch before.
-
-        On a CPU a picture alone is computed by all cores at once, which wait for each other: anything beside
-        that costs more than it gains (measured: a twelfth fewer frames; of several cameras a twentieth more).
-        """
-        return self.sends_ahead or (self._track.lane is not None and frames > 1)
+        """Whether the device computes so many by itself, so that the host may tell of the batch before."""
+        return self.sends_ahead or self._track.overlaps(frames)
 
     def begin(self, batch: Batch, entries: Entries | None = None) -> Passage:
         """The first step of a batch's way: see there for the others, and for what they raise.
