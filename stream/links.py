@@ -6,7 +6,7 @@ node's answer is an error like others, after which the map of the cluster is rea
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, cast
@@ -14,8 +14,8 @@ from typing import Any, cast
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline
 from redis.asyncio.connection import ConnectionPool, RedisSSLContext, SSLConnection
-from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
-from redis.exceptions import ConnectionError, RedisClusterException, RedisError
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
+from redis.exceptions import ConnectionError, RedisClusterException, RedisError, TimeoutError
 
 from config.broker_url import BrokerUrl
 from config.services import TlsClientSettings
@@ -59,6 +59,33 @@ class _Cluster(RedisCluster):
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> ClusterPipeline:
         return _Pipeline(self, transaction)  # type: ignore[abstract]  # as redis-py's own class is
+
+
+class NoSentinel(ConnectionError):
+    """None of the sentinels could be asked; `failed` is why, of each in turn."""
+
+    def __init__(self, failed: Sequence[RedisError]) -> None:
+        super().__init__("no sentinel could be asked")
+        self.failed = tuple(failed)
+
+
+class _Sentinels(Sentinel):
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """As redis-py's own, which says "no master" also where no sentinel could be asked."""
+        failed: list[RedisError] = []
+        for place, sentinel in enumerate(self.sentinels):
+            try:
+                masters: Any = await sentinel.sentinel_masters()
+            except (ConnectionError, TimeoutError) as error:
+                failed.append(error)
+                continue
+            told = masters.get(service_name)
+            if told and self.check_master_state(told, service_name):
+                self.sentinels.insert(0, self.sentinels.pop(place))
+                return told["ip"], told["port"]
+        if len(failed) == len(self.sentinels):
+            raise NoSentinel(failed)
+        raise MasterNotFoundError(service_name)
 
 
 class _OfSentinel(Redis):
@@ -131,7 +158,7 @@ def connect(url: BrokerUrl, options: Options, sentinel_options: Options) -> Redi
             for node in cluster.nodes_manager.startup_nodes.values():
                 node.connection_class = _Tls
         return cast(Redis, cluster)  # the same commands
-    sentinels = Sentinel(list(url.nodes), sentinel_kwargs=sentinel_options | tls)  # type: ignore[no-untyped-call]
+    sentinels = _Sentinels(list(url.nodes), sentinel_kwargs=sentinel_options | tls)  # type: ignore[no-untyped-call]
     client: _OfSentinel = sentinels.master_for(url.service, _OfSentinel, db=url.db, **options, **tls)
     client.sentinels = sentinels
     if url.tls:

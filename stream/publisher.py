@@ -34,7 +34,7 @@ from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
 from .keys import Keys
-from .links import Links, WrongCertificates
+from .links import Links, NoSentinel, WrongCertificates
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
 from .replay import Kept, StreamInfo, entry_id_text, first_lost, holds, stream_info, text
@@ -343,21 +343,27 @@ class Publisher:
         return longest * (0.5 + 0.5 * self._rng())
 
 
-def explain(error: Exception) -> str:
-    """A broker's or the outbox's error for a person, without what might hold a password."""
+def explain(error: Exception, who: str = "the broker", login: str = "events") -> str:
+    """A broker's or the outbox's error for a person, without what might hold a password. `login` is the
+    section of the config with user and password.
+    """
     if isinstance(error, OutboxError | BrokerTooOld | WrongCertificates):
         return str(error)
+    if isinstance(error, NoSentinel):
+        return "; ".join(
+            dict.fromkeys(explain(each, "a sentinel", "events.sentinel") for each in error.failed)
+        )
     if isinstance(error, AuthenticationError):
-        return "the broker refuses our user or password; check events.username and events.password"
+        return f"{who} refuses our user or password; check {login}.username and {login}.password"
     if isinstance(error, NoPermissionError):
-        return f"the broker's ACL forbids a command that is needed: {error}"
+        return f"{who}'s ACL forbids a command that is needed: {error}"
     if isinstance(error, ResponseError):
-        return f"the broker answers: {error}"
+        return f"{who} answers: {error}"
     if isinstance(error, MasterNotFoundError):
         return "the sentinels name no primary now; check the service's name in events.url"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "the broker's certificate is not to be trusted; check events.tls.ca_file and the host's name"
-    return f"the broker can't be reached: {reach.why(error)}"
+        return f"{who}'s certificate is not to be trusted; check events.tls.ca_file and the host's name"
+    return f"{who} can't be reached: {reach.why(error)}"
 
 
 async def _not_going_back(pipe: Pipeline, key: str, top: EntryId) -> None:

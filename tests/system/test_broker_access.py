@@ -312,8 +312,9 @@ async def test_a_certificate_or_key_that_cannot_be_used_is_named_and_nobody_is_a
             "the certificate authority none.pem can't be read: No such file or directory",
         ),
     ):
-        events = EventsSettings.model_validate({"url": "rediss://localhost:1", "tls": tls})
-        async with endpoint_of(events).client() as client:
-            with pytest.raises(RedisError) as refused:
-                await client.ping()
-        assert explain(refused.value) == said
+        for url in ("rediss://localhost:1", "rediss+sentinel://localhost:1/mine"):
+            events = EventsSettings.model_validate({"url": url, "tls": tls})
+            async with endpoint_of(events).client() as client:
+                with pytest.raises(RedisError) as refused:
+                    await client.ping()
+            assert explain(refused.value) == said

@@ -154,7 +154,7 @@ async def test_status_triggers_and_dead_letters_work_in_a_cluster(binary: Path, 
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("redis+sentinel://127.0.0.1:1/mine", "name no primary"),
+        ("redis+sentinel://127.0.0.1:1/mine", "a sentinel can't be reached: connection refused"),
         ("redis+cluster://127.0.0.1:1", "can't be reached"),
     ],
 )
@@ -213,3 +213,10 @@ async def test_check_and_doctor_reach_it_and_name_a_wrong_password(binary: Path,
             assert "answers, " in found.text, found
             wrong = Settings.model_validate({"version": 1, "events": right | {"password": "wrong"}})
             assert "user or password" in (await probe_broker(wrong)).text
+        for url, login, said in (
+            (pair.endpoint.url, "wrong", "check events.sentinel.username and events.sentinel.password"),
+            (f"{pair.endpoint.url}s", SENTINEL_PASSWORD, "the sentinels name no primary now"),
+        ):
+            events = {"url": url, "sentinel": {"password": login}}
+            told = await probe_broker(Settings.model_validate({"version": 1, "events": events}))
+            assert said in told.text
