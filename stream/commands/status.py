@@ -16,8 +16,9 @@ HELP = "say how the running line does: each camera, its counts, and what waits i
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", help="the config file (LINEWATCH_CONFIG, else ./cameras.yaml)")
     parser.add_argument("--config", dest="named", metavar="FILE", help="the same, as an option")
-    parser.add_argument("--run-file", type=Path, help="run file of a running Linewatch, instead of a config")
-    parser.add_argument(
+    asked = parser.add_mutually_exclusive_group()  # only the config says where the page is
+    asked.add_argument("--run-file", type=Path, help="run file of a running Linewatch, instead of a config")
+    asked.add_argument(
         "--probe",
         choices=("live", "ready", "startup"),
         help="ask this probe of the page instead: exit 0 or 1, for health checks",

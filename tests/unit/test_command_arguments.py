@@ -32,6 +32,7 @@ WRONG = {
     "discover --seconds soon": "--seconds: 'soon' is no number of seconds from 0.1 to 60",
     "discover --seconds 0": "--seconds: '0' is no number of seconds from 0.1 to 60",
     "discover --yaml --json": "--json: not allowed with argument --yaml",
+    "status --run-file r --probe ready": "--probe: not allowed with argument --run-file",
     "events --group mes --last 5": "--last: not allowed with argument --group",
 }
 
