@@ -122,7 +122,7 @@ class Evidence:
         self._max_bytes = max_mb * 1_000_000
         self._max_age_s = None if max_age_days is None else max_age_days * 86400
         self._items: dict[tuple[str, str], Item] = {}
-        self._days = SteadyDays()
+        self._days = SteadyDays("pictures of defects")
         self._lock = threading.Lock()
         # Held while an item's files change: two people may answer at once, while room is made. Never taken
         # on the event loop, for the disk may hang.

@@ -107,7 +107,7 @@ class Teaching:
         self._in_use = in_use
         self._extra = extra
         self._over = False
-        self._days = SteadyDays()
+        self._days = SteadyDays("good pictures")
         # What remembers pictures is there only while it goes on; how it ended stays.
         self._collecting: dict[str, _Collecting] = {}
         self._collections: dict[str, CollectionState] = {}
