@@ -33,6 +33,7 @@ from . import reach
 from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
+from .housekeeping import SteadyDays
 from .keys import Keys
 from .links import Links, NoSentinel, WrongCertificates
 from .outbox import EntryId, Outbox, Row
@@ -69,7 +70,8 @@ class Publisher:
 
     `make_client` gives a new connection pool: after every error the old one is closed, so that a name is
     looked up again and a Sentinel is asked again. Streams keep about `maxlen` entries, and none that is older
-    than `max_age_s`. `now_s` is UTC seconds; a clock set back only makes ids count up.
+    than `max_age_s`. `now_s` is UTC seconds, `tick_s` seconds of a clock that nobody sets; one set back only
+    makes ids count up.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Publisher:
         max_age_s: float | None = None,
         on_delivered: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.time,
+        tick_s: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.state = PublisherState()
@@ -90,7 +93,8 @@ class Publisher:
         self._keys = keys
         self._maxlen, self._max_age_s = maxlen, max_age_s
         self._on_delivered = on_delivered
-        self._now_s = now_s
+        self._now_s, self._tick_s = now_s, tick_s
+        self._days = SteadyDays("entries at the broker")
         self._rng = rng
         self._news = asyncio.Event()
         # Streams that could not be sent when they were tried last.
@@ -172,9 +176,11 @@ class Publisher:
         return more
 
     async def _trim_old(self, links: Links) -> None:
-        """Entries beyond their age go, also while nothing is sent."""
-        now = time.monotonic()
-        if self._max_age_s is None or now < self._trim_at:
+        """Entries beyond their age go, also while nothing is sent; not by a clock that may be wrong, which
+        would make all of them too old, and some that nobody has read yet.
+        """
+        now = self._tick_s()
+        if self._max_age_s is None or now < self._trim_at or not self._days.are(self._now_s(), now):
             return
         for stream in self._outbox.streams():
             key = self._keys.of(stream)

@@ -64,16 +64,29 @@ async def test_entries_beyond_their_age_go_and_are_not_sent_again(
 ) -> None:
     monkeypatch.setattr("stream.publisher.TRIM_EVERY_S", 0.0)
     monkeypatch.setattr("stream.publisher.IDLE_CHECK_S", 0.01)
-    clock = [time.time() - 7200.0]
+    clock, tick, looks = [time.time() - 7200.0], [0.0], [0]
+
+    def tick_s() -> float:
+        looks[0] += 1
+        return tick[0]
+
     outbox = Outbox(tmp_path / "outbox.db")
     publisher = Publisher(
-        outbox, broker.endpoint.client, KEYS, maxlen=1000, max_age_s=3600.0, now_s=lambda: clock[0]
+        *(outbox, broker.endpoint.client, KEYS),
+        maxlen=1000,
+        max_age_s=3600.0,
+        now_s=lambda: clock[0],
+        tick_s=tick_s,
     )
     async with publishing(publisher), broker.endpoint.client() as client:
         outbox.put(facts(150))
         await published(publisher, outbox)
         assert await client.xlen(KEYS.events) == 150
-        clock[0] += 7200.0
+        clock[0] += 7200.0  # it was set: an MES that is away loses nothing by that
+        looks[0] = 0
+        await until(lambda: looks[0] > 2)
+        assert await client.xlen(KEYS.events) == 150
+        clock[0], tick[0] = clock[0] + 90_000.0, tick[0] + 90_000.0
         while await client.xlen(KEYS.events):  # noqa: ASYNC110 - also when nothing is sent
             await asyncio.sleep(0.01)
         young = outbox.put(facts(5))
