@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
@@ -75,14 +75,25 @@ def create_app(
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(Gone, _gone)
     app.add_exception_handler(RequestValidationError, _unreadable)
-    app.include_router(api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats())))
-    for router in (build_access(access), *routers):
-        app.include_router(router)
+    ours = api.build(view, hub, feed, lambda: PageOut.model_validate(page_stats()))
+    for router in (ours, build_access(access), *routers):
+        app.include_router(router, dependencies=[Depends(_known_keys_only)])
     _probes(app, view)
     _metrics(app, view, page_stats)
     _pages(app)
     _summarise(app)
     return app
+
+
+async def _known_keys_only(request: Request) -> None:
+    """Of a query: a key that is misspelt would be left out, and something else than was asked for answered.
+    `_` is what clients put there to be answered by no cache.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    unknown = [key for key in request.query_params if key not in (*known, "_")]
+    if unknown:
+        there_are = f"there are: {', '.join(known)}" if known else "there is none"
+        raise HTTPException(422, f"{', '.join(unknown[:5])}: unknown key in the query; {there_are}.")
 
 
 def _summarise(app: FastAPI) -> None:

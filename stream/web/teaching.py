@@ -255,7 +255,7 @@ def _version_out(shelf: Shelf, v: Version, used_by: list[str]) -> VersionOut:
 def _picture_out(camera: str, path: Path, at: float) -> PictureOut:
     name = shown_name(path)
     # Browsers keep what they were shown: another file of that name has another address.
-    url = f"api/v1/cameras/{camera}/pictures/{quote(name)}?at={at:.3f}"
+    url = f"api/v1/cameras/{camera}/pictures/{quote(name)}?_={at:.3f}"
     return PictureOut(name=name, at=datetime.fromtimestamp(at).astimezone(), small=url)
 
 

@@ -79,6 +79,14 @@ async def test_a_key_that_no_request_has_is_refused_and_changes_nothing(tmp_path
             wish = {"level": None, "base": base, "treshold": 1.5}
             answer = await http.put("cameras/top/threshold", json=wish)
             assert (answer.status_code, answer.json()["detail"]) == (422, "treshold: unknown key")
+            for method, path, said in (
+                ("GET", "events?limt=5", "limt: unknown key in the query; there are: limit, camera."),
+                ("POST", "config/reload?now=1", "now: unknown key in the query; there is none."),
+            ):
+                answer = await http.request(method, path)
+                assert (answer.status_code, answer.json()["detail"]) == (422, said)
+            for path in ("events?limit=5&_=1700000000", f"{app.page.url}live?from=balancer"):
+                assert (await http.get(path)).status_code == 200
             told = (await http.get("openapi.json")).json()["components"]["schemas"]
         bodies = {name: schema for name, schema in told.items() if name.endswith("In")}
         assert {"CollectIn", "FeedbackIn", "LevelIn", "LoginIn", "TrainIn", "ZonesIn"} <= bodies.keys()
