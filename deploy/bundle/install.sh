@@ -9,8 +9,13 @@ set -eu
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-/opt/linewatch}
-wanted=$(cat "$here/python")
-version=$(sed -n 's/^linewatch==\([^ ]*\) .*/\1/p' "$here/requirements.txt")
+wanted=$(cat "$here/python" 2>/dev/null) || wanted=
+version=$(sed -n 's/^linewatch==\([^ ]*\) .*/\1/p' "$here/requirements.txt" 2>/dev/null) || version=
+# Without a version the folder of all versions would be taken for a half installation of this one, and removed.
+[ -n "$wanted" ] && [ -n "$version" ] || {
+    echo "linewatch: the bundle in $here is not whole: copy it again" >&2
+    exit 2
+}
 python=${PYTHON:-python$wanted}
 
 command -v "$python" >/dev/null || {
@@ -26,6 +31,10 @@ found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     echo "linewatch: $python lacks its venv module; on Debian: apt-get install python3-venv" >&2
     exit 2
 }
+mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || {
+    echo "linewatch: $folder can't be written: start it with sudo, or name another folder: $0 FOLDER" >&2
+    exit 2
+}
 name=$version
 # .whole holds the hashes of what was installed: a bundle mended without another number is another bundle.
 if [ -e "$folder/$name/.whole" ] && ! cmp -s "$here/requirements.txt" "$folder/$name/.whole"; then
@@ -34,8 +43,7 @@ fi
 if [ -e "$folder/$name/.whole" ]; then
     echo "linewatch: $name is installed in $folder already"
 else
-    rm -rf "${folder:?}/$name"
-    mkdir -p "$folder"
+    rm -rf "${folder:?}/${name:?}"
     "$python" -m venv "$folder/$name"
     "$folder/$name/bin/python" -m pip install -q --disable-pip-version-check --no-input \
         --no-index --find-links "$here/wheels" --require-hashes -r "$here/requirements.txt"

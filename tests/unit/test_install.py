@@ -29,25 +29,29 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.opt = folder / "opt"
-        self._bundle, self._python = folder / "bundle", folder / "python3.11"
-        self._bundle.mkdir()
+        self.bundle, self._python = folder / "bundle", folder / "python3.11"
+        self.bundle.mkdir()
         self._python.write_text(PYTHON)
         self._python.chmod(0o755)
-        (self._bundle / "install.sh").write_bytes(INSTALL.read_bytes())
-        (self._bundle / "python").write_text("3.11\n")
+        (self.bundle / "install.sh").write_bytes(INSTALL.read_bytes())
+        (self.bundle / "python").write_text("3.11\n")
 
     def install(self, version: str, digest: str, umask: int = 0o022) -> str:
         """Install a bundle with one wheel; what it said."""
-        (self._bundle / "requirements.txt").write_text(f"linewatch=={version} --hash=sha256:{digest}\n")
-        said = subprocess.run(
-            ["sh", self._bundle / "install.sh", self.opt],
+        (self.bundle / "requirements.txt").write_text(f"linewatch=={version} --hash=sha256:{digest}\n")
+        said = self.start(umask)
+        assert said.returncode == 0, said.stderr
+        return said.stdout
+
+    def start(self, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
+        """Install the bundle as it lies there."""
+        return subprocess.run(
+            ["sh", self.bundle / "install.sh", self.opt],
             env={"PATH": "/usr/bin:/bin", "PYTHON": str(self._python)},
             capture_output=True,
             text=True,
-            check=True,
             umask=umask,
         )
-        return said.stdout
 
     @property
     def current(self) -> str:
@@ -101,6 +105,25 @@ def test_half_an_installation_is_made_anew(machine: Machine) -> None:
     (machine.opt / "1.0.0" / "rest").touch()
     machine.install("1.0.0", "bb")
     assert machine.installed == {"1.0.0"} and not (machine.opt / "1.0.0" / "rest").exists()
+
+
+def test_a_bundle_that_was_copied_half_leaves_what_is_installed(machine: Machine) -> None:
+    machine.install("1.0.0", "aa")
+    pins = machine.bundle / "requirements.txt"
+    pins.write_text("av==17.0 --hash=sha256:bb\nlinewatch==1.1")
+    cut_off = machine.start()
+    pins.unlink()
+    for said in (cut_off, machine.start()):
+        assert said.returncode == 2 and "is not whole: copy it again" in said.stderr
+        assert machine.installed == {"1.0.0"} and "aa" in machine.current
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(machine: Machine) -> None:
+    machine.opt.parent.joinpath("file").touch()
+    machine.opt = machine.opt.parent / "file" / "opt"
+    (machine.bundle / "requirements.txt").write_text("linewatch==1.0.0 --hash=sha256:aa\n")
+    said = machine.start()
+    assert said.returncode == 2 and said.stderr.count("\n") == 1 and "start it with sudo" in said.stderr
 
 
 @pytest.mark.parametrize("umask", [0o027, 0o077])
