@@ -96,8 +96,10 @@ def measure(load: Load) -> Result:
     if load.size not in SIZES:
         raise EngineError(f"There is no model size {load.size!r}; choose one of {', '.join(SIZES)}.")
     shown = {f"camera-{number + 1}": parts.pictures(number) for number in range(load.cameras)}
+    # First: a device that isn't there is said before models are made for it.
+    runner = _runner(load)
     models = _models(load, shown)
-    runner, memory = _served(load, models)
+    memory = _served(runner, load, models)
     beside = min(2.0, load.seconds / 2)
     max_batch = min(load.max_batch, runner.plateau or load.max_batch)
     first = _bare_frames_per_s(runner, shown, max_batch, beside)
@@ -156,16 +158,16 @@ def _runner(load: Load) -> Runner:
     )
 
 
-def _served(load: Load, models: Models) -> tuple[Runner, list[float]]:
-    """A warm runner for all cameras, and the memory with the first one and with all, in MB."""
-    runner, memory = _runner(load), []
+def _served(runner: Runner, load: Load, models: Models) -> list[float]:
+    """Put and warm up all cameras; the memory with the first one and with all, in MB."""
+    memory = []
     for number, (camera, (artifact, tuning)) in enumerate(models.items()):
         runner.library.put(camera, artifact, tuning)
         if number in (0, len(models) - 1):
             for _, error in runner.warm_up(load.max_batch):
                 raise error
             memory.append(_resident_mb())
-    return runner, memory
+    return memory
 
 
 def _stages_ms(line: Line, run: Run, student_share: float, frames: parts.Pictures) -> dict[str, float]:
