@@ -273,6 +273,7 @@ class App:
         for name in changes.removed:
             self._drift.forget(name)
         self._bridges.changed(changes.before, changes.after)
+        self.delivery.changed(changes.after)
         self._inspections.resize(_handed_over(changes.after))
         self._bare.resize(len(self.lineup.running) or 1)
 
@@ -334,11 +335,10 @@ class App:
             self._overview.published(camera, now - tick)
         self._unpublished.clear()
 
-    def _group_behind(self, group: GroupLag) -> None:
-        behind = f"{group.behind} entries behind and will soon lose the oldest"
-        reason = f"consumer group {group.group} is {behind}"
+    def _group_behind(self, lag: GroupLag) -> None:
+        reason = f"consumer group {lag.group} is {lag.behind} entries behind and will soon lose the oldest"
         log.warning("%s", reason)
-        self._recorder.system("lag", reason, {"group": group.group, "behind": group.behind}, "major")
+        self._recorder.system("lag", reason, {"group": lag.group, "behind": lag.behind}, "major")
 
     async def _model_changed(self, camera: str, info: ModelInfo) -> None:
         log.info("camera %s is inspected with %s@%d", camera, info.name, info.version)

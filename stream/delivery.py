@@ -38,7 +38,7 @@ class Delivery:
     """`on_delivered` is called on the event loop when the broker took something, `on_behind` once for each
     consumer group that is about to lose entries to the stream's retention. `lags` is entries behind by group,
     as last seen; groups of the verdict stream are called verdicts/GROUP. `bridges` is what each bridge told
-    of itself last.
+    of itself last; one that the file names no more is there as long as it runs.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Delivery:
         self._on_delivered = on_delivered
         self._on_behind = on_behind
         self.lags: dict[str, int] = {}
+        self._named = settings.bridges
         self.bridges: dict[str, Report | None] = dict.fromkeys(settings.bridges)
         self._broker: EmbeddedBroker | None = None
         self._publisher: Publisher | None = None
@@ -100,6 +101,10 @@ class Delivery:
                 f"the run file {path} can't be written: {error.strerror}; mend that, or name another folder "
                 "in events.embedded.dir"
             ) from error
+
+    def changed(self, after: Settings) -> None:
+        """The config file was edited."""
+        self._named = after.bridges
 
     def wake(self) -> None:
         """Something was recorded."""
@@ -178,12 +183,14 @@ class Delivery:
 
     async def _read_reports(self, client: Redis) -> None:
         """A bridge may run anywhere: its report comes by the broker, and expires when it stops."""
-        names = list(self.bridges)
+        names = list(self._settings.bridges)
         told: list[bytes | None] = [None] * len(names)
         with contextlib.suppress(RedisError, OSError):
             async with client.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.get(self.keys.bridge_report(name))
                 told = await pipe.execute()
-        for name, text in zip(names, told, strict=True):
-            self.bridges[name] = None if text is None else Report.parse(text)
+        reports = {
+            name: None if text is None else Report.parse(text) for name, text in zip(names, told, strict=True)
+        }
+        self.bridges = {name: r for name, r in reports.items() if r is not None or name in self._named}

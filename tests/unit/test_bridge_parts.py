@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from config.load import parse
+from config.settings import Settings
 from stream.bridges.progress import Progress
 from stream.bridges.report import Report, verdict_late_s
+from stream.delivery import Delivery
 from stream.drafts import Part
 from stream.events import Event
 from stream.metrics import PageStats, exposition, registry
@@ -80,6 +83,54 @@ def test_a_report_comes_back_as_it_was_and_nonsense_is_none() -> None:
     wrong = ({"to_output": [1]}, {"late": "x"}, {"new": 1}, {"late": 10**400}, {"to_output_s": 10**400})
     for broken in ("", "[]", "{}x", "[" * 100_000, *(json.dumps(whole | part) for part in wrong)):
         assert Report.parse(broken) is None
+
+
+class Reports:
+    """A broker with what bridges told."""
+
+    def __init__(self, told: dict[str, str]) -> None:
+        self._told, self._asked = told, list[str]()
+
+    def pipeline(self, transaction: bool) -> "Reports":
+        return Reports(self._told)
+
+    async def __aenter__(self) -> "Reports":
+        return self
+
+    async def __aexit__(self, *args: object) -> None: ...
+
+    def get(self, key: str) -> None:
+        self._asked.append(key)
+
+    async def execute(self) -> list[str | None]:
+        return [self._told.get(key) for key in self._asked]
+
+
+async def test_a_bridge_that_the_config_file_names_no_more_is_told_of_as_long_as_it_runs(
+    tmp_path: Path,
+) -> None:
+    """`linewatch_bridge_up` stayed 0, and the alert on, until the line was started again."""
+    hook = "{type: webhook, url: 'http://10.0.0.5/hook', secret: 'of-the-hook-0123456789'}"
+
+    def file(bridges: str) -> Settings:
+        return parse(f"version: 1\nbridges: {{{bridges}}}\n", name="x", folder=tmp_path, env={})
+
+    before = file(f"mes: {hook}, plc: {hook}")
+    delivery = Delivery(before, lambda: None, lambda group: None)
+    told = {delivery.keys.bridge_report("mes"): Report().json_text()}
+
+    async def named() -> dict[str, bool]:
+        await delivery._read_reports(Reports(told))  # type: ignore[arg-type]
+        return {name: report is not None for name, report in delivery.bridges.items()}
+
+    assert await named() == {"mes": True, "plc": False}
+    delivery.changed(file(""))
+    assert await named() == {"mes": True}
+    told.clear()
+    assert await named() == {}
+    delivery.changed(before)
+    assert await named() == {"mes": False, "plc": False}
+    await delivery.stop(0.0)
 
 
 def test_the_metrics_tell_each_bridge() -> None:
