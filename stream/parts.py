@@ -13,7 +13,6 @@ Everything happens on the event loop; only `holds` and `dropped` are called by o
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -25,9 +24,9 @@ from config.services import PartsSettings, TriggersSettings
 from config.settings import CameraSettings
 from engine.core import Frame, Inspection
 
+from .asked import parse_trigger
 from .condition import CameraState
-from .drafts import Part
-from .events import NOT_AVAILABLE, Event
+from .events import Event
 from .handover import Handover
 from .inbox import Malformed
 from .recorder import Recorder
@@ -45,10 +44,8 @@ _LOOK_S = 1.0
 _REFUSED_SAID_EVERY_S = 60.0
 # Over a weekend and some days; later a restart may mean that nobody triggers any more.
 _STAYS_TRIGGERED_S = 7 * 86_400.0
-_LONGEST_ID = 128
 _MAX_PICTURE_BYTES = 32 << 20
 _MIN_PICTURE_PX = 16  # a placeholder of a pixel has no room for a defect: it would always be ok
-_UTC_S = (946_684_800.0, 4_102_444_800.0)  # the years 2000 to 2100
 
 
 @dataclass(slots=True)
@@ -338,61 +335,3 @@ def policy_of(parts: PartsSettings, triggers: TriggersSettings) -> TriggerPolicy
         keep_s=within_s,
         same_part_s=max(10.0, 10 * within_s),
     )
-
-
-def parse_trigger(entry: str, fields: Mapping[str, str], now_utc: float) -> tuple[str, Trigger]:
-    """(camera, trigger) of an entry: camera, part_id; where known job_id, recipe, at, id. Raises Malformed.
-
-    `at` is UTC, RFC 3339 with its zone or seconds since 1970; without it, the moment in the entry's id, which
-    the broker gave: so a trigger that lay there for an hour is not answered with the picture of now.
-    """
-    camera, part_id = _required(fields, "camera"), _required(fields, "part_id")
-    part = Part(part_id, _optional(fields, "job_id"), _optional(fields, "recipe"))
-    text = fields.get("at", "")
-    at = _moment(text) if text else _moment_of(entry)
-    return camera, Trigger(part, at, now_utc, entry, _checked("id", fields.get("id", "")))
-
-
-def _required(fields: Mapping[str, str], name: str) -> str:
-    if not (value := fields.get(name, "")):
-        raise Malformed(f"the field {name} is missing")
-    return _checked(name, value)
-
-
-def _optional(fields: Mapping[str, str], name: str) -> str:
-    return _checked(name, fields.get(name) or NOT_AVAILABLE)
-
-
-def _checked(name: str, value: str) -> str:
-    if len(value) > _LONGEST_ID or not value.isprintable():
-        raise Malformed(f"{name} must be printable text of at most {_LONGEST_ID} characters")
-    return value
-
-
-def _moment(text: str) -> float:
-    try:
-        at = float(text)
-    except ValueError:
-        at = _rfc3339_moment(text)
-    if not math.isfinite(at) or not _UTC_S[0] <= at <= _UTC_S[1]:
-        raise Malformed(
-            "at must be UTC seconds since 1970, or a time such as 2026-11-23T12:00:00.000Z with its zone"
-        )
-    return at
-
-
-def _moment_of(entry: str) -> float:
-    """A writer may choose ids of its own: nanoseconds, say, and so many seconds are no date."""
-    at = float(entry.partition("-")[0]) / 1000.0
-    if at > _UTC_S[1]:
-        raise Malformed("at is missing, and the entry's id is not in milliseconds since 1970")
-    return at
-
-
-def _rfc3339_moment(text: str) -> float:
-    """NaN for what is no time, or one without its zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return math.nan if moment.tzinfo is None else moment.timestamp()
-    except (ValueError, OverflowError):
-        return math.nan

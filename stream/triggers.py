@@ -8,7 +8,8 @@ each trigger gets exactly one answer:
 
 ok, ng           what was found in its frame
 unknown          camera down · camera frozen · camera disabled · no model · no frame (none was taken in time)
-                 · late (the trigger came after its picture was let go, or no answer in time) · overloaded
+                 · late (the trigger came after its picture was let go, or no answer in time) · early (its
+                 time is still to come when its answer is due: a clock is wrong) · overloaded
                  · device failed · not triggered (the camera is not in `every` mode) · camera removed
                  · stopped
 
@@ -36,6 +37,7 @@ Why = Literal[
     "no model",
     "no frame",
     "late",
+    "early",
     "overloaded",
     "device failed",
     "not triggered",
@@ -272,6 +274,8 @@ class Triggers:
         age_s = trigger.read_at - trigger.at
         if trigger.at <= self._let_go or age_s > self.policy.keep_s + self.policy.answer_within_s:
             return "late"
+        if -age_s > self.policy.answer_within_s:
+            return "early"
         newest = self._ring[-1].frame.taken_at if self._ring else float("-inf")
         if newest > trigger.at + self.policy.frame_within_s:
             return "no frame"

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from config.settings import Settings
 
-from ..events import Event, EventError, parse_entry
+from ..events import Event, EventError, parse_entry, rfc3339
 from ..heed import heed_cancellation
 from ..ids import new_id
 from ..keys import Keys
@@ -167,7 +167,10 @@ class LineLink:
         asked, now = (camera, part_id, job_id), time.monotonic()
         self._unsure = {k: of for k, of in self._unsure.items() if now - of[1] < _ASKED_AGAIN_S}
         trigger_id, _ = self._unsure.get(asked, (new_id(), now))
-        fields: dict[Any, Any] = {"camera": camera, "part_id": part_id, "id": trigger_id}
+        # When the peer asked. A broker that stalls, or whose clock was set back, gives an entry another time,
+        # and a later part's picture would answer.
+        at = rfc3339(time.time())
+        fields: dict[Any, Any] = {"camera": camera, "part_id": part_id, "id": trigger_id, "at": at}
         if job_id:
             fields["job_id"] = job_id
         self._unsure[asked] = trigger_id, now

@@ -1,6 +1,7 @@
 """What a peer may ask of the line is looked at before it goes to the broker."""
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from stream.bridges.link import LineLink, Place
 from stream.bridges.sink import Answer, PeerAway
+from stream.events import utc_seconds
 from tests.brokers import KEYS
 
 
@@ -71,6 +73,8 @@ async def test_a_trigger_that_is_asked_again_after_it_failed_is_the_same_one(
     assert await asked() == another
     assert await asked() != another
     assert link._unsure.keys() <= {("top", "A-2", "job")}
+    # A broker that stalls would date it when it goes on.
+    assert abs(utc_seconds(broker.sent[-1]["at"]) - time.time()) < 60.0
 
 
 class Nonsense(Broker):

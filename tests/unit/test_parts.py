@@ -10,8 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from config.services import PartsSettings, TriggersSettings
 from config.settings import CameraSettings
@@ -21,11 +19,10 @@ from stream.endings import end
 from stream.events import Event, rfc3339
 from stream.inbox import Malformed
 from stream.outbox import Outbox
-from stream.parts import Parts, parse_trigger, policy_of
+from stream.parts import Parts, policy_of
 from stream.recorder import Recorder
 from tests.unit.test_triggers import DEFECT, inspection
 
-NOW = 1_764_000_000.0
 ENTRY = "1764000000123-0"
 
 
@@ -237,54 +234,6 @@ async def test_a_camera_that_was_triggered_lately_does_not_run_free_after_a_rest
 async def test_a_camera_nobody_knows_is_malformed(line_outbox: Outbox) -> None:
     with pytest.raises(Malformed, match="there is no camera 'left' on this line"):
         await Line(line_outbox).trigger("1-0", "left")
-
-
-@pytest.mark.parametrize(
-    ("at", "expected"),
-    [
-        ("2025-11-24T16:00:00Z", NOW),
-        ("2025-11-24T17:00:00.250000+01:00", NOW + 0.25),
-        ("1764000000.5", NOW + 0.5),
-        ("", NOW + 0.123),
-    ],
-)
-def test_the_moment_of_a_trigger_is_read(at: str, expected: float) -> None:
-    name, trigger = parse_trigger(ENTRY, {"camera": "top", "part_id": "p", "at": at}, NOW)
-    assert name == "top" and trigger.at == pytest.approx(expected, abs=1e-6)
-    assert (trigger.part.job_id, trigger.part.recipe, trigger.entry) == ("NA", "NA", ENTRY)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"part_id": "p"}, "the field camera is missing"),
-        ({"camera": "top", "part_id": ""}, "the field part_id is missing"),
-        ({"camera": "top", "part_id": "p" * 129}, "part_id must be printable"),
-        ({"camera": "top", "part_id": "p", "job_id": "a\nb"}, "job_id must be printable"),
-        ({"camera": "top", "part_id": "p", "id": "i" * 129}, "id must be printable"),
-        ({"camera": "top", "part_id": "p", "at": "2025-11-24T16:00:00"}, "with its zone"),
-        ({"camera": "top", "part_id": "p", "at": "1764000000000"}, "at must be UTC seconds"),
-        ({"camera": "top", "part_id": "p", "at": "nan"}, "at must be UTC seconds"),
-    ],
-)
-def test_a_malformed_trigger_says_what_is_wrong(fields: dict[str, str], reason: str) -> None:
-    with pytest.raises(Malformed, match=reason):
-        parse_trigger(ENTRY, fields, NOW)
-
-
-def test_an_entry_id_in_nanoseconds_is_no_moment() -> None:
-    """It was one, of a year that no event can carry: the verdict on its picture ended the line."""
-    entry, fields = "1764000000123456789-0", {"camera": "top", "part_id": "p"}
-    with pytest.raises(Malformed, match="at is missing, and the entry's id is not in milliseconds"):
-        parse_trigger(entry, fields, NOW)
-    assert parse_trigger(entry, fields | {"at": str(NOW)}, NOW)[1].at == NOW
-
-
-@settings(derandomize=True, max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from(["camera", "part_id", "job_id", "at", "x"]), st.text(max_size=40)))
-def test_no_text_breaks_the_reader(fields: dict[str, str]) -> None:
-    with contextlib.suppress(Malformed):
-        parse_trigger(ENTRY, fields, NOW)
 
 
 def test_the_answer_is_due_before_the_limit() -> None:

@@ -326,3 +326,12 @@ def test_after_the_clock_was_set_back_triggers_are_served_at_once(by_s: float) -
     early = Trigger(Part("early"), UTC + station.now - 0.05, UTC + station.now + 0.1)
     (answer,) = station.triggers.add(early, ticks + 0.1).answers
     assert (answer.verdict, answer.why) == ("unknown", "late")
+
+
+def test_a_trigger_that_a_wrong_clock_dates_ahead_says_so_at_once() -> None:
+    """`no frame` sent people to the camera."""
+    station = Station()
+    station.picture()
+    station.trigger("soon", ago_s=-0.5)
+    station.trigger("ahead", ago_s=-3600.0)
+    assert station.said() == [("ahead", "unknown", "early")]
