@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     SecretStr,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -203,6 +204,28 @@ def _cross(a: Point, b: Point, c: Point, d: Point) -> bool:
 
 def _turn(a: Point, b: Point, c: Point) -> float:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def is_version(known: int) -> AfterValidator:
+    """For the number that stands in a file's `version`: another one is refused."""
+
+    def check(version: int) -> int:
+        if version != known:
+            raise PydanticCustomError(
+                "version",
+                "is {given}, this program reads version {known}; "
+                "use the Linewatch that it is for, or rewrite it",
+                {"given": version, "known": known},
+            )
+        return version
+
+    return AfterValidator(check)
+
+
+def other_version(error: ValidationError) -> str | None:
+    """What `is_version` found, for a sentence about the file; None: something else is wrong with it."""
+    told = (mistake for mistake in error.errors(include_url=False, include_input=False))
+    return next((f"its version {mistake['msg']}" for mistake in told if mistake["type"] == "version"), None)
 
 
 def _checked_name(text: str) -> str:

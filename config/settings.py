@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from .bridges import BridgeSettings
-from .fields import Name, Polygon, Section
+from .fields import Name, Polygon, Section, is_version
 from .services import (
     EngineSettings,
     EventsSettings,
@@ -225,16 +225,6 @@ def _full_reference(name: str, ref: str) -> str:
     return ref if "@" in ref else f"{ref}@latest"
 
 
-def _known_version(version: int) -> int:
-    if version != CONFIG_VERSION:
-        raise PydanticCustomError(
-            "version",
-            "is {given}, this program reads version 1; use the Linewatch that it is for, or rewrite it",
-            {"given": version},
-        )
-    return version
-
-
 def _pushed_with_a_token(web: WebSettings, info: ValidationInfo) -> WebSettings:
     """A camera's push is let in by its token alone: without one anybody in reach could show us pictures."""
     if web.is_loopback or web.insecure:
@@ -289,7 +279,7 @@ def takes_any_push(cameras: Mapping[str, CameraSettings]) -> list[str]:
 class Settings(Section):
     """The whole file."""
 
-    version: Annotated[int, AfterValidator(_known_version)] = Field(examples=[CONFIG_VERSION])
+    version: Annotated[int, is_version(CONFIG_VERSION)] = Field(examples=[CONFIG_VERSION])
     """Version of the file's form; this program reads 1."""
     site: Name = "site"
     """Name of the plant, in stream keys and events."""

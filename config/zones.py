@@ -9,12 +9,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import yaml
 from pydantic import Field, ValidationError
 
-from .fields import Name, Polygon, Section
+from .fields import Name, Polygon, Section, is_version, other_version
 from .settings import CameraSettings, Mask, Settings
 
 
@@ -51,7 +51,7 @@ class DrawnZones(Zones):
 class ZonesFile(Section):
     """The file's content."""
 
-    version: Literal[1] = 1
+    version: Annotated[int, is_version(1)] = 1
     """Version of the file's form."""
     cameras: dict[Name, DrawnZones] = Field(default_factory=dict, max_length=1024)
     """By camera; those that the config file doesn't have are kept for when they come back."""
@@ -72,7 +72,8 @@ def read(path: Path) -> ZonesFile:
     except OSError as error:
         raise ZonesError(f"{path} can't be read: {error.strerror}") from error
     except ValidationError as error:
-        raise ZonesError(f"{path}: {_mistakes(error)}: mend it or delete it") from None
+        told = other_version(error) or f"{_mistakes(error)}: mend it or delete it"
+        raise ZonesError(f"{path}: {told}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
         raise ZonesError(f"{path} is not YAML: mend it or delete it") from error
 

@@ -23,6 +23,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from config.fields import is_version, other_version
+
 from .errors import WebError
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class UsersFile(BaseModel):
     """The file's content."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    version: Literal[1] = 1
+    version: Annotated[int, is_version(1)] = 1
     users: dict[_Name, _User] = {}
     tokens: dict[_Name, _Token] = {}
 
@@ -127,7 +129,9 @@ def read(path: Path) -> UsersFile:
         raise UsersError(f"The users file {path} can't be read: {error.strerror}.") from error
     except ValidationError as error:
         places = ", ".join(".".join(map(str, mistake["loc"])) or "the file" for mistake in error.errors())
-        raise UsersError(f"The users file {path} has mistakes at: {places}.") from None
+        other = other_version(error)
+        told = f"can't be read: {other}" if other else f"has mistakes at: {places}"
+        raise UsersError(f"The users file {path} {told}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
         raise UsersError(f"The users file {path} is not YAML.") from error
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from config import zones
 from config.load import ConfigError, load
 from config.settings import CONFIG_VERSION
+from config.zones import ZonesError
 from engine import artifact
 from engine.errors import ArtifactError
 from engine.model.dmdd import ARCHITECTURE
@@ -19,6 +21,8 @@ from stream import events, outbox_file
 from stream.events import ForeignEntry, parse
 from stream.outbox import Outbox
 from stream.outbox_file import OutboxError
+from stream.web import users
+from stream.web.users import UsersError
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -43,6 +47,17 @@ def test_a_config_file_of_another_version_says_what_to_do(tmp_path: Path) -> Non
         ConfigError, match=r"is 2, this program reads version 1; use the Linewatch that it is for"
     ):
         load(tmp_path / "c.yaml", {})
+
+
+def test_what_was_kept_for_the_page_by_another_version_says_what_to_do(tmp_path: Path) -> None:
+    """To delete it, as a file with mistakes, would lose what was drawn."""
+    kept = tmp_path / "kept.yaml"
+    kept.write_text("version: 2\nlater: {}\n")
+    said = "its version is 2, this program reads version 1; use the Linewatch that it is for, or rewrite it"
+    with pytest.raises(ZonesError, match=rf"kept\.yaml: {said}$"):
+        zones.read(kept)
+    with pytest.raises(UsersError, match=rf"kept\.yaml can't be read: {said}\.$"):
+        users.read(kept)
 
 
 def test_an_event_of_schema_defect_1_is_read() -> None:

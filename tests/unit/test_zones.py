@@ -69,7 +69,6 @@ def test_who_is_not_the_lines_user_may_read_what_was_drawn(tmp_path: Path) -> No
     [
         "{",
         "cameras: 3",
-        "version: 2",
         "\x00",
         "cameras: {top: {roi: [[0, 0]]}}",
         "cameras: {top: 2026-13-45}",
