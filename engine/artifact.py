@@ -32,6 +32,8 @@ from .zones import Areas
 
 SCHEMA = "linewatch-model/1"
 WEIGHTS = "weights.safetensors"
+# Lists of texts in `trained_on`.
+_TEXTS = ("training", "held_out", "notes", "sha256")
 # What manifests mean that say nothing: the number came after the first models.
 _FIRST_ARCHITECTURE = 1
 # Of the network's input: what five halvings leave whole, and as large as training allows.
@@ -130,10 +132,25 @@ def _read(folder: Path) -> Artifact:
             "go back to an earlier version, or train again."
         )
     artifact = _from_manifest(manifest, load_tensors(raw))
-    Areas.from_json(manifest["trained_on"].get("areas") or {})
     _check_form(artifact, folder / MANIFEST)
     _check_finite(artifact.state, f"{folder} can't be used")
     return artifact
+
+
+def origin(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """`trained_on` of a manifest. Raises ValueError, or what a lookup does, where what programs read of it is
+    of another kind than they expect.
+    """
+    on: Mapping[str, Any] = manifest["trained_on"]
+    Areas.from_json(on.get("areas") or {})
+    if not isinstance(on.get("good_pictures"), int | None):
+        raise ValueError("trained_on.good_pictures")
+    said = {key: on.get(key, []) for key in _TEXTS}
+    said["calibrated_on"] = [text for added in on.get("calibrated_on", []) for text in added["sha256"]]
+    for key, texts in said.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"trained_on.{key}")
+    return dict(on)
 
 
 def _publish(artifact: Artifact, draft: Path, models: Path) -> Path:
@@ -192,7 +209,7 @@ def _from_manifest(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         teacher_sha256=str(manifest["teacher"]["sha256"]),
         state=state,
         calibration=Calibration.from_json(manifest["calibration"]),
-        trained_on=dict(manifest["trained_on"]),
+        trained_on=origin(manifest),
         config=dict(manifest["config"]),
         metrics=dict(manifest["metrics"]),
         created_at=str(manifest["created_at"]),

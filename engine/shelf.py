@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .artifact import load
+from .artifact import load, origin
 from .tiles import ONE
 from .versions import (
     MANIFEST,
@@ -105,7 +105,7 @@ def _read(models: Path, name: str, number: int, is_latest: bool) -> Version:
             is_latest,
             str(manifest["created_at"]),
             str(manifest["size"]),
-            manifest["trained_on"].get("good_pictures"),
+            origin(manifest).get("good_pictures"),
             dict(manifest["metrics"]),
             _evaluated(models / name / str(number) / EVALUATION),
             tiles=str(manifest.get("tiles", ONE)),

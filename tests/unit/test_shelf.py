@@ -35,8 +35,11 @@ def test_every_version_is_listed_and_the_latest_is_marked(models: Path) -> None:
     assert [line[:7] for line in lines] == ["  top@1", "  top@2", "* top@3"]
 
 
-def test_a_version_with_a_broken_manifest_is_listed_as_such(models: Path) -> None:
-    (models / "top" / "2" / "manifest.json").write_text("{")
+@pytest.mark.parametrize("garbled", ["{", '"good_pictures": "many"'])
+def test_a_version_with_a_broken_manifest_is_listed_as_such(models: Path, garbled: str) -> None:
+    """On the page one whose number of pictures was no number hid all models."""
+    path = models / "top" / "2" / "manifest.json"
+    path.write_text(path.read_text().replace('"trained_on": {', f'"trained_on": {{{garbled}'))
     assert [bool(v.broken) for v in shelves(models)["top"]] == [False, True, False]
 
 
