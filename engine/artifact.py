@@ -123,7 +123,7 @@ def load(folder: Path) -> Artifact:
 
 
 def _read(folder: Path) -> Artifact:
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
     raw = _read_bytes(folder / WEIGHTS)
     sha256 = hashlib.sha256(raw).hexdigest()
     if sha256 != manifest["weights_sha256"]:
@@ -220,7 +220,8 @@ def _from_manifest(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
     )
 
 
-def _read_manifest(path: Path) -> Mapping[str, Any]:
+def read_manifest(path: Path) -> Mapping[str, Any]:
+    """A version's manifest, if it is one of this program's kind. Raises ArtifactError."""
     try:
         manifest = json.loads(_read_bytes(path))
     except ValueError as error:
@@ -232,9 +233,12 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
             f"{path} is not a {SCHEMA} manifest; another program or version made it; train it again."
         )
     if (made_for := manifest.get("architecture", _FIRST_ARCHITECTURE)) != ARCHITECTURE:
+        newer = isinstance(made_for, int) and made_for > ARCHITECTURE
+        back = f"use the Linewatch that made it, `linewatch rollback {path.parent.parent.name}`, or "
         raise ArtifactError(
             f"{path.parent} was trained for form {made_for} of the network and this program has form "
-            f"{ARCHITECTURE}, in which its weights mean something else; train it again."
+            f"{ARCHITECTURE}, in which its weights mean something else; "
+            f"{back if newer else ''}train it again."
         )
     return manifest
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .artifact import load, origin
+from .artifact import load, origin, read_manifest
+from .errors import ArtifactError
 from .tiles import ONE
 from .versions import (
     MANIFEST,
@@ -30,7 +31,7 @@ EVALUATION = "evaluation.json"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version. `broken` says why it can't be read, "" if it can.
+    """One version. `broken` says why it can't be used, as far as its manifest tells, "" if it can.
 
     `metrics` as its manifest has them, from training; `evaluated` as the last `linewatch evaluate` found,
     or empty. `no_latest` says what is wrong with the pointer to the latest, of every version of such a model
@@ -99,7 +100,7 @@ def _shelf(models: Path, name: str) -> list[Version]:
 def _read(models: Path, name: str, number: int, is_latest: bool) -> Version:
     """From the manifest alone: quick, whatever the size of the weights."""
     try:
-        manifest = json.loads((models / name / str(number) / MANIFEST).read_bytes())
+        manifest = read_manifest(models / name / str(number) / MANIFEST)
         return Version(
             number,
             is_latest,
@@ -110,7 +111,9 @@ def _read(models: Path, name: str, number: int, is_latest: bool) -> Version:
             _evaluated(models / name / str(number) / EVALUATION),
             tiles=str(manifest.get("tiles", ONE)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ArtifactError as error:
+        return Version(number, is_latest, broken=str(error))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Version(number, is_latest, broken=f"its manifest can't be read: {error!r}")
 
 

@@ -17,6 +17,7 @@ from config.zones import ZonesError
 from engine import artifact
 from engine.errors import ArtifactError
 from engine.model.dmdd import ARCHITECTURE
+from engine.shelf import shelves
 from stream import events, outbox_file
 from stream.events import ForeignEntry, parse
 from stream.outbox import Outbox
@@ -110,14 +111,16 @@ def test_a_model_of_form_3_is_read_whole() -> None:
     ("key", "value", "said"),
     [
         ("schema", "linewatch-model/2", "another program or version made it; train it again"),
-        ("architecture", 99, "train it again"),
+        ("architecture", 99, "use the Linewatch that made it, `linewatch rollback top`, or train it again"),
     ],
 )
 def test_a_model_of_another_version_says_what_to_do(
     key: str, value: object, said: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(SAMPLES / "model-1-form-3", tmp_path / "1")
-    manifest = tmp_path / "1" / artifact.MANIFEST
+    shutil.copytree(SAMPLES / "model-1-form-3", tmp_path / "top" / "1")
+    manifest = tmp_path / "top" / "1" / artifact.MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {key: value}))
     with pytest.raises(ArtifactError, match=said):
-        artifact.load(tmp_path / "1")
+        artifact.load(tmp_path / "top" / "1")
+    (listed,) = shelves(tmp_path)["top"]  # it stood there as if it could be used
+    assert said in listed.broken
