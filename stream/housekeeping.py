@@ -83,14 +83,24 @@ class SteadyDays:
 
 def good_pictures(folder: Path) -> list[Stored]:
     """The pictures of one good folder, in no order; [] where there is none. Other files aren't ours."""
-    found = []
     with contextlib.suppress(OSError):  # no such folder
-        for path in folder.iterdir():
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                with contextlib.suppress(OSError):  # one that left just now, or a link to nothing
-                    said = path.stat()
-                    found.append(Stored(path, said.st_mtime, said.st_size))
-    return found
+        return [found for path in folder.iterdir() if (found := _stored(path)) is not None]
+    return []
+
+
+def good_picture(folder: Path, name: str) -> Stored | None:
+    """The one of them whose file has this name, without a look at the others, which may be thousands."""
+    path = folder / name
+    return _stored(path) if path.parent == folder else None
+
+
+def _stored(path: Path) -> Stored | None:
+    if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        # One that left just now, or a link to nothing; a name that no file can have.
+        with contextlib.suppress(OSError, ValueError):
+            said = path.stat()
+            return Stored(path, said.st_mtime, said.st_size)
+    return None
 
 
 def tidy_pictures(folder: Path, now: float, *, max_mb: int, max_age_days: float | None) -> int:

@@ -29,7 +29,7 @@ from engine.zones import EVERYWHERE
 from .collection import Captured, Collection
 from .device import teacher_weights
 from .endings import end
-from .housekeeping import SteadyDays, Stored, good_pictures, tidy_models, tidy_pictures
+from .housekeeping import SteadyDays, Stored, good_picture, good_pictures, tidy_models, tidy_pictures
 from .models import areas_of
 from .training import Training, TrainingState
 from .web.errors import Gone, Refused
@@ -232,6 +232,10 @@ class Teaching:
 
     async def picture(self, camera: str, name: str) -> Path:
         """One of them by its `shown_name`. Only what is listed has a path."""
+        self._camera(camera)
+        if found := await run_in_threadpool(good_picture, self.good_folder(camera), name):
+            return found.path
+        # Its name may be in no encoding that we know.
         wanted = [p.path for p in await self.pictures(camera) if shown_name(p.path) == name]
         if not wanted:
             raise Gone("There is no such picture; it may have been removed.")
