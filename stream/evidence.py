@@ -365,8 +365,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _read_all(folder: Path) -> list[Item]:
     """Whole items of a folder; half ones of an earlier crash are removed, what isn't ours is left alone."""
-    found = []
-    # Words first: pictures are kept for their sake.
+    found = []  # words first: pictures are kept for their sake
     for path in sorted(folder.glob("*/*"), key=lambda path: path.suffix != ".json"):
         if not _CAMERA.fullmatch(path.parent.name):
             continue
@@ -387,10 +386,11 @@ def _read_all(folder: Path) -> list[Item]:
 def _read(path: Path) -> Item | None:
     try:
         words = json.loads(path.read_text())
-        if words.pop("schema") != SCHEMA:
+        if words["schema"] != SCHEMA:
             raise ValueError("another schema")
         boxes = tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in words.pop("boxes"))
-        item = Item(**words, boxes=boxes)
+        known = {key: words[key] for key in words if key in Item.__slots__}  # a newer version may say more
+        item = Item(**known, boxes=boxes)
         if (item.camera, item.stem) != (path.parent.name, path.stem):
             raise ValueError("moved")
     except (ValueError, KeyError, TypeError) as error:

@@ -19,7 +19,7 @@ _SAID_EVERY_S = 60.0
 
 
 class Progress:
-    """Event loop only. A file that can't be read counts as none."""
+    """Event loop only. A file that can't be read counts as none, which is logged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,8 +30,13 @@ class Progress:
         try:
             told = json.loads(path.read_text())
             self._passed = {str(camera): (int(seq), str(event)) for camera, (seq, event) in told.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            self._passed = {}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            log.warning(
+                "%s can't be read (%s); what the broker replays may be passed on twice",
+                *(path, getattr(error, "strerror", None) or error),
+            )
 
     def is_old(self, event: Event) -> bool:
         """Whether it, or a later one of its camera, was passed on."""

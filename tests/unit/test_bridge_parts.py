@@ -42,10 +42,15 @@ def test_a_clock_set_back_and_an_outbox_that_was_deleted_make_no_event_old(tmp_p
     assert not progress.is_old(event(1)), "the outbox was deleted"
 
 
-def test_progress_that_can_not_be_read_is_none(tmp_path: Path) -> None:
+def test_progress_that_can_not_be_read_is_none_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Progress(tmp_path / "p.json")
+    assert not caplog.messages
     for text in ("{", "[]", '{"top": 3}', '{"top": ["x", "y"]}'):
         (tmp_path / "p.json").write_text(text)
         assert not Progress(tmp_path / "p.json").is_old(event(1))
+    assert len(caplog.messages) == 4 and all("may be passed on twice" in m for m in caplog.messages)
 
 
 def test_a_disk_that_refuses_progress_is_said_once_a_minute_and_when_it_is_well(

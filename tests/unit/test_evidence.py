@@ -143,6 +143,17 @@ def test_a_picture_whose_words_a_power_cut_left_empty_is_removed(evidence: Evide
     assert again.items() == [] and not any(path.exists() for path in files)
 
 
+def test_a_picture_of_which_a_newer_version_says_more_is_kept(evidence: Evidence, tmp_path: Path) -> None:
+    """Left alone it would stand in no list, and never make room again."""
+    item = kept(evidence)
+    path = evidence.path(item, "json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"depth": [1]}))
+    again = Evidence(tmp_path / "evidence")
+    again.start()
+    again.stop()
+    assert again.items() == [item]
+
+
 def test_a_moved_description_is_not_believed(evidence: Evidence, tmp_path: Path) -> None:
     path = evidence.path(kept(evidence), "json")
     words = json.loads(path.read_text()) | {"camera": "../../etc"}
