@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
+AN_HOUR_FAST = "Date.now = ((now) => () => now() + 3600000)(Date.now);"
 # What `fresh.js` says, second by second, of a camera whose pictures come in the seconds `comes`; `age` is how
 # old the line says its newest is, until second `told`.
 TOLD = """async ([seconds, fps, comes, age, told]) => {
@@ -161,9 +163,15 @@ async def test_a_network_that_says_nothing_any_more_is_noticed_and_left_for_a_ne
 async def test_pictures_that_stop_while_the_line_goes_on_are_said_in_both_views(
     tab: Page, shop: Shop
 ) -> None:
+    await tab.add_init_script(AN_HOUR_FAST)
+    await tab.reload()
     await pictures(tab, "top", 2)
+    before = time.time()
     shop.showing.cancel()  # the line says that new ones come
     await expect(tile(tab, "top").get_by_text("No picture since")).to_be_visible()
+    said = await tile(tab, "top").get_by_text("No picture since").inner_text()
+    clock = "(s) => new Date(1000 * s).toLocaleTimeString()"
+    assert said.split("since ")[1] in [await tab.evaluate(clock, before + s) for s in (-2, -1, 0, 1, 2)]
     shop.showing = asyncio.create_task(shop.keep_showing())
     await expect(tile(tab, "top").get_by_text("No picture since")).to_be_hidden()
     await tab.get_by_role("link", name="top").click()

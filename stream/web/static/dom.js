@@ -52,9 +52,17 @@ export function badge(node, value, tone) {
 
 // Like replaceChildren, but what stays is not taken out, so that it keeps the focus.
 export function replace(parent, children) {
-  for (const child of [...parent.children]) if (!children.includes(child)) child.remove();
+  const before = [...parent.children];
+  for (const child of before) if (!children.includes(child)) child.remove();
   children.forEach((child, i) => { if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null); });
+  if (before.some((child, i) => child.isConnected && child !== children[i])) movedAt.set(parent, performance.now());
 }
+
+// A finger that is on its way to one thing must not press what has just come to its place.
+const SETTLED_MS = 700;
+const movedAt = new WeakMap();
+export const JUST_MOVED = "The pictures have just moved: press again.";
+export const hasMoved = (parent) => performance.now() - (movedAt.get(parent) ?? -Infinity) < SETTLED_MS;
 
 // Takes out of a map what is not wanted any more.
 export function keepOnly(map, wanted) {
@@ -76,8 +84,17 @@ export function span(seconds) {
   return `${Math.floor(s / 86400)} d`;
 }
 
+// The line's time. A panel's own clock may be hours off; a few seconds are the way here.
+const TRANSIT_MS = 5000;
+let off = 0;
+export function setClock(iso) {
+  const by = Date.parse(iso) - Date.now();
+  off = Math.abs(by) > TRANSIT_MS ? by : 0;
+}
+export const lineTime = () => Date.now() + off;
+
 // The time, and the day too where it isn't today's.
-export function clock(at, now = Date.now()) {
+export function clock(at, now = lineTime()) {
   const then = new Date(at);
   if (then.toDateString() === new Date(now).toDateString()) return then.toLocaleTimeString();
   return then.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });

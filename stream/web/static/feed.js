@@ -1,6 +1,7 @@
 // The line's whole state, about once a second. A connection that says nothing is as good as none: it is opened anew.
 // A hidden page closes it, because a browser opens six connections at most to one host, for all its windows.
 import { refusal, within } from "./api.js";
+import { setClock } from "./dom.js";
 
 const SILENT_MS = 5000;
 const AGAIN_MS = 3000;
@@ -23,6 +24,7 @@ export const feed = {
         why = "";
         onConnection(true);
         feed.line = JSON.parse(message.data);
+        setClock(feed.line.now);
         onLine(feed.line);
       };
     }

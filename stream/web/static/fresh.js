@@ -1,13 +1,13 @@
 // Whether what is on the screen is what its camera sees now, and the words where it isn't.
-import { clock, el, text } from "./dom.js";
+import { clock, el, lineTime, text } from "./dom.js";
 
 const LATE_MS = 3000; // so long a picture that should be there may be on its way
 const OLD_MS = 15000; // a slow camera's picture, or the last part's, says from then on of when it is
 const TRANSIT_MS = 500; // so much longer than a picture may the line's state be on its way
 
-// Decides only. `now` is performance.now(), which nobody sets; `wall` is Date.now(), for the words. The server sends a
-// live camera's picture once, when it is new, and anything else each second: so a picture is missing when the line
-// has a newer one than the screen, or says nothing either.
+// Decides only. `now` is performance.now(), which nobody sets; `wall` is the line's time, for the words. The server
+// sends a live camera's picture once, when it is new, and anything else each second: so a picture is missing when the
+// line has a newer one than the screen, or says nothing either.
 export function freshness(start) {
   let shownAt = start, toldAt = start, missedAt = null, limit = LATE_MS, picture = null, since = null, first = false;
   return {
@@ -45,8 +45,8 @@ export function freshLabel() {
   let trouble = "";
   return {
     node,
-    shown: (which) => fresh.shown(performance.now(), Date.now(), which),
-    told: (camera) => fresh.told(performance.now(), Date.now(), camera),
+    shown: (which) => fresh.shown(performance.now(), lineTime(), which),
+    told: (camera) => fresh.told(performance.now(), lineTime(), camera),
     trouble: (words) => { trouble = words; },
     // To be called some times a second; says whether pictures are missing.
     look(quiet = false) {

@@ -1,5 +1,5 @@
 // One camera's moving picture, large: video by WebRTC, and pictures over MJPEG where that can't pass.
-import { button, el, text } from "./dom.js";
+import { button, el, lineTime, text } from "./dom.js";
 import { freshLabel } from "./fresh.js";
 import { watchPictures, painter } from "./pictures.js";
 import { watchVideo } from "./whep.js";
@@ -51,7 +51,7 @@ export function player(name) {
     const isHeld = !held.hidden;
     held.hidden = !paused;
     if (!paused || isHeld) return;
-    text(held, `Paused at ${new Date().toLocaleTimeString()}`);
+    text(held, `Paused at ${new Date(lineTime()).toLocaleTimeString()}`);
     if (video.hidden || !video.videoWidth) return;
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     canvas.getContext("2d").drawImage(video, 0, 0);
