@@ -3,6 +3,7 @@
 What touches the disk runs in the page's own threads: one that hangs must not take those of the line.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,9 +43,11 @@ class FeedbackIn(In):
     feedback: Feedback | None
 
 
-def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRouter:
-    """`curves` are of what was shown lately. `pictures`: where CAMERA/good is, for false alarms; None: they
-    are only noted.
+def build(
+    evidence: Evidence, pictures: Path | None, curves: Curves, changed: Callable[[], None]
+) -> APIRouter:
+    """`curves` are of what was shown lately. `pictures`: where CAMERA/good is, for false alarms; None: no
+    answer is taken. `changed` is called after an answer.
     """
     router = APIRouter(tags=["evidence"])
 
@@ -81,11 +84,13 @@ def build(evidence: Evidence, pictures: Path | None, curves: Curves) -> APIRoute
         found = _found(evidence, camera, stem)
         words = (found.camera, found.stem, said.feedback, pictures / found.camera / "good")
         try:
-            return out(await run_in_threadpool(evidence.answer, *words))
+            answered = out(await run_in_threadpool(evidence.answer, *words))
         except (EvidenceError, FileNotFoundError) as error:
             raise HTTPException(404, "This picture is not there: it was removed.") from error
         except OSError as error:
             raise HTTPException(507, f"The picture could not be filed: {error.strerror}.") from error
+        changed()
+        return answered
 
     @router.get("/evidence/{camera}/{name}", responses=_GONE, response_class=FileResponse)
     async def file(camera: str, name: str) -> FileResponse:

@@ -81,6 +81,7 @@ class LivePage:
         host, port = parse_listen(listen)
         users = Users(users_file) if users_file is not None else None
         self._evidence, self._teaching = evidence, teaching
+        self._answers = 0
         self._files = files_mark()
         self._view = view = replace(view, incidents=self._answered(view.incidents))
         self._scores: dict[str, Scores] = {}
@@ -93,7 +94,7 @@ class LivePage:
         self._curves: Curves | None = None
         if evidence is not None:
             self._curves = Curves(evidence, self._scores.get)
-            ours.append(gallery.build(evidence, pictures, self._curves))
+            ours.append(gallery.build(evidence, pictures, self._curves, self._was_answered))
         if teaching is not None:
             teaching.on_change = self._feed.changed
             ours.append(teaching_routes.build(teaching, view))
@@ -178,12 +179,17 @@ class LivePage:
 
         return answered
 
+    def _was_answered(self) -> None:
+        self._answers += 1
+        self._feed.changed()
+
     def _item(self, incident: IncidentView) -> Item | None:
         return self._evidence.of_image(incident.image) if self._evidence else None
 
     def _message(self) -> bytes:
         kept = self._evidence.version if self._evidence else 0
         line = line_out(self._view, datetime.now(UTC), INCIDENTS_ON_PAGE, kept, self._files)
+        line.answered = self._answers
         if self._teaching is not None:
             state = self._teaching.training
             line.training = None if state is None else teaching_routes.training_out(state)

@@ -102,7 +102,8 @@ class TrainingOut(_Out):
 
 class LineOut(_Out):
     """What every open page is told once a second. `page`: another word when the page's own files are others;
-    an open page then loads itself anew.
+    an open page then loads itself anew. `kept` is another number when kept pictures came or went, `answered`
+    when somebody answered one.
     """
 
     site: str
@@ -114,6 +115,7 @@ class LineOut(_Out):
     incidents: list[IncidentOut]
     kept: int
     page: str
+    answered: int = 0
     training: TrainingOut | None = None
     collecting: list[CollectionOut] = []
 

@@ -169,9 +169,12 @@ async def test_whoever_skips_to_the_pictures_stays_on_the_same_page(tab: Page, s
 
 async def test_the_page_that_is_open_is_told_to_screen_readers(tab: Page) -> None:
     pages = tab.get_by_role("navigation", name="Pages")
-    await pages.get_by_role("link", name="Kept pictures").click()
+    await expect(tab).to_have_title("line-1 – Cameras – Linewatch")
+    await pages.get_by_role("link", name="Kept pictures").press("Enter")
     await expect(pages.get_by_role("link", name="Kept pictures")).to_have_attribute("aria-current", "page")
     assert await pages.get_by_role("link", name="Cameras").get_attribute("aria-current") is None
+    await expect(tab).to_have_title("line-1 – Kept pictures – Linewatch")
+    await expect(tab.get_by_role("main", name="Kept pictures")).to_be_focused()
 
 
 async def test_a_screen_reader_is_told_once_why_the_line_is_not_ready(tab: Page, shop: Shop) -> None:
@@ -211,8 +214,18 @@ async def test_kept_pictures_that_somebody_reads_stay_under_the_finger(tab: Page
     keep(12)
     await tab.wait_for_timeout(2500)
     assert last == (await cards.last.get_attribute("aria-label"), await cards.last.bounding_box())
+    # At the top they come by themselves: a finger that is on its way there meant another one.
+    press = "document.querySelector('main article button:nth-child(2)').click()"
+    await tab.evaluate(
+        f"new MutationObserver(() => {press}).observe(document.querySelector('.cards'), {{childList: true}})"
+    )
     await tab.evaluate("scrollTo(0, 0)")
     await expect(cards).to_have_count(13)
+    await expect(tab.get_by_text("The pictures have just moved: press again.")).to_be_visible()
+    assert not any(item.feedback for item in shop.evidence.items())
+    await tab.wait_for_timeout(700)
+    await tab.evaluate(press)
+    await expect(tab.get_by_text("Filed with the good pictures")).to_be_visible()
 
 
 async def test_a_browser_that_keeps_nothing_shows_the_page(browser: Browser, shop: Shop) -> None:

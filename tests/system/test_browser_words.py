@@ -17,11 +17,11 @@ pytestmark = pytest.mark.debian
 BUSY = "Something else is at work; try again later."
 
 
-async def kept_pictures(tab: Page, shop: Shop) -> tuple[Locator, Locator]:
-    """The gallery with one picture: its button "False alarm", and the choice of answers."""
+async def kept_pictures(tab: Page, shop: Shop, shown: int = 1) -> tuple[Locator, Locator]:
+    """The gallery with one more picture: the button "False alarm", and the choice of answers."""
     shop.evidence.keep(inspection("side", box=BOX, size=(640, 480)))
     await tab.goto(shop.page.url + "#/incidents")
-    await expect(tab.get_by_role("article")).to_have_count(1)
+    await expect(tab.get_by_role("article")).to_have_count(shown)
     return tab.get_by_role("button", name="False alarm"), tab.get_by_role("combobox", name="Answer")
 
 
@@ -50,12 +50,42 @@ async def test_a_card_hears_what_was_answered_in_another_window(tab: Page, shop:
     button, answers = await kept_pictures(tab, shop)
     await button.click()
     await expect(tab.get_by_text("Filed with the good pictures")).to_be_visible()
+    await answers.select_option("false_alarm")
     item = shop.evidence.items()[0]
-    shop.evidence.answer(item.camera, item.stem, "confirmed", shop.folder / "pictures" / "side" / "good")
-    await answers.select_option("confirmed")
-    await expect(tab.get_by_role("button", name="Confirmed")).to_have_attribute("aria-pressed", "true")
+    path = f"{shop.page.url}api/v1/evidence/{item.camera}/{item.stem}/feedback"
+    await tab.request.put(path, data={"feedback": "confirmed"})
+    # It stays where it is, for nothing may move under a finger.
+    confirmed = tab.get_by_role("button", name="Confirmed")
+    await expect(confirmed).to_have_attribute("aria-pressed", "true")
     await expect(button).to_have_attribute("aria-pressed", "false")
     await expect(tab.get_by_text("Filed with the good pictures")).to_be_hidden()
+    await tab.get_by_role("link", name="Look closer").click()
+    await expect(confirmed).to_have_attribute("aria-pressed", "true")
+    await tab.request.put(path, data={"feedback": None})
+    await expect(confirmed).to_have_attribute("aria-pressed", "false")
+
+
+async def test_who_comes_back_from_a_picture_finds_the_list_as_it_was(tab: Page, shop: Shop) -> None:
+    for number in range(26):
+        made = inspection("side", box=BOX, size=(64, 48))
+        made.frame.pixels[0, 0] = number  # its name is made of its pixels
+        shop.evidence.keep(made)
+    _, answers = await kept_pictures(tab, shop, 24)
+    await tab.get_by_role("combobox", name="Camera").select_option("side")
+    await answers.select_option("none")
+    await tab.get_by_role("button", name="Older ones").click()
+    cards = tab.get_by_role("article")
+    await expect(cards).to_have_count(27)
+    last = cards.last.get_by_role("link", name="Look closer")
+    for back in (tab.go_back, tab.get_by_role("link", name="Back to the kept pictures").click):
+        await last.click()
+        await expect(tab).to_have_title("line-1 – Kept picture of side – Linewatch")
+        await back()
+        await expect(cards).to_have_count(27)
+        await expect(last).to_be_focused()
+        await expect(last).to_be_in_viewport()
+        await expect(answers).to_have_value("none")
+        await expect(tab.get_by_role("combobox", name="Camera")).to_have_value("side")
 
 
 async def test_a_card_that_left_the_list_is_forgotten(tab: Page, shop: Shop) -> None:

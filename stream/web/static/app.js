@@ -12,22 +12,42 @@ import { teachView } from "./teach.js";
 
 const main = document.getElementById("main");
 const LOOK_MS = 60000;
-let view = null, inside = false, looking = false, files = null;
+let view = null, place = "", here = null, inside = false, looking = false, files = null;
+
+const PLACES = { camera: "Camera", teach: "Teach", incident: "Kept picture of", incidents: "Kept pictures" };
 
 function route() {
+  const from = here;
+  here = location.hash;
   view?.close();
-  const [, room, name, stem] = location.hash.split("/").map(readable);
+  const [, room, name, stem] = here.split("/").map(readable);
   if (room === "camera") view = cameraView(main, name);
   else if (room === "teach") view = teachView(main, name);
-  else if (room === "incident") view = incidentView(main, name, stem);
+  else if (room === "incident") view = incidentView(main, name, stem, from === "#/incidents" ? goBack : null);
   else if (room === "incidents") view = galleryPage();
   else view = gridView(main);
   for (const link of document.querySelectorAll("nav a")) {
     const isHere = link.getAttribute("href") === `#/${room ?? ""}`;
     if (isHere) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
+  place = [PLACES[room] ?? "Cameras", PLACES[room] && name].filter(Boolean).join(" ");
+  main.setAttribute("aria-label", place);
+  title();
   if (feed.line) view.update(feed.line);
+  if (from === null) return;
+  // What had the focus is gone; a keyboard goes on from here, and a screen reader says where that is.
+  main.focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+// Tabs, bookmarks and the browser's history tell places, and lines, apart by it.
+function title() {
+  document.title = [feed.line?.line, place, "Linewatch"].filter(Boolean).join(" – ");
+}
+
+function goBack(event) {
+  event.preventDefault();
+  history.back();
 }
 
 // An address that was garbled on its way leads to a page that says that there is no such thing.
@@ -44,7 +64,7 @@ function galleryPage() {
 
 function header(line) {
   document.getElementById("line").textContent = `${line.site} · ${line.line}`;
-  document.title = `${line.line} – Linewatch`;
+  title();
   const idle = line.cameras.filter((camera) => camera.state !== "live" || camera.not_inspected).length;
   const ready = idle ? `ready, ${idle} of ${line.cameras.length} cameras not inspected` : "ready";
   badge(document.getElementById("ready"), line.ready ? ready : "not ready", line.ready && !idle ? "ok" : "warn");

@@ -1,5 +1,5 @@
 // Step 1: good pictures of what the camera shows, with a counter; and a look at those that there are.
-import { button, el, image, keepOnly, number, replace, text } from "./dom.js";
+import { JUST_MOVED, button, el, hasMoved, image, keepOnly, number, replace, text } from "./dom.js";
 import { ask, loader, post, remove, cameraPath } from "./api.js";
 
 const SKIPPED = { duplicate: "nearly the same as another", blurred: "blurred", dark: "too dark", overexposed: "too bright", alarm: "a defect was seen" };
@@ -43,11 +43,16 @@ export function collectCard(name, onCount) {
   }
   const { load, again } = loader(async () => show(await ask(cameraPath(name, `pictures?limit=${SHOWN}`))), note);
 
+  function drop(picture) {
+    if (hasMoved(strip)) return text(refused, JUST_MOVED);
+    return tell(async () => show(await remove(`/${picture.small}`)));
+  }
+
   function card(picture) {
     if (!cards.has(picture.small)) {
       const said = `Good picture of ${new Date(picture.at).toLocaleString()}`;
-      const drop = button("Not good", () => tell(async () => show(await remove(`/${picture.small}`))), { class: "operator", "aria-label": `Remove: ${said}` });
-      cards.set(picture.small, el("figure", {}, image({ src: `/${picture.small}`, alt: said, loading: "lazy" }), drop));
+      const bad = button("Not good", () => drop(picture), { class: "operator", "aria-label": `Remove: ${said}` });
+      cards.set(picture.small, el("figure", {}, image({ src: `/${picture.small}`, alt: said, loading: "lazy" }), bad));
     }
     return cards.get(picture.small);
   }
