@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from stream.web import users
-from stream.web.view import VerdictView
+from stream.web.view import ModelView, VerdictView
 from tests.browsing import BOX, MEAN_COLOUR, Shop, pictures, tile
 from tests.webline import FakeLine, incident, inspection
 
@@ -113,10 +113,36 @@ async def test_dark_and_light_can_be_switched_and_are_remembered(tab: Page) -> N
     assert await tab.evaluate("document.documentElement.dataset.theme") != before
 
 
-async def test_a_tablet_needs_no_sideways_scrolling(tab: Page) -> None:
+async def test_a_tablet_needs_no_sideways_scrolling_and_a_long_name_is_shown_whole(
+    tab: Page, shop: Shop
+) -> None:
+    name = "x" * 64
+    shop.line.cameras = FakeLine.of(name).cameras
+    shop.line.set(name, model=ModelView(name, 12, 2.0))
+    shop.line.incidents = [incident(1, name)]
+    shop.page.camera_changed()
+    await expect(tab.get_by_role("listitem").get_by_text("major")).to_be_visible()
     for width in (1024, 768, 400):
         await tab.set_viewport_size({"width": width, "height": 768})
         assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        cut = "(n) => n.scrollWidth > n.clientWidth"
+        assert not await tile(tab, name).evaluate(cut)
+        assert not await tab.get_by_role("complementary").locator("ol").evaluate(cut)
+
+
+async def test_pictures_are_as_large_as_the_screen_lets_all_of_them_be(tab: Page) -> None:
+    ask = """async (screens) => {
+      const { arranged } = await import("/static/grid.js");
+      const found = screens.map((screen) => arranged(...screen));
+      return found.map((best) => best && [best.columns, best.wide]);
+    }"""
+    # One and four cameras on a wall, sixteen on a larger one; a panel PC and a phone, where one scrolls.
+    screens = [[1, 1570, 990], [4, 1570, 990], [16, 3490, 2070], [16, 676, 500], [4, 340, 600]]
+    assert await tab.evaluate(ask, screens) == [[1, 1146], [2, 476], [6, 568], None, None]
+    await tab.set_viewport_size({"width": 1920, "height": 1080})
+    async with asyncio.timeout(10):
+        while await tile(tab, "side").evaluate("(n) => n.clientWidth") < 700:
+            await tab.wait_for_timeout(50)
 
 
 async def test_a_camera_has_a_page_with_its_score_and_alarm_level(tab: Page, shop: Shop) -> None:

@@ -4,6 +4,21 @@ import { cameraFacts, stateWords } from "./facts.js";
 import { freshLabel } from "./fresh.js";
 import { watchPictures, painter } from "./pictures.js";
 
+const GAP_PX = 16, LEAST_PX = 300, WORDS_PX = 130, SHAPE = 3 / 4;
+
+// How many beside each other make all of `count` as large as they can be on one screen, and how wide each is; null
+// where they would be too small to see anything: then one scrolls. A wall's screen is looked at from afar.
+export function arranged(count, width, height) {
+  let best = null;
+  for (let columns = 1; columns <= count; columns++) {
+    const rows = Math.ceil(count / columns);
+    const fits = ((height + GAP_PX) / rows - GAP_PX - WORDS_PX) / SHAPE;
+    const wide = Math.floor(Math.min((width + GAP_PX) / columns - GAP_PX, fits));
+    if (wide > (best?.wide ?? LEAST_PX - 1)) best = { columns, wide };
+  }
+  return best;
+}
+
 export function gridView(main) {
   const grid = el("div", { class: "grid" });
   main.replaceChildren(grid);
@@ -21,10 +36,16 @@ export function gridView(main) {
     stop = names.length ? watchPictures(names, (name, part) => tiles.get(name)?.paint(part), { onTrouble }) : () => {};
   }
 
+  function arrange() {
+    const best = arranged(tiles.size, grid.clientWidth, innerHeight - GAP_PX - grid.getBoundingClientRect().top - scrollY);
+    grid.style.gridTemplateColumns = best ? `repeat(${best.columns}, minmax(0, ${best.wide}px))` : "";
+  }
+
   return {
     update(line) {
       const names = line.cameras.map((c) => c.name);
       if (names.join("\n") !== [...tiles.keys()].join("\n")) rebuild(names);
+      arrange();
       for (const camera of line.cameras) tiles.get(camera.name).update(camera, line.now);
       if (!names.length) text(grid, "No cameras are configured.");
     },
