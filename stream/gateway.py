@@ -22,6 +22,7 @@ from .parts import Parts
 from .recorder import Recorder, policy_of
 from .web.view import Result
 
+_STREAMS = ("triggers", "commands")
 # Verdicts of earlier runs that are looked at: more than triggers can be unacknowledged at once.
 _RECALLED = 4096
 
@@ -124,10 +125,14 @@ class Gateway:
     def read(self) -> dict[tuple[str, str], int]:
         """Since start: (triggers or commands, what became of it) → entries."""
         read: dict[tuple[str, str], int] = {("triggers", "repeated"): self.parts.repeated}
-        for name, inbox in zip(("triggers", "commands"), self._inboxes, strict=False):
+        for name, inbox in zip(_STREAMS, self._inboxes, strict=False):
             counts = inbox.counts
             read |= {(name, "taken"): counts.taken, (name, "dead"): counts.dead, (name, "gone"): counts.gone}
         return read
+
+    def can_read(self) -> dict[str, float]:
+        """Of both streams: 0.0 for one that can't be read now."""
+        return {of: float(box.trouble is None) for of, box in zip(_STREAMS, self._inboxes, strict=False)}
 
     @property
     def trouble(self) -> str | None:

@@ -99,6 +99,7 @@ class _Line(Collector):
         yield _counter(
             "linewatch_inbox", "Triggers and commands by result", ("stream", "result"), stats.inbox
         )
+        yield _gauge("linewatch_inbox_up", "1 when it can be read", "stream", stats.inbox_up)
         yield from _bridges(stats)
         yield from _page(self._page())
         yield GaugeMetricFamily(

@@ -127,6 +127,7 @@ def line_stats(
         device_errors=dict(snapshot.errors) if snapshot else {},
         verdicts=gateway.verdicts(),
         inbox=gateway.read(),
+        inbox_up=gateway.can_read(),
         **_bridges(delivery),
     )
 

@@ -100,6 +100,7 @@ def everything() -> FakeLine:
         drift={"top": 0.0},
         verdicts={("top", "ok"): 1},
         inbox={("triggers", "taken"): 1},
+        inbox_up={"triggers": 1.0, "commands": 1.0},
         bridge_up={"mes": 1.0},
         bridge_pending={"mes": 0.0},
         bridge_events={("mes", "delivered"): 1},

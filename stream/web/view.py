@@ -96,8 +96,9 @@ class LineStats:
     skipped. `reconnects`: (camera, reason code) → count. `stage_seconds`: stage → seconds. `queue_depth`:
     stage → waiting items. `events`: phase → published. `stream_lag`: consumer group → entries behind.
     `drift`: camera → distance. `verdicts`: (camera, ok, ng or unknown) → parts. `inbox`: (stream that others
-    write, result) → entries, result ∈ taken, repeated, dead, gone. `broker_retries`: attempts after an error;
-    `broker_replayed`: acknowledged events that the broker lost and got again. `device_errors`: kind → count.
+    write, result) → entries, result ∈ taken, repeated, dead, gone; `inbox_up`: 0.0 for one that can't be read
+    now. `broker_retries`: attempts after an error; `broker_replayed`: acknowledged events that the broker
+    lost and got again. `device_errors`: kind → count.
     `bridge_up`: 1.0 for a bridge that runs and has no trouble. `bridge_events`: (bridge, result) → events,
     result ∈ delivered, failed, dead, repeated, lost, late. `config_ok`: the last edit of the config file was
     carried out.
@@ -121,6 +122,7 @@ class LineStats:
     drift: Mapping[str, float] = field(default_factory=dict)
     verdicts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    inbox_up: Mapping[str, float] = field(default_factory=dict)
     bridge_up: Mapping[str, float] = field(default_factory=dict)
     bridge_pending: Mapping[str, float] = field(default_factory=dict)
     bridge_events: Mapping[tuple[str, str], int] = field(default_factory=dict)

@@ -25,7 +25,7 @@ def run(*words: object, **options: Any) -> str:
 
 
 def test_prometheus_takes_the_alerts_and_its_config() -> None:
-    assert "20 rules found" in run("promtool", "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+    assert "21 rules found" in run("promtool", "check", "rules", DEPLOY / "prometheus/alerts.yaml")
     run("promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus/prometheus.yaml")
 
 

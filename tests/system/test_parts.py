@@ -154,6 +154,7 @@ async def test_what_is_malformed_is_a_dead_letter_and_the_next_one_is_read(plc: 
     async with httpx.AsyncClient(base_url=plc.line.told["page"]) as http:
         metrics = (await http.get("/metrics")).text
     assert 'linewatch_inbox_total{result="dead",stream="triggers"} 4.0' in metrics
+    assert 'linewatch_inbox_up{stream="commands"} 1.0' in metrics
     assert 'linewatch_verdicts_total{camera="top",verdict="unknown"}' in metrics
 
 

@@ -1,5 +1,9 @@
+from unittest.mock import Mock
+
 import pytest
 
+from stream.gateway import Gateway
+from stream.metrics import PageStats, exposition, registry
 from stream.snapshot import (
     BLIND,
     DEAF,
@@ -12,7 +16,8 @@ from stream.snapshot import (
     not_ready,
     plc_status,
 )
-from stream.web.view import CameraView, ModelView, State
+from stream.web.view import CameraView, LineStats, ModelView, State
+from tests.webline import FakeLine
 
 MODEL = ModelView("top", 3)
 
@@ -69,3 +74,13 @@ def test_a_line_that_cannot_keep_its_events_is_not_ready() -> None:
         started=True, broker_error=None, disk_error=None, stuck_after_s=None, triggers_error="no key"
     )
     assert deaf == "Triggers can't be read: no key."
+
+
+def test_commands_that_can_not_be_read_are_a_metric_and_leave_the_line_ready() -> None:
+    """Only the log said it."""
+    gateway = Mock(_inboxes=[Mock(trouble=None), Mock(trouble="the broker's ACL forbids it")])
+    assert Gateway.can_read(gateway) == {"triggers": 1.0, "commands": 0.0}
+    line = FakeLine.of("top")
+    line.stats = LineStats(inbox_up=Gateway.can_read(gateway))
+    text = exposition(registry(line.view(), lambda: PageStats(0, 0, 0, 0))).decode()
+    assert 'linewatch_inbox_up{stream="commands"} 0.0\n' in text and "linewatch_ready 1.0\n" in text
