@@ -7,7 +7,7 @@ listens on loopback only, or its owner said `insecure`.
 import asyncio
 import logging
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -16,7 +16,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .schemas import In
+from .schemas import ErrorOut, In
 from .sessions import LoginLimit, Sessions
 from .users import MAX_PASSWORD, ROLES, Role, Users
 
@@ -27,6 +27,11 @@ _OPEN = ("/live", "/ready", "/startup", "/", "/api/v1/login", "/api/v1/logout", 
 _ADMIN = ("/api/v1/models", "/api/v1/config")
 _ADMIN_ENDS = ("/threshold", "/zones")
 _CHECKS_AT_ONCE = 2
+_NO_LOGIN: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorOut, "description": "User or password is wrong"},
+    409: {"model": ErrorOut, "description": "There are no users here"},
+    429: {"model": ErrorOut, "description": "Too many wrong passwords; Retry-After says when"},
+}
 # How soon what is open ends for somebody who may look no more.
 _LOOK_EVERY_S = 10.0
 # Guesses at one user from all addresses together: far above what one address may, so that nobody can keep
@@ -155,7 +160,7 @@ def build(access: Access) -> APIRouter:
     """Routes to log in, out, and to ask who one is."""
     router = APIRouter(prefix="/api/v1", tags=["users"])
 
-    @router.post("/login", response_model=MeOut, responses={401: {}, 429: {}})
+    @router.post("/login", response_model=MeOut, responses=_NO_LOGIN)
     async def login(said: LoginIn, request: Request) -> Response:
         """Opens a session, kept in a cookie that scripts can't read."""
         if access.users is None:

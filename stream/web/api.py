@@ -88,7 +88,9 @@ def _line_routes(router: APIRouter, view: LineView, feed: Feed, page: Callable[[
 
 
 def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
-    @router.get("/cameras/{name}/snapshot", tags=["pictures"], responses=_JPEG | _NO_CAMERA | _FULL)
+    picture: dict[str, Any] = {"tags": ["pictures"], "response_class": Response}  # of no JSON
+
+    @router.get("/cameras/{name}/snapshot", responses=_JPEG | _NO_CAMERA | _FULL, **picture)
     async def snapshot(name: str, overlay: Overlay = True) -> Response:
         """The newest picture in full size, or the OFFLINE picture."""
         known(view, name)
@@ -98,7 +100,7 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
         headers = {"cache-control": "no-store", "x-live": str(int(picture.live))}
         return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
 
-    @router.get("/cameras/{name}/mjpeg", tags=["pictures"], responses=_MJPEG | _NO_CAMERA | _FULL)
+    @router.get("/cameras/{name}/mjpeg", responses=_MJPEG | _NO_CAMERA | _FULL, **picture)
     async def mjpeg(name: str, overlay: Overlay = True) -> Response:
         """Pictures of one camera, newest first; for an <img>, VLC or curl."""
         known(view, name)
@@ -106,7 +108,7 @@ def _picture_routes(router: APIRouter, view: LineView, hub: Hub) -> None:
             hub.watch([name], LIVE if overlay else PLAIN), image_part, MJPEG_TYPE, IMAGE_START
         )
 
-    @router.get("/mjpeg", tags=["pictures"], responses=_MJPEG | _NO_CAMERA | _FULL)
+    @router.get("/mjpeg", responses=_MJPEG | _NO_CAMERA | _FULL, **picture)
     async def mjpeg_of_many(
         camera: Annotated[list[str], Query(min_length=1, max_length=MAX_CAMERAS)], overlay: Overlay = True
     ) -> Response:

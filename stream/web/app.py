@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -22,14 +21,16 @@ from .. import metrics
 from . import api
 from .access import Access, Gate
 from .access import build as build_access
+from .described import REFUSALS, describe
 from .errors import Full, Gone, Refused
 from .feed import Feed
 from .guard import BodyLimit, KnownHosts, SameOrigin, SecurityHeaders
 from .hub import Hub
-from .schemas import ErrorOut, PageOut, ProbeOut
+from .schemas import PageOut, ProbeOut
 from .view import LineView
 
 STATIC = Path(__file__).parent / "static"
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 MAX_BODY_BYTES = 64 * 1024
 # A config file may be as long, in bytes as in characters unless much of it is not English.
 _LARGER_BODIES = {"/api/v1/config/validate": MAX_CHARS}
@@ -62,7 +63,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
-        responses={422: {"model": ErrorOut, "description": "What is wrong with the request"}},
+        responses=REFUSALS,
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, loopback_only=loopback_only, names=host_names),
@@ -81,7 +82,7 @@ def create_app(
     _probes(app, view)
     _metrics(app, view, page_stats)
     _pages(app)
-    _summarise(app)
+    describe(app, access.cookie)
     return app
 
 
@@ -94,15 +95,6 @@ async def _known_keys_only(request: Request) -> None:
     if unknown:
         there_are = f"there are: {', '.join(known)}" if known else "there is none"
         raise HTTPException(422, f"{', '.join(unknown[:5])}: unknown key in the query; {there_are}.")
-
-
-def _summarise(app: FastAPI) -> None:
-    """In the schema an operation is called by the first sentence of its docstring, not by its function."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.description:
-            route.summary = (
-                route.description.split("\n\n")[0].replace("\n", " ").partition(". ")[0].rstrip(".")
-            )
 
 
 def _probes(app: FastAPI, view: LineView) -> None:
@@ -129,7 +121,7 @@ def _probes(app: FastAPI, view: LineView) -> None:
 def _metrics(app: FastAPI, view: LineView, page_stats: Callable[[], metrics.PageStats]) -> None:
     registry = metrics.registry(view, page_stats)
 
-    @app.get("/metrics", tags=["probes"], response_class=Response)
+    @app.get("/metrics", tags=["probes"], response_class=Response, responses=_TEXT)
     async def exposition() -> Response:
         """Prometheus text."""
         return Response(metrics.exposition(registry), media_type=metrics.CONTENT_TYPE)
@@ -162,13 +154,15 @@ async def _gone(request: Request, error: Exception) -> JSONResponse:
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
     """One sentence, without the value, in place of a list for machines."""
     assert isinstance(error, RequestValidationError)
-    told = [f"{_place(mistake)}: {_words(mistake)}" for mistake in error.errors()]
+    told = [": ".join(filter(None, (_place(mistake), _words(mistake)))) for mistake in error.errors()]
     return JSONResponse({"detail": "; ".join(told[:5])}, 422)
 
 
 def _place(mistake: dict[str, Any]) -> str:
-    """Which key; where it is the body as a whole, what that should have been."""
+    """Which key; of the body as a whole, what that should have been; "" for what its keys say together."""
     inside = [str(part) for part in mistake["loc"][1:]]
+    if not inside and mistake["type"] == "value_error":
+        return ""
     if not inside or mistake["type"] == "json_invalid":
         return "the body, expected a JSON object sent as application/json"
     return ".".join(inside)
@@ -176,4 +170,6 @@ def _place(mistake: dict[str, Any]) -> str:
 
 def _words(mistake: dict[str, Any]) -> str:
     """As the config file's mistakes are called."""
-    return "unknown key" if mistake["type"] == "extra_forbidden" else str(mistake["msg"])
+    if mistake["type"] == "extra_forbidden":
+        return "unknown key"
+    return str(mistake["msg"]).removeprefix("Value error, ")

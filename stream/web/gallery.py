@@ -6,7 +6,7 @@ What touches the disk runs in the page's own threads: one that hangs must not ta
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel
@@ -18,7 +18,16 @@ from .curves import Curves
 from .schemas import ErrorOut, In
 from .tuning import CurveOut
 
-_GONE: dict[int | str, dict[str, type]] = {404: {"model": ErrorOut}}
+_GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorOut, "description": "It was removed"}}
+_FILED: dict[int | str, dict[str, Any]] = {
+    **_GONE,
+    409: {"model": ErrorOut, "description": "There is no folder for good pictures"},
+    507: {"model": ErrorOut, "description": "It can't be filed"},
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    **_GONE,
+    200: {"content": {"image/png": {}, "image/jpeg": {}}, "description": "The picture"},
+}
 
 
 class EvidenceOut(BaseModel):
@@ -76,7 +85,7 @@ def build(
         """What the camera scored in the seconds around it."""
         return await _scores(_found(evidence, camera, stem), evidence, curves)
 
-    @router.put("/api/v1/evidence/{camera}/{stem}/feedback", responses=_GONE)
+    @router.put("/api/v1/evidence/{camera}/{stem}/feedback", responses=_FILED)
     async def answer(camera: str, stem: str, said: FeedbackIn) -> EvidenceOut:
         """What a person says of it. A false alarm's picture goes into the camera's good folder."""
         if pictures is None:
@@ -92,7 +101,7 @@ def build(
         changed()
         return answered
 
-    @router.get("/evidence/{camera}/{name}", responses=_GONE, response_class=FileResponse)
+    @router.get("/evidence/{camera}/{name}", responses=_FILE, response_class=FileResponse)
     async def file(camera: str, name: str) -> FileResponse:
         """The picture (.png) or the one with map and boxes (.jpg)."""
         stem, _, kind = name.rpartition(".")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from math import isclose
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field, model_validator
@@ -56,6 +56,11 @@ class LevelIn(In):
         return self
 
 
+_NO_CAMERA: dict[int | str, dict[str, Any]] = {404: {"model": ErrorOut, "description": "No such camera"}}
+_NOT_SET: dict[int | str, dict[str, Any]] = {
+    **_NO_CAMERA,
+    409: {"model": ErrorOut, "description": "No model yet, or another level than `base`"},
+}
 Level = Annotated[float, Query(gt=0.05, lt=20)]
 
 
@@ -68,7 +73,7 @@ def build(
     """`scores(name)` raises 404 for an unknown camera; `hysteresis`: camera → (on_frames, off_frames)."""
     router = APIRouter(prefix="/api/v1/cameras/{name}", tags=["tuning"])
 
-    @router.get("/scores")
+    @router.get("/scores", responses=_NO_CAMERA)
     async def score_curve(name: str, seconds: Annotated[float, Query(ge=10, le=3600)] = 300.0) -> CurveOut:
         """The score over time."""
         found = scores(name)
@@ -76,7 +81,7 @@ def build(
         can_set = actions.set_threshold is not None and model is not None
         return curve_out(found, time.time(), seconds, model).model_copy(update={"can_set": can_set})
 
-    @router.get("/cost")
+    @router.get("/cost", responses=_NO_CAMERA)
     async def level_cost(name: str, level: Level) -> CostOut:
         """How many alarms this level would have given in the last hour."""
         on_frames, off_frames = hysteresis.get(name, (2, 8))
@@ -85,7 +90,7 @@ def build(
             level=level, pictures=found.pictures, above=found.above, alarms=found.alarms, hours=found.hours
         )
 
-    @router.put("/threshold", responses={409: {"model": ErrorOut}})
+    @router.put("/threshold", responses=_NOT_SET)
     async def set_level(name: str, wish: LevelIn) -> LevelIn:
         """Set the alarm level from now on. 409 if it is not `base` any more, or another model runs meanwhile:
         a repeated request changes nothing twice."""

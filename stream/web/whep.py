@@ -32,7 +32,7 @@ def build(whep: Whep, known: Callable[[str], None]) -> APIRouter:
         key, answer = await whep.open(camera, text, overlay, request.state.is_allowed)
         return Response(answer, 201, {"location": f"/whep/{camera}/{key}"}, _SDP)
 
-    @router.delete("/{camera}/{key}", responses={404: {"model": ErrorOut}})
+    @router.delete("/{camera}/{key}", responses={404: {"model": ErrorOut, "description": "No such session"}})
     async def end(camera: str, key: str) -> dict[str, bool]:
         """End it; also done when the connection is lost."""
         if not await whep.end(key):

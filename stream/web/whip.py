@@ -38,7 +38,7 @@ def build(desk: Desk) -> APIRouter:
             raise HTTPException(refused.status, str(refused), headers) from None
         return Response(answer, 201, {"location": f"/whip/{camera}/{key}"}, _SDP)
 
-    @router.delete("/{camera}/{key}", responses={404: {"model": ErrorOut}})
+    @router.delete("/{camera}/{key}", responses={404: {"model": ErrorOut, "description": "No such session"}})
     async def end(camera: str, key: str) -> dict[str, bool]:
         """End it; also done when the connection is lost."""
         if not desk.end(camera, key):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import httpx
@@ -17,6 +18,7 @@ from stream.app import App
 from stream.condition import CameraState
 from stream.outbox import Outbox
 from stream.snapshot import NO_MODEL
+from stream.web.access import needed
 from tests.models import tiny_artifact
 
 CONFIG = """
@@ -67,6 +69,32 @@ async def test_the_page_sets_the_alarm_level_of_a_camera_that_has_inspected_noth
         await app.shutdown()
 
 
+def check_operations(told: dict[str, Any]) -> None:
+    """A client made from the document knows where a token goes, what comes, and how a refusal looks."""
+    said = {(m.upper(), path): op for path, ops in told["paths"].items() for m, op in ops.items()}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}}
+    for (method, path), operation in said.items():
+        role = needed(method, path)
+        asked = [{"token": [role]}, {"session": [role]}] if role else []
+        assert operation["security"] == ([{"camera": []}] if path.startswith("/whip/") else asked), path
+        refusals = {status: answer for status, answer in operation["responses"].items() if status[0] != "2"}
+        assert "default" in refusals
+        for status, answer in refusals.items():
+            assert answer["content"] == error or (path, status) in {
+                ("/ready", "503"), ("/startup", "503"), ("/api/v1/config/reload", "422"),
+            }, (path, status)  # fmt: skip
+    assert told["components"]["securitySchemes"].keys() == {"token", "session", "camera"}
+    for path, kind in (("/cameras/{name}/snapshot", "image/jpeg"), ("/mjpeg", "multipart/x-mixed-replace")):
+        assert said["GET", f"/api/v1{path}"]["responses"]["200"]["content"].keys() == {kind}
+    for method, path, statuses in (
+        ("POST", "login", {"401", "409", "429"}),
+        ("GET", "cameras/{name}/cost", {"404"}),
+        ("PUT", "cameras/{name}/threshold", {"404", "409"}),
+        ("PUT", "evidence/{camera}/{stem}/feedback", {"404", "409", "507"}),
+    ):
+        assert statuses <= said[method, f"/api/v1/{path}"]["responses"].keys(), path
+
+
 async def test_a_key_that_no_request_has_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "cameras.yaml").write_text(CONFIG)
     save(tiny_artifact(name="top"), tmp_path / "models")
@@ -87,8 +115,13 @@ async def test_a_key_that_no_request_has_is_refused_and_changes_nothing(tmp_path
                 assert (answer.status_code, answer.json()["detail"]) == (422, said)
             for path in ("events?limit=5&_=1700000000", f"{app.page.url}live?from=balancer"):
                 assert (await http.get(path)).status_code == 200
-            told = (await http.get("openapi.json")).json()["components"]["schemas"]
-        bodies = {name: schema for name, schema in told.items() if name.endswith("In")}
+            answer = await http.put("cameras/top/threshold", json={"level": 1.2})
+            assert answer.json()["detail"].startswith("base is missing: the raw alarm level")
+            told = (await http.get("openapi.json")).json()
+        check_operations(told)
+        bodies = {
+            name: schema for name, schema in told["components"]["schemas"].items() if name.endswith("In")
+        }
         assert {"CollectIn", "FeedbackIn", "LevelIn", "LoginIn", "TrainIn", "ZonesIn"} <= bodies.keys()
         assert not [name for name, body in bodies.items() if body.get("additionalProperties", True)]
     finally:
