@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUP = "linewatch.sources"
+MAX_PIXELS = 100_000_000  # as of a picture from a file
 _importing = threading.Lock()
 
 
@@ -67,6 +68,14 @@ class Ended(SourceError):
     def __init__(self, text: str, *, final: bool = False) -> None:
         super().__init__(text)
         self.final = final
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises Refused for a picture that would take the memory which all cameras share."""
+    if width * height > MAX_PIXELS:
+        raise Refused(
+            f"its pictures of {width}×{height} are too large (100 megapixels at most); make them smaller"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import av.error
 from config.sources import FileSource as FileSettings
 
 from . import explain
-from .base import Broken, Deadlines, Ended, Refused, Sink
+from .base import Broken, Deadlines, Ended, Refused, Sink, check_size
 from .pace import wait_until
 from .rtsp import rgb
 
@@ -67,6 +67,7 @@ class FileSource:
         if not container.streams.video:
             raise Broken(f"{self._path} holds no video")
         stream = container.streams.video[0]
+        check_size(stream.codec_context.width, stream.codec_context.height)
         sink.connected(f"{stream.codec_context.name.upper()} from {self._path.name}")
         first_s: float | None = None
         shown = self._last_s = 0

@@ -26,7 +26,7 @@ from config.url import CameraUrl
 
 from ..timestamps import PtsClock
 from . import explain
-from .base import Broken, Deadlines, Ended, Refused, Sink, Stalled, Unreachable
+from .base import Broken, Deadlines, Ended, Refused, Sink, Stalled, Unreachable, check_size
 from .decoder import accelerator
 from .smear import Smear
 
@@ -126,6 +126,7 @@ class RtspSource:
         # Slices only: frame threads would add a frame of delay each. One thread a camera: 720p takes 0.4 ms.
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 1
+        check_size(stream.codec_context.width, stream.codec_context.height)
         sink.connected(_what(stream, self._connection.transport))
         opened_at = time.monotonic()
         for packet in _packets(container, stream, stop):
@@ -197,7 +198,8 @@ def build(camera: str, settings: RtspSettings) -> RtspSource:
 
 
 def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, the costly conversion."""
+    """(H, W, 3) uint8, the costly conversion. Raises Refused."""
+    check_size(frame.width, frame.height)
     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 

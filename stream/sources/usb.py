@@ -9,7 +9,7 @@ import numpy as np
 
 from config.sources import UsbSource as UsbSettings
 
-from .base import Deadlines, Refused, Sink, Stalled, Unreachable
+from .base import Deadlines, Refused, Sink, Stalled, Unreachable, check_size
 
 
 class UsbSource:
@@ -31,6 +31,9 @@ class UsbSource:
             if not capture.isOpened():
                 raise Unreachable(f"{device} cannot be opened; another program may be using it")
             self._set_up(capture)
+            check_size(
+                int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            )
             self._read(capture, device, sink, stop)
         finally:
             capture.release()
