@@ -79,16 +79,21 @@ def _same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
 
 
 def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write RGB pixels under a temporary name, then rename: nobody sees half a picture. Raises OSError."""
+    """Write RGB pixels, as `write_whole`."""
     done, data = cv2.imencode(
         ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 2]
     )
     if not done:
         raise OSError(f"{path}: the picture cannot be encoded")
+    write_whole(path, data.tobytes())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under a temporary name, then rename: nobody sees half a file. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(data.tobytes())
+        unfinished.write_bytes(data)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

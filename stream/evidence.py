@@ -27,7 +27,7 @@ import cv2
 from engine.core import Inspection
 
 from . import overlay
-from .collection import write_png
+from .collection import write_png, write_whole
 from .housekeeping import SteadyDays, in_order
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _LOOK_EVERY_S = 600.0
 _FRESH = 256
 _BUSY_S = 1.0
 _STEM = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{16}")
-# What a crash leaves of `_write` and of `write_png`.
+# What a crash leaves of `write_whole`; `part` is what an earlier version left.
 _UNFINISHED = re.compile(rf"\.{_STEM.pattern}\.(png|jpg|json|scores)\.(part|[0-9]+)")
 Kind = Literal["png", "jpg", "json", "scores"]
 _CAMERA = re.compile(r"[a-z0-9_-]{1,64}")
@@ -180,6 +180,7 @@ class Evidence:
             self._jobs.put_nowait((item, inspection))
         except queue.Full:
             self.dropped += 1
+            log.error("a picture of camera %s is not kept: the disk of evidence.dir is too slow", item.camera)
             return None, None
         with self._lock:
             self._items[item.camera, item.stem] = item
@@ -233,7 +234,7 @@ class Evidence:
         with self._filing:
             item = self.find(camera, stem)
             if feedback == "false_alarm":
-                _write(copy, self.path(item, "png").read_bytes())
+                write_whole(copy, self.path(item, "png").read_bytes())
             elif item.feedback == "false_alarm":
                 copy.unlink(missing_ok=True)
             self.path(item, "png").stat()  # words without a picture would stay for ever
@@ -257,7 +258,7 @@ class Evidence:
             with self._lock:
                 known = (item.camera, item.stem) in self._items
             if known:
-                _write(self.path(item, "scores"), scores)
+                write_whole(self.path(item, "scores"), scores)
         finally:
             self._filing.release()
 
@@ -297,7 +298,7 @@ class Evidence:
 
     def _write_item(self, item: Item, inspection: Inspection) -> None:
         write_png(inspection.frame.pixels, self.path(item, "png"))
-        _write(self.path(item, "jpg"), overlay.encode_jpeg(overlay.draw(inspection), 85))
+        write_whole(self.path(item, "jpg"), overlay.encode_jpeg(overlay.draw(inspection), 85))
         size = sum(self.path(item, kind).stat().st_size for kind in ("png", "jpg"))
         item = replace(item, size_bytes=size)
         self._write_words(item)
@@ -307,19 +308,24 @@ class Evidence:
         self.fresh.append(item)
 
     def _write_words(self, item: Item) -> None:
-        _write(self.path(item, "json"), json.dumps({"schema": SCHEMA, **asdict(item)}).encode())
+        write_whole(self.path(item, "json"), json.dumps({"schema": SCHEMA, **asdict(item)}).encode())
 
     def _make_room(self) -> None:
         with self._lock:
             items = list(self._items.values())
         now = self._now_s()
         max_age_s = self._max_age_s if self._days.are(now, self._tick_s()) else None
-        gone = overdue(items, now, max_bytes=self._max_bytes, max_age_s=max_age_s)
-        try:
-            for item in gone:
+        refused = []
+        for item in overdue(items, now, max_bytes=self._max_bytes, max_age_s=max_age_s):
+            try:
                 self._let_go(item)
-        except OSError as error:
-            log.error("no room could be made for pictures: %s", error)
+            except OSError as error:  # one folder that is not ours keeps no other's
+                refused.append(error)
+        if refused:
+            log.error(
+                "%d old pictures of defects can't be removed, let Linewatch do that: %s",
+                *(len(refused), refused[0]),
+            )
 
     def _let_go(self, item: Item) -> None:
         """Unless it was answered just now. Raises OSError."""
@@ -351,16 +357,6 @@ def describe(inspection: Inspection) -> Item:
         boxes,
         0,
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _read_all(folder: Path) -> list[Item]:

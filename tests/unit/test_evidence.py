@@ -253,12 +253,30 @@ def test_what_is_not_there_can_not_be_answered(evidence: Evidence, tmp_path: Pat
         evidence.answer("..", "../../etc/passwd", "confirmed", tmp_path)
 
 
-def test_pictures_that_find_no_room_to_wait_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_pictures_that_find_no_room_to_wait_are_dropped_counted_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     evidence = Evidence(tmp_path)  # not started: nobody writes
     said = [evidence.keep(inspection(seq=i, box=BOX)) for i in range(34)]
     assert said[31] != (None, None)
     assert said[32:] == [(None, None)] * 2
     assert evidence.dropped == 2
+    assert (
+        caplog.messages == ["a picture of camera top is not kept: the disk of evidence.dir is too slow"] * 2
+    )
+
+
+def test_a_camera_s_folder_that_is_not_ours_keeps_no_other_s_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing went any more, of any camera, until the disk was full."""
+    evidence = Evidence(tmp_path, max_mb=0, max_age_days=None)
+    for number, camera in enumerate(("side", "top")):
+        evidence._items[camera, "old"] = replace(item(float(number)), camera=camera, stem="old")
+    (tmp_path / "side" / "old.json").mkdir(parents=True)  # which nobody can unlink, root neither
+    evidence._make_room()
+    assert [item.camera for item in evidence.items()] == ["side"]
+    assert "1 old pictures of defects can't be removed, let Linewatch do that: " in caplog.text
 
 
 def test_a_disk_that_refuses_is_counted_and_the_item_is_forgotten(tmp_path: Path) -> None:
@@ -300,7 +318,7 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
     evidence.start()
     shown = inspection(box=BOX)
     (tmp_path / "top").mkdir()
-    hanging = tmp_path / "top" / f".{describe(shown).stem}.jpg.part"
+    hanging = tmp_path / "top" / f".{describe(shown).stem}.jpg.{os.getpid()}"
     os.mkfifo(hanging)  # whoever opens it to write waits for a reader
     for number in range(3):
         evidence.keep(shown if number == 0 else inspection(seq=number, box=BOX))
@@ -311,7 +329,7 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
 def test_scores_do_not_wait_for_a_disk_that_hangs(evidence: Evidence, tmp_path: Path) -> None:
     before, shown = kept(evidence), inspection(box=BOX)
-    hanging = tmp_path / "evidence" / "top" / f".{describe(shown).stem}.jpg.part"
+    hanging = tmp_path / "evidence" / "top" / f".{describe(shown).stem}.jpg.{os.getpid()}"
     os.mkfifo(hanging)
     evidence.keep(shown)
     while not evidence._filing.locked():
