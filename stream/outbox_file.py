@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 from pathlib import Path
 from typing import IO
@@ -28,6 +29,8 @@ CREATE INDEX IF NOT EXISTS kept ON event (stream, ms, sub) WHERE acked = 1;
 """
 _VERSION = 1
 _MOST_LOG_BYTES = 32 << 20
+# Another, empty file would begin the numbers anew, and what waits in this one would never be sent.
+_MOVE = "move the file and name its new place in events.outbox.path"
 
 
 class OutboxError(Exception):
@@ -42,9 +45,10 @@ def lock(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.with_name(path.name + ".lock").open("ab")
     except OSError as error:
-        raise OutboxError(
-            f"outbox {path}: {error.strerror}; name another folder in events.outbox.path"
-        ) from error
+        mend = "name another folder in events.outbox.path"
+        if os.access(path, os.F_OK):
+            mend = f"let this user write there (`chown`), or {_MOVE}"
+        raise OutboxError(f"outbox {path}: {error.strerror}; {mend}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -92,9 +96,9 @@ def mend(error: sqlite3.Error) -> str:
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return "move it away to start with an empty one"
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return "free some room on that disk, or name another file in events.outbox.path"
+        return f"free some room on that disk, or {_MOVE}"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return "let this user write there (`chown`), or name another file in events.outbox.path"
+        return f"let this user write there (`chown`), or {_MOVE}"
     return "check the disk's space and rights, and who else has the file open"
 
 

@@ -60,8 +60,9 @@ def folders(settings: Settings) -> Iterator[Finding]:
             f"{outbox} lies on {kind}; SQLite needs a disk of this machine, so name another path",
         )
     with contextlib.suppress(OSError):  # the outbox's own line says why
-        if outbox.exists() and not os.access(outbox, os.R_OK | os.W_OK):
-            owner = outbox.stat().st_uid
+        owner = outbox.stat().st_uid
+        # What is our own and can't be written lies on a disk that said so above.
+        if owner != os.getuid() and not os.access(outbox, os.R_OK | os.W_OK):
             yield failed(
                 "events.outbox.path",
                 f"{outbox} belongs to another user (uid {owner}); `chown` it to uid {os.getuid()}",

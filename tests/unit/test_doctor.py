@@ -1,6 +1,7 @@
 """The doctor finds what is wrong and says how to mend it, in one line each, and changes nothing."""
 
 import fcntl
+import os
 import socket
 import sqlite3
 from dataclasses import replace
@@ -116,6 +117,19 @@ def test_a_running_linewatch_is_noticed_by_its_lock(tmp_path: Path) -> None:
         assert not is_held(outbox)
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert is_held(outbox)
+
+
+def test_our_own_outbox_on_a_disk_that_is_read_only_is_not_called_another_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox, owner = settings(tmp_path).events.outbox.path, os.getuid()
+    outbox.parent.mkdir()
+    outbox.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for uid, texts in ((owner, []), (owner + 1, [f"`chown` it to uid {owner + 1}"])):
+        monkeypatch.setattr(os, "getuid", lambda uid=uid: uid)
+        told = [f.text for f in folders.folders(settings(tmp_path)) if "another user" in f.text]
+        assert [text.rpartition("; ")[2] for text in told] == texts
 
 
 def test_an_outbox_of_another_version_says_what_to_do(tmp_path: Path) -> None:

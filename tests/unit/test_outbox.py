@@ -99,9 +99,13 @@ def test_a_file_that_another_program_holds_is_not_to_be_moved_away(
 
 
 def test_a_file_that_can_not_be_opened_is_not_to_be_moved_away(tmp_path: Path) -> None:
-    """Only a broken file is: in a whole one events may wait."""
+    """Only a broken file is: in a whole one events may wait, and it has the numbers."""
     (tmp_path / "outbox.db").mkdir()
-    with pytest.raises(OutboxError, match=r"let this user write there .* or name another file"):
+    with pytest.raises(OutboxError, match=r"let this user write there .* or move the file"):
+        Outbox(tmp_path / "outbox.db")
+    (tmp_path / "outbox.db.lock").unlink()
+    (tmp_path / "outbox.db.lock").mkdir()
+    with pytest.raises(OutboxError, match=r"Is a directory; let this user write there .* or move the file"):
         Outbox(tmp_path / "outbox.db")
 
 
