@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,17 +102,7 @@ def _seed(text: str) -> int:
 
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; 0."""
-    try:
-        asyncio.run(_serve(args))
-    except OSError as error:
-        from stream import reach
-
-        place = f"{args.host}:{args.port}"
-        print(
-            f"camera-sim: cannot listen on {place}: {reach.why(error)}; choose another --port or --host",
-            file=sys.stderr,
-        )
-        return 1
+    asyncio.run(_serve(args))
     return 0
 
 

@@ -6,11 +6,18 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import quote
 
+from .. import reach
 from .camera import SimCamera
 from .messages import MAX_HEAD_BYTES
 from .session import Door, Session
 
 MAX_SESSIONS = 64
+
+
+class CannotListen(Exception):
+    """The address is taken, or not this machine's; one sentence for a person."""
+
+    user_message = True
 
 
 class SimServer:
@@ -87,10 +94,15 @@ async def serving(
 ) -> AsyncIterator[SimServer]:
     """Serve while inside; port 0 takes a free one (`server.port`), `tls` makes it rtsps.
 
-    Raises OSError when the port is taken.
+    Raises CannotListen.
     """
     server = SimServer(cameras, door or Door(), host, secure=tls is not None)
-    listener = await asyncio.start_server(server.connected, host, port, limit=MAX_HEAD_BYTES, ssl=tls)
+    try:
+        listener = await asyncio.start_server(server.connected, host, port, limit=MAX_HEAD_BYTES, ssl=tls)
+    except OSError as error:
+        raise CannotListen(
+            f"camera-sim: cannot listen on {host}:{port}: {reach.why(error)}; choose another --port or --host"
+        ) from error
     server.port = listener.sockets[0].getsockname()[1]
     server.start()
     try:

@@ -1,13 +1,16 @@
 """A value that a command can't use is answered with what is expected, before anything is tried."""
 
 import argparse
+import errno
 import socket
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from config.cli import main
 from config.load import parse
+from stream.commands import camera_sim
 from stream.commands.discover import _login, _section
 from stream.discovery import Found
 from stream.onvif import Device, Stream
@@ -48,6 +51,16 @@ def test_a_schedule_that_can_not_be_written_is_told_with_its_option(
 ) -> None:
     assert main(["camera-sim", "--port", "0", "--schedule", "/dev/null/shown"]) == 2
     assert capsys.readouterr().err == "--schedule /dev/null/shown: can't be written: Not a directory\n"
+
+
+def test_a_disk_without_room_for_what_the_simulator_prints_is_no_port_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        camera_sim, "_say", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    )
+    assert main(["camera-sim", "--port", "0", "--look", "machined", "--size", "320x240"]) == 1
+    assert capsys.readouterr().err.startswith("linewatch camera-sim: no room for what it writes or prints (")
 
 
 def nobody() -> str:
