@@ -121,8 +121,13 @@ class RunFile:
             raise NotRunning(
                 f"no Linewatch runs here: {path} does not exist; start `linewatch run`"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BrokerError(f"{path} can't be read ({error}); is it another user's?") from None
+        except OSError as error:
+            raise BrokerError(f"{path} can't be read: {error.strerror}; is it another user's?") from None
+        except (ValueError, KeyError, TypeError):
+            raise BrokerError(
+                f"{path} is broken, or of another version of Linewatch: ask with the one that runs, or restart "
+                "the line"
+            ) from None
 
 
 def endpoint_of(events: EventsSettings) -> Endpoint:

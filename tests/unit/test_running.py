@@ -7,7 +7,7 @@ import pytest
 
 from config.load import ConfigError, parse
 from config.settings import Settings
-from stream.broker import Endpoint, NotRunning, RunFile, run_file_of
+from stream.broker import BrokerError, Endpoint, NotRunning, RunFile, run_file_of
 from stream.commands import events
 from stream.outbox_file import lock
 from stream.running import Starting, remains_of, where, where_despite
@@ -83,7 +83,13 @@ def test_another_broker_is_known_by_the_file_alone(tmp_path: Path) -> None:
     assert found.outbox == str(tmp_path / "var/outbox.db")
 
 
-def test_a_run_file_of_an_older_version_names_no_outbox(tmp_path: Path) -> None:
-    old = '{"endpoint": {"url": "redis://b:1/0"}, "stream": "a:events", "pid": 1}'
-    (tmp_path / "run.json").write_text(old)
-    assert RunFile.read(tmp_path / "run.json").outbox is None
+def test_a_run_file_of_another_version(tmp_path: Path) -> None:
+    """As after an update and before the restart, or on the way back."""
+    file = tmp_path / "run.json"
+    older = '{"endpoint": {"url": "redis://b:1/0"}, "stream": "a:events", "pid": 1}'
+    file.write_text(older)
+    assert RunFile.read(file).outbox is None
+    for newer in (older.replace('{"url"', '{"proxy": 1, "url"'), "[]", "{"):
+        file.write_text(newer)
+        with pytest.raises(BrokerError, match="another version of Linewatch: ask with the one that runs, or"):
+            RunFile.read(file)
