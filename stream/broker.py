@@ -125,8 +125,8 @@ class RunFile:
             raise BrokerError(f"{path} can't be read: {error.strerror}; is it another user's?") from None
         except (ValueError, KeyError, TypeError):
             raise BrokerError(
-                f"{path} is broken, or of another version of Linewatch: ask with the one that runs, or restart "
-                "the line"
+                f"{path} is broken, or of another version of Linewatch: ask with the one that runs, or "
+                "restart the line"
             ) from None
 
 
