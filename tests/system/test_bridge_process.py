@@ -156,6 +156,13 @@ async def test_one_that_the_file_names_no_more_ends_quietly_until_it_does_again(
     """It was tried in vain for as long as the line ran."""
     monkeypatch.setenv("BROKER_PASSWORD", environment(line)["BROKER_PASSWORD"])
     monkeypatch.setattr(children, "LONGEST_WAIT_S", 0.05)
+    looked, is_gone = list[str](), children._is_gone
+
+    def look(name: str, file: Path) -> bool:
+        looked.append(name)
+        return is_gone(name, file)
+
+    monkeypatch.setattr(children, "_is_gone", look)
     caplog.set_level("INFO")
     file = config_file(line, mes(peer))
     before = load(file)
@@ -169,7 +176,8 @@ async def test_one_that_the_file_names_no_more_ends_quietly_until_it_does_again(
         bridges.changed(before, load(file))
         await until(lambda: "bridge mes has ended" in caplog.text)
         line.verdict("A-2")
-        await asyncio.sleep(0.3)
+        looks = len(looked)
+        await until(lambda: len(looked) > looks + 1)  # one is over, and led to nothing
         assert _children() == [] and len(parts(peer)) == 1
         file.write_text(named)
         await until(lambda: len(parts(peer)) == 2)
