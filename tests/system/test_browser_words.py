@@ -167,6 +167,11 @@ async def test_what_was_noticed_last_is_shown_also_when_it_is_as_many(tab: Page,
     for said in (["One.", "Two."], ["Two.", "Three."]):
         shop.teaching.trainer.state = TrainingState("top", "top", "learning", time.time(), notes=tuple(said))
         await expect(notes).to_have_text(said)
+    await expect(tab.get_by_role("button", name="Cancel")).to_be_visible()
+    shop.teaching.trainer.state = TrainingState("side", "side", "learning", time.time(), step=40, steps=100)
+    await expect(tab.get_by_text("Camera side: Learning: 40 %")).to_be_visible()
+    await expect(tab.get_by_role("button", name="Cancel")).to_be_hidden()
+    await expect(tab.get_by_role("button", name="Train", exact=True)).to_be_disabled()
 
 
 async def test_an_incident_of_another_day_says_which(tab: Page, shop: Shop) -> None:

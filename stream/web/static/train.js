@@ -48,9 +48,12 @@ export function trainCard(name, onDone) {
     },
     update(state) {
       working = Boolean(state?.at_work);
-      go.hidden = working;
-      go.disabled = !enough;
-      cancel.hidden = bar.hidden = !working;
+      // Another camera's is cancelled on that one's page: here somebody might take it for this one's.
+      const mine = working && state.camera === name;
+      go.hidden = mine;
+      go.disabled = working || !enough;
+      cancel.hidden = !mine;
+      bar.hidden = !working;
       more.hidden = !state?.notes.length || state.camera !== name;
       // A line that was started anew knows of none.
       text(note, state ? words(state) : "");
