@@ -213,7 +213,7 @@ class App:
         await self._gateway.close()
         if self._recorder.started:
             self._recorder.stop()
-        if self._board is not None:
+        if self._board is not None and not self.delivery.is_taken:
             await self._board.cleared()
         await self.delivery.drain(DRAIN_WITHIN_S)
         await self._bridges.stop()
@@ -363,7 +363,7 @@ class App:
             if engine is not None and engine.failed is not None:
                 raise LineFailed(f"The device thread died: {engine.failed}") from engine.failed
             if (bug := self.delivery.died) is not None:
-                raise LineFailed(f"The publisher died: {bug}") from bug
+                raise bug if self.delivery.is_taken else LineFailed(f"The publisher died: {bug}") from bug
             if (bug := self._inspections.died) is not None:
                 raise LineFailed(f"An inspection could not be handled: {bug}") from bug
             for name, bug in self.lineup.died():

@@ -69,7 +69,7 @@ def _sent(keys: Keys, camera: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield keys.dead, ("XADD", keys.dead, "*", "data", "")
     for key in (keys.triggers, keys.commands):
         yield key, ("XREADGROUP", "GROUP", "linewatch", "linewatch", "STREAMS", key, ">")
-    for key in (keys.heartbeat, keys.cameras):
+    for key in (keys.heartbeat, keys.cameras, keys.owner):
         yield key, ("SET", key, "")
     yield keys.status(camera), ("HSET", keys.status(camera), "ready", "0")
 

@@ -16,17 +16,20 @@ _CHANNELS: dict[str, tuple[str, str, str]] = {
     "dead": ("letter", "send", "stream: what a reader could not digest, and why"),
     "status": ("status", "send", "hash of one camera, written each second: HGETALL, the present only"),
     "heartbeat": ("heartbeat", "send", "key that expires: while it is absent, do not rely on the line"),
+    "owner": ("claim", "send", "key that expires: which process speaks for the line, for a second one"),
     "cameras": ("cameras", "send", "key: which cameras have a status"),
     "report": (
         "report",
         "send",
         "key that expires: what a bridge tells its line, for the line's own metrics",
     ),
+    "reader": ("claim", "send", "key that expires: which process is the bridge, for a second one"),
 }
 # What stands between the line and the name in the key.
-_BETWEEN = {"status": ["{camera}"], "report": ["bridge", "{bridge}"]}
+_BETWEEN = {"status": ["{camera}"], "report": ["bridge", "{bridge}"], "reader": ["bridge", "{bridge}"]}
 _PLAIN: dict[str, dict[str, Any]] = {
     "heartbeat": {"contentType": "text/plain", "payload": {"type": "string", "const": "1"}},
+    "claim": {"contentType": "application/json", "payload": {"type": "object"}},
     "cameras": {
         "contentType": "application/json",
         "payload": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},

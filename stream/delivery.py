@@ -1,6 +1,7 @@
 """Outbox, broker and publisher as one part: what is recorded here arrives there.
 
-startup   outbox (this process owns it) · broker (our own child, or the config's) · publisher · run file
+startup   outbox (this process owns it) · broker (our own child, or the config's) · claim · publisher
+          run file
 stop      what waits is sent, for as long as it may take · publisher · run file · broker
 """
 
@@ -19,6 +20,7 @@ from config.settings import Settings
 
 from .bridges.report import Report
 from .broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, endpoint_of, run_file_of
+from .claim import Claim, Taken
 from .endings import end
 from .heed import heed_cancellation
 from .keys import Keys
@@ -61,7 +63,9 @@ class Delivery:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Raises BrokerError when our own broker can't be started; one of the config may come later."""
+        """Raises BrokerError when our own broker can't be started; one of the config may come later. Raises
+        Taken when another Linewatch speaks for this line there.
+        """
         events = self._settings.events
         if events.url == "embedded":
             broker = EmbeddedBroker(
@@ -71,6 +75,14 @@ class Delivery:
             self._broker = broker
         else:
             self.endpoint = endpoint_of(events)
+        claim = Claim(
+            self.endpoint.client,
+            self.keys.owner,
+            self.outbox.lock,
+            what=f"another Linewatch speaks for {self.keys.events} at this broker, {{where}}",
+            mend="stop that one, or give this one another site or line",
+        )
+        await claim.take()
         self._publisher = Publisher(
             self.outbox,
             self.endpoint.client,
@@ -81,6 +93,7 @@ class Delivery:
         )
         self._tasks = [
             asyncio.create_task(self._publisher.run(), name="publisher"),
+            asyncio.create_task(claim.keep(), name="claim"),
             asyncio.create_task(self._watch_lag(self.endpoint), name="lag"),
         ]
 
@@ -121,6 +134,11 @@ class Delivery:
     @property
     def state(self) -> PublisherState:
         return self._publisher.state if self._publisher is not None else PublisherState()
+
+    @property
+    def is_taken(self) -> bool:
+        """Another Linewatch speaks for this line: what is said of it is no more ours to say."""
+        return isinstance(self.died, Taken)
 
     @property
     def died(self) -> BaseException | None:

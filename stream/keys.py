@@ -31,6 +31,13 @@ class Keys:
         """Three parts, so that it is no camera's status whatever a camera is called."""
         return f"{self.base}:bridge:{bridge}:report"
 
+    def bridge_reader(self, bridge: str) -> str:
+        return f"{self.base}:bridge:{bridge}:reader"
+
+    @property
+    def owner(self) -> str:
+        return f"{self.base}:owner"
+
     @property
     def heartbeat(self) -> str:
         return f"{self.base}:heartbeat"

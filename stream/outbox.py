@@ -74,12 +74,12 @@ class Outbox:
         self._now_s = now_s
         self._waiting: dict[tuple[str, str], int] = {}
         self._kept: dict[str, int] = {}
-        self._lock = lock(path)
+        self.lock = lock(path)
         try:
             self._db = open_database(path)
             self._count()
         except OutboxError:
-            self._lock.close()
+            self.lock.close()
             raise
 
     def belong_to(self, base: str) -> None:
@@ -102,7 +102,7 @@ class Outbox:
     def close(self) -> None:
         """Writes everything into the one file and lets it go."""
         self._db.close()
-        self._lock.close()
+        self.lock.close()
 
     # -- putting ---------------------------------------------------------------------------------------------
 

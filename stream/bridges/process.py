@@ -1,6 +1,7 @@
 """One bridge in a process of its own, from its settings until it is told to stop.
 
 lock     one process a bridge here: two would break the order
+claim    and one among all machines (stream/claim.py)
 group    `bridge-NAME`; its one reader's name stays, so that what a killed one held comes again at once
 tasks    the sink's own side · the line's state · events to the sink · the report to the broker
 """
@@ -20,6 +21,7 @@ from config.settings import Settings
 
 from ..backoff import delay_s
 from ..broker import Endpoint
+from ..claim import Claim
 from ..consumer import Consumer
 from ..endings import end
 from ..events import Event
@@ -69,6 +71,13 @@ class Bridge:
             )
         folder = chosen.state_dir
         self._lock = _lock(folder, name)
+        self._claim = Claim(
+            endpoint.client,
+            self._keys.bridge_reader(name),
+            self._lock,
+            what=f"bridge {name} runs already {{where}}",
+            mend="stop that one, or say autostart: false where it should not run",
+        )
         self._progress = Progress(folder / f"{name}.json")
         place = Place.of(settings, folder / name)
         self.link = LineLink(endpoint.client, self._keys, place, self._no_trouble, self._out)
@@ -86,8 +95,16 @@ class Bridge:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Raises the broker's error when it refuses us at the start, and bugs."""
+        """Until `stop` is set. Raises the broker's error when it refuses us at the start, Taken when the
+        bridge runs on another machine, and bugs.
+        """
+        try:
+            await self._claim.take()
+        except BaseException:
+            await self._close()
+            raise
         tasks = [
+            asyncio.create_task(self._claim.keep(), name="bridge-claim"),
             asyncio.create_task(self.link.run(), name="bridge-link"),
             asyncio.create_task(self._keep_sink(), name="bridge-sink"),
             asyncio.create_task(self._lanes.run(), name="bridge-lanes"),

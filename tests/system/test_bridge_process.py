@@ -12,14 +12,16 @@ import pytest
 import pytest_asyncio
 
 from config.load import load
+from stream import claim
 from stream.bridges import children
 from stream.bridges import link as bridge_link
 from stream.bridges.children import BridgeProcesses
 from stream.bridges.link import MOST_WAITING, LineLink, Place
 from stream.bridges.process import Bridge, BridgeError
 from stream.bridges.report import Report
+from stream.claim import Taken
 from stream.console import linewatch
-from tests.bridgeline import BridgeLine, bridge_process, config_file, environment, settings_with
+from tests.bridgeline import BridgeLine, bridge_process, config_file, environment, running, settings_with
 from tests.brokers import KEYS, until, valkey
 from tests.webhook_peer import SECRET, Peer
 
@@ -79,6 +81,19 @@ async def test_a_second_process_of_a_bridge_and_an_unknown_bridge_are_refused(
                 assert b"Traceback" not in said
         first.terminate()
         assert await first.wait() == 0
+
+
+async def test_a_second_process_of_a_bridge_on_another_machine_is_refused(
+    line: BridgeLine, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each event went to one of the two, and what one held came again from the other."""
+    monkeypatch.setattr(claim, "RENEW_EVERY_S", 0.02)
+    elsewhere = settings_with(line.folder / "elsewhere", mes(peer))
+    async with running(line, "mes", mes(peer)):
+        line.verdict("A-1")
+        await until(lambda: len(peer.taken) == 1)
+        with pytest.raises(Taken, match=r"bridge mes runs already on .*; stop that one"):
+            await Bridge("mes", elsewhere, line.broker.endpoint, KEYS.events).run(asyncio.Event())
 
 
 async def test_a_state_folder_that_can_not_be_made_is_said(line: BridgeLine, peer: Peer) -> None:

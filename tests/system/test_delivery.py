@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from config.load import parse
+from stream import claim
 from stream.broker import EmbeddedBroker
+from stream.claim import Taken
+from stream.delivery import Delivery
 from stream.outbox import Outbox
 from stream.publisher import Publisher
 from tests.brokers import KEYS, check_complete, facts, published, publishing, stored, until, valkey
@@ -79,3 +83,32 @@ async def test_a_publisher_ends_when_it_is_cancelled_whatever_it_does(
         async with publishing(make(broker, outbox)):
             await asyncio.sleep(turn * 0.0007)
     outbox.close()
+
+
+async def test_a_copy_of_a_line_elsewhere_does_not_share_its_triggers(
+    broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trigger went to one of the two: half of the parts got the verdict of another belt's pictures."""
+    monkeypatch.setattr(claim, "RENEW_EVERY_S", 0.02)
+
+    def line(machine: str) -> Delivery:
+        events = f"{{url: '{broker.endpoint.url}', password: '{broker.endpoint.password}'}}"
+        settings = parse(f"version: 1\nevents: {events}\n", name="x", folder=tmp_path / machine, env={})
+        return Delivery(settings, lambda: None, lambda group: None)
+
+    first, second = line("a"), line("b")
+    await first.start()
+    try:
+        with pytest.raises(Taken, match=r"another Linewatch speaks for linewatch:.* on .*; stop that one"):
+            await second.start()
+        assert not first.is_taken
+        # As when the broker was away at the second one's start.
+        async with broker.endpoint.client() as client:
+            await client.set(first.keys.owner, '{"run": "0", "n": 1}')
+            await asyncio.sleep(0.1)
+            assert not first.is_taken  # it may be dead
+            await client.set(first.keys.owner, '{"run": "0", "n": 2}')
+            await until(lambda: first.is_taken)
+    finally:
+        await second.stop(0.0)
+        await first.stop(0.0)

@@ -136,7 +136,8 @@ def test_the_asyncapi_file_in_the_package_is_the_contract() -> None:
 def test_the_contract_names_every_key_of_a_line() -> None:
     keys = Keys("linewatch:{site}:{line}:events")
     ours = {name for name, value in vars(Keys).items() if isinstance(value, property)} - {"base"}
-    addresses = {keys.events, keys.status("{camera}"), keys.bridge_report("{bridge}")}
+    addresses = {keys.events, keys.status("{camera}")}
+    addresses |= {keys.bridge_report("{bridge}"), keys.bridge_reader("{bridge}")}
     addresses |= {getattr(keys, name) for name in ours}
     assert {channel["address"] for channel in asyncapi()["channels"].values()} == addresses
 
