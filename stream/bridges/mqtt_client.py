@@ -39,6 +39,8 @@ class MqttSink:
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._commands = 0
+        # What was said of each camera over this connection.
+        self._said: dict[str, Status] = {}
         self._retained = line.state_dir / "retained.json"
 
     async def run(self) -> None:
@@ -90,6 +92,10 @@ class MqttSink:
             named = self._options.cameras
             for camera in ("+",) if named is None else named:
                 await self._ask_for(client, self._topics.command(camera))
+        # Before we are online: what stands there may be of a line that has gone since, and says ready.
+        self._said.clear()
+        await self._line.changed()
+        await self._tell_states(client)
         await client.publish(birth, _ONLINE, qos=1, retain=True)
         if death != birth:
             await client.publish(death, b"", qos=1, retain=True)
@@ -114,21 +120,24 @@ class MqttSink:
         _note(self._retained, ours)
 
     async def _keep_states(self, client: aiomqtt.Client) -> None:
-        """Retained, and only when something changed. Cancelled, it says goodbye: no will is sent then."""
-        last: dict[str, Status] = {}
+        """When something changed. Cancelled, it says goodbye: no will is sent then."""
         try:
             while True:
                 await self._line.changed()
-                for camera in self._cameras:
-                    state = self._state(camera)
-                    if last.get(camera) != state:
-                        payload = json.dumps(state).encode()
-                        await client.publish(self._topics.state(camera), payload, qos=1, retain=True)
-                        last[camera] = state
-                        heed_cancellation()
+                await self._tell_states(client)
         except asyncio.CancelledError:
             await client.publish(self._topics.availability[1], _OFFLINE, qos=1, retain=True, timeout=2.0)
             raise
+
+    async def _tell_states(self, client: aiomqtt.Client) -> None:
+        """Retained; those that are not what was said last."""
+        for camera in self._cameras:
+            state = self._state(camera)
+            if self._said.get(camera) != state:
+                payload = json.dumps(state).encode()
+                await client.publish(self._topics.state(camera), payload, qos=1, retain=True)
+                self._said[camera] = state
+                heed_cancellation()
 
     def _state(self, camera: str) -> Status:
         status = dict(self._line.status(camera))
