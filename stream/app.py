@@ -342,7 +342,7 @@ class App:
 
     async def _model_changed(self, camera: str, info: ModelInfo) -> None:
         log.info("camera %s is inspected with %s@%d", camera, info.name, info.version)
-        self._overview.model(camera, ModelView(info.name, info.version, info.threshold))
+        self._overview.model(camera, ModelView.of(info, by_hand=self._models.is_by_hand(camera)))
         self.page.camera_changed()
         await self.lineup.take_view(camera)
 

@@ -118,6 +118,10 @@ class Models:
         entry = self._library.get(camera)
         return None if entry is None else entry.info
 
+    def is_by_hand(self, camera: str) -> bool:
+        """Whether its alarm level was set by hand: it goes with the model or the program."""
+        return camera in self._levels
+
     def area_of(self, camera: str) -> Areas | None:
         """What of the camera's picture is inspected, as something that compares; None: all of it."""
         if (settings := self._cameras.get(camera)) is None:

@@ -32,11 +32,12 @@ class VerdictOut(_Out):
 
 
 class ModelOut(_Out):
-    """The model in use."""
+    """The model in use; `by_hand`: its alarm level was set on the page or by a command, and goes with it."""
 
     name: str
     version: int
     threshold: float | None
+    by_hand: bool
 
 
 class CameraOut(_Out):

@@ -27,11 +27,19 @@ class VerdictView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """The model in use; `threshold` is a raw map value, as in ModelInfo."""
+    """The model in use; `threshold` is a raw map value, as in ModelInfo, `by_hand`: set on the page or by a
+    command.
+    """
 
     name: str
     version: int
     threshold: float | None = None
+    by_hand: bool = False
+
+    @classmethod
+    def of(cls, info: ModelInfo, *, by_hand: bool) -> "ModelView":
+        """In the page's words."""
+        return cls(info.name, info.version, info.threshold, by_hand)
 
 
 @dataclass(frozen=True, slots=True)

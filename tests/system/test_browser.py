@@ -157,6 +157,12 @@ async def test_a_camera_has_a_page_with_its_score_and_alarm_level(tab: Page, sho
     await tab.get_by_role("button", name="Use this alarm level").click()
     await expect(tab.get_by_text("The new alarm level is in use.")).to_be_visible()
     assert shop.levels == [pytest.approx(0.1 + 1.8 * 1.9)]
+    back = tab.get_by_role("button", name="Back to the model's own")
+    await expect(back).to_be_hidden()
+    shop.line.set("top", model=ModelView("top", 3, 3.5, by_hand=True))  # as the line does then
+    await expect(tab.get_by_text("The alarm level was set by hand.")).to_be_visible()
+    await back.click()
+    assert shop.levels[1:] == [None]
 
 
 async def test_video_plays_by_webrtc_with_the_overlay_on_the_defect(tab: Page) -> None:

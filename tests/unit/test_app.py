@@ -64,7 +64,11 @@ async def test_the_page_sets_the_alarm_level_of_a_camera_that_has_inspected_noth
             base = (await http.get("top")).json()["model"]["threshold"]
             answer = await http.put("top/threshold", json={"level": 1.5, "base": base})
             assert answer.status_code == 200, answer.text
-            assert (await http.get("top")).json()["model"]["threshold"] > base
+            model = (await http.get("top")).json()["model"]
+            assert model["threshold"] > base and model["by_hand"]
+            await http.put("top/threshold", json={"level": None})
+            model = (await http.get("top")).json()["model"]
+            assert model["threshold"] == base and not model["by_hand"]
     finally:
         await app.shutdown()
 
@@ -198,10 +202,10 @@ async def test_a_part_without_a_picture_is_answered_before_cameras_and_device_ha
     app._tasks = [asyncio.create_task(gateway._answer(), name="parts")]
     now = time.time()
     for n in (1, 2):
-        part = {"camera": "top", "part_id": f"A-{n}", "at": str(now + n)}
+        part = {"camera": "top", "part_id": f"A-{n}", "at": str(now + n / 10)}
         assert not await gateway.parts.take(f"{n}-0", part)
     await asyncio.sleep(0)
-    gateway.holds(Frame("top", 1, now + 1.0, time.monotonic(), np.zeros((2, 2, 3), np.uint8)))
+    gateway.holds(Frame("top", 1, now + 0.1, time.monotonic(), np.zeros((2, 2, 3), np.uint8)))
     told: list[tuple[str, str]] = []
 
     async def ends_slowly() -> None:

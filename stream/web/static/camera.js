@@ -28,6 +28,7 @@ export function cameraView(main, name) {
       if (!camera) return text(reason, "There is no camera of this name.");
       text(reason, stateWords(camera, line.now));
       video.update(camera);
+      score.update(camera);
       gallery.update(line);
     },
     close() { video.close(); areas.close(); score.close(); gallery.close(); },

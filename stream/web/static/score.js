@@ -11,13 +11,14 @@ export function scoreCard(name) {
   const slider = el("input", { type: "range", min: "0.5", max: "2", step: "0.01", value: "1", id: "level" });
   const said = el("output", { for: "level", class: "cost", "aria-live": "polite" });
   const apply = button("Use this alarm level", () => set(Number(slider.value)), { disabled: "" });
-  const reset = button("Back to the model's own", () => set(null));
+  const reset = button("Back to the model's own", () => set(null), { hidden: "" });
+  const hand = el("p", { class: "warn", hidden: "" }, "The alarm level was set by hand. It holds until another model is loaded or the program ends.");
   const spans = el("select", { "aria-label": "How much of the past is shown" },
     ...[[120, "2 minutes"], [600, "10 minutes"], [3600, "1 hour"]].map(([s, label]) => el("option", { value: s }, label)));
   const control = el("div", { class: "level admin" },
     el("label", { for: "level" }, "Alarm level"), slider, said, apply, reset);
   const node = el("section", { class: "card", "aria-label": "Score" },
-    el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, control);
+    el("header", { class: "row" }, el("h2", {}, "Score"), el("span", { class: "grow" }), spans), canvas, hand, control);
   // `base` is the alarm level that the slider multiplies: what was drawn when it was last moved.
   let closed = false, asking = false, pricing = false, wanted = null, present = null, base = null;
 
@@ -83,7 +84,9 @@ export function scoreCard(name) {
   spans.addEventListener("change", refresh);
   const timer = setInterval(() => { if (!document.hidden) refresh(); }, 1000);
   refresh();
-  return { node, close() { closed = true; wanted = null; clearInterval(timer); } };
+  // The level that one finds may be another shift's.
+  const update = (camera) => { hand.hidden = reset.hidden = !camera.model?.by_hand; };
+  return { node, update, close() { closed = true; wanted = null; clearInterval(timer); } };
 }
 
 const past = (hours) => (hours >= 0.95 ? "hour" : `${Math.max(1, Math.round(hours * 60))} min`);
