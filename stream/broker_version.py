@@ -2,11 +2,13 @@
 replaced; what its ACL lets us do, by `linewatch check` and `linewatch doctor`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
+
+from config.settings import Settings
 
 from .broker import BrokerError
 from .keys import Keys
@@ -40,13 +42,17 @@ async def check_version(client: Redis) -> str:
     return f"{name} {version}"
 
 
-async def check_rights(links: Links, keys: Keys, camera: str) -> None:
-    """Would the broker take what a line with this camera sends? It is queued in transactions that nobody
+async def check_rights(links: Links, settings: Settings) -> None:
+    """Would the broker take what this line and its bridges send? It is queued in transactions that nobody
     carries out: a server says at once what it would refuse, and keeps nothing.
 
     Raises RedisError (no right; or full, or a replica), OSError, what the links' greeting raises.
     """
-    for key, words in _sent(keys, camera):
+    keys = Keys(settings.events.stream_key(settings.site, settings.line))
+    camera = next(iter(settings.cameras), "-")
+    # Those that are started elsewhere may have another user.
+    bridges = [name for name, bridge in settings.bridges.items() if bridge.autostart]
+    for key, words in (*_sent(keys, camera), *_sent_by(bridges, keys, camera)):
         client = await links.of(key)
         connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         try:
@@ -72,6 +78,20 @@ def _sent(keys: Keys, camera: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     for key in (keys.heartbeat, keys.cameras, keys.owner):
         yield key, ("SET", key, "")
     yield keys.status(camera), ("HSET", keys.status(camera), "ready", "0")
+
+
+def _sent_by(bridges: Collection[str], keys: Keys, camera: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """An ACL that was written for an older version need not allow all of it: a PLC would see no line."""
+    if not bridges:
+        return
+    yield keys.heartbeat, ("GET", keys.heartbeat)
+    yield keys.status(camera), ("HGETALL", keys.status(camera))
+    yield keys.answers, ("XREVRANGE", keys.answers, "+", "-")
+    yield keys.answers, ("XREAD", "STREAMS", keys.answers, "0")
+    yield keys.events, ("XREADGROUP", "GROUP", "bridge", "bridge", "STREAMS", keys.events, ">")
+    yield keys.events, ("XACK", keys.events, "bridge", "0-1")
+    for name in bridges:
+        yield keys.bridge_report(name), ("SET", keys.bridge_report(name), "")
 
 
 def _sentence(found: str) -> str:

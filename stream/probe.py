@@ -14,7 +14,6 @@ from .broker import BrokerError, endpoint_of, server_binary
 from .broker_version import BrokerTooOld, check_rights, check_version
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
-from .keys import Keys
 from .links import Links
 from .publisher import explain
 from .sources.base import Source
@@ -71,10 +70,9 @@ async def probe_broker(settings: Settings) -> Answer:
             return Answer(True, f"embedded, by {server_binary().name}")
         except BrokerError as error:
             return Answer(False, str(error))
-    keys = Keys(events.stream_key(settings.site, settings.line))
     links = Links(endpoint_of(events).client(), check_version)
     try:
-        await check_rights(links, keys, next(iter(settings.cameras), "-"))
+        await check_rights(links, settings)
     except (RedisError, OSError, BrokerTooOld) as error:
         return Answer(False, f"{events.url}: {explain(error)}")
     finally:

@@ -122,7 +122,7 @@ async def _ask(endpoint: Endpoint, settings: Settings, *, running: bool) -> Find
     try:
         client = await links.of(keys.heartbeat)
         found = await check_version(client)
-        await check_rights(links, keys, next(iter(settings.cameras), "-"))
+        await check_rights(links, settings)
         alive = await client.exists(keys.heartbeat)
     except (RedisError, OSError) as error:
         mend = "" if isinstance(error, ResponseError) else "; check events.url, and that it runs"

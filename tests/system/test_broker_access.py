@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -186,15 +187,15 @@ async def test_a_subscriber_and_a_gateway_may_give_no_commands(url: str, name: s
 async def test_check_and_doctor_name_what_the_user_may_not_do_and_leave_nothing_behind(
     url: str, tmp_path: Path
 ) -> None:
-    def settings(name: str) -> Settings:
+    def settings(name: str, bridges: dict[str, Any]) -> Settings:
         outbox = {"path": tmp_path / "outbox.db"}
         events = {"url": url, "username": name, "password": PASSWORDS[name], "outbox": outbox}
-        told = {"version": 1, "site": "test", "line": "line-1", "events": events}
+        told = {"version": 1, "site": "test", "line": "line-1", "events": events, "bridges": bridges}
         return Settings.model_validate(told)
 
-    async def said(name: str) -> str:
-        answer = await probe_broker(settings(name))
-        found = await services.broker(settings(name), running=False)
+    async def said(name: str, **bridges: Any) -> str:
+        answer = await probe_broker(settings(name, bridges))
+        found = await services.broker(settings(name, bridges), running=False)
         assert answer.ok == (found.level == "ok") and found.text.startswith(answer.text)
         return answer.text
 
@@ -205,6 +206,13 @@ async def test_check_and_doctor_name_what_the_user_may_not_do_and_leave_nothing_
         await admin.execute_command("ACL", "SETUSER", "linewatch", "-xadd")
         assert (await said("linewatch")).startswith(f"{forbids}XADD {KEYS.events}: ")
         await admin.execute_command("ACL", "SETUSER", "linewatch", "+xadd")
+        bridge = {"type": "webhook", "url": "http://127.0.0.1:1/", "secret": 16 * "s"}
+        assert await said("linewatch", mes=bridge) == f"{url} answers"
+        await admin.execute_command("ACL", "SETUSER", "linewatch", "-hgetall")
+        assert (await said("linewatch", mes=bridge)).startswith(f"{forbids}HGETALL {KEYS.status('-')}: ")
+        for elsewhere in ({}, {"mes": bridge | {"autostart": False}}):
+            assert await said("linewatch", **elsewhere) == f"{url} answers"
+        await admin.execute_command("ACL", "SETUSER", "linewatch", "+hgetall")
         await admin.execute_command("ACL", "SETUSER", "linewatch", "resetkeys", "~linewatch:*s")
         assert (await said("linewatch")).startswith(f"{forbids}XADD {KEYS.dead}: ")
         await admin.execute_command("ACL", "SETUSER", "linewatch", "~linewatch:*")
