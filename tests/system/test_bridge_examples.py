@@ -265,15 +265,14 @@ async def test_the_mqtt_client(line: BridgeLine, tmp_path: Path) -> None:
         login = f'username: {USER}, password: "{PASSWORD}"'
         told = f'scada: {{type: mqtt, url: "mqtt://127.0.0.1:{mosquitto.port}", {login}}}'
         words = ("127.0.0.1", str(mosquitto.port), "linewatch/test/line-1")
-        async with (
-            running(line, "scada", told),
-            example("mqtt_client.py", *words, MQTT_USER=USER, MQTT_PASSWORD=PASSWORD) as client,
-        ):
-            await said(client, "availability online")
-            line.verdict("A-1")
-            assert '"part_id":"A-1"' in await said(client, "events/part")
-        async with (
-            running(line, "scada", told),
-            example("mqtt_client.py", *words, "top", "2.5", MQTT_USER=USER, MQTT_PASSWORD=PASSWORD) as client,
-        ):
-            assert '"answer": "done"' in await said(client, "top/answer")
+        login_too = {"MQTT_USER": USER, "MQTT_PASSWORD": PASSWORD}
+        async with running(line, "scada", told) as bridge:
+            async with example("mqtt_client.py", *words, **login_too) as client:
+                await said(client, "availability online")
+                line.verdict("A-1")
+                assert '"part_id":"A-1"' in await said(client, "events/part")
+            line.verdict("A-2")  # while nobody listens
+            await until(lambda: bridge.report.delivered == 2)
+            async with example("mqtt_client.py", *words, "top", "2.5", **login_too) as client:
+                assert '"part_id":"A-2"' in await said(client, "events/part")
+                assert '"answer": "done"' in await said(client, "top/answer")
