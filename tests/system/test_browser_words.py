@@ -86,6 +86,9 @@ async def test_who_comes_back_from_a_picture_finds_the_list_as_it_was(tab: Page,
         await expect(last).to_be_in_viewport()
         await expect(answers).to_have_value("none")
         await expect(tab.get_by_role("combobox", name="Camera")).to_have_value("side")
+    await tab.reload()  # as it does by itself; nobody came back
+    await expect(cards).to_have_count(27)
+    assert await tab.evaluate("document.activeElement === document.body")
 
 
 async def test_a_card_that_left_the_list_is_forgotten(tab: Page, shop: Shop) -> None:

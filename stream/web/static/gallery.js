@@ -26,6 +26,7 @@ export function galleryView(main, { camera = null } = {}) {
   let oldest = null, seen = null, heard = null, closed = false, asked = 0;
 
   function remember(picture) {
+    if (closed) return; // it is another place by now
     history.replaceState({ list: { feedback: filter.value, camera: cameras.value, shown: cards.children.length, picture } }, "");
   }
 
@@ -52,9 +53,10 @@ export function galleryView(main, { camera = null } = {}) {
     oldest = items.at(-1)?.taken_at ?? oldest;
     more.hidden = items.length < limit;
     text(note, cards.children.length ? "" : "No pictures of defects have been kept.");
-    known.get(picture)?.link.focus();
-    picture = null;
     shown = PAGE;
+    if (!picture) return;
+    known.get(picture)?.link.focus();
+    remember((picture = null)); // once: who watches the video above stays there when the page loads itself anew
   }
   const { load, again } = loader(() => list(false), note);
 
