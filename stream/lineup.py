@@ -21,6 +21,7 @@ from engine.errors import EngineError
 
 from .camera import Camera, CameraPolicy
 from .condition import CameraState
+from .endings import end
 from .gateway import Gateway
 from .models import Models
 from .outages import HealthChange, Outage
@@ -64,6 +65,10 @@ class Lineup:
         self._models, self._gateway = models, gateway
         self._page: LivePage | None = None
         self._engine: Engine | None = None
+        # Cameras whose good pictures are still to be looked at, in this order.
+        self._unviewed: dict[str, None] = {}
+        self._to_view = asyncio.Event()
+        self._viewing: list[asyncio.Task[None]] = []
         for name, camera in wanted.items():
             self._introduce(name, camera)
 
@@ -74,6 +79,7 @@ class Lineup:
     async def start(self, engine: Engine) -> None:
         """Connect all, once their models are warm."""
         self._engine = engine
+        self._viewing.append(asyncio.create_task(self._keep_viewing(), name="views"))
         # Before the first wait: pictures that come with triggers are offered from then on.
         for name, camera in self.wanted.items():
             engine.set_mode(name, camera.frames)
@@ -83,7 +89,7 @@ class Lineup:
     async def stop(self) -> None:
         """Disconnect all. A camera whose supervision died keeps nobody from their end."""
         stopped = (camera.stop() for camera in self.running.values())
-        await asyncio.gather(*stopped, return_exceptions=True)
+        await asyncio.gather(*stopped, end(self._viewing), return_exceptions=True)
 
     def check(self, changes: Changes) -> dict[str, str]:
         """Camera → why its new settings can't be carried out. Slow: for a thread."""
@@ -125,14 +131,28 @@ class Lineup:
         return sum(sum(camera.stats().reconnects.values()) for camera in self.running.values())
 
     def died(self) -> Iterable[tuple[str, BaseException]]:
-        """Cameras whose supervision died of a bug."""
+        """Cameras whose supervision died of a bug. Raises the bug that ended the taking of views."""
+        for task in self._viewing:
+            if task.done():
+                task.result()
         return [(name, bug) for name, camera in self.running.items() if (bug := camera.died) is not None]
 
     async def take_view(self, name: str) -> None:
-        """What the camera saw in its good pictures: blurred and moved are told against it."""
-        view = await asyncio.to_thread(trained_view, self._pictures / name / "good")
-        if name in self.running:
-            self.running[name].set_view(view)
+        """What the camera saw in its good pictures: blurred and moved are told against it, as soon as that is
+        known. To read them takes half a second, and their disk may hang: nobody waits for that.
+        """
+        self._unviewed[name] = None
+        self._to_view.set()
+
+    async def _keep_viewing(self) -> None:
+        while True:
+            await self._to_view.wait()
+            self._to_view.clear()
+            while self._unviewed:
+                del self._unviewed[name := next(iter(self._unviewed))]
+                view = await asyncio.to_thread(trained_view, self._pictures / name / "good")
+                if name in self.running:
+                    self.running[name].set_view(view)
 
     # -- one camera ---------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What the log says of a camera's state, and when its answer changes."""
 
 import logging
+import threading
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
@@ -10,6 +11,7 @@ from config.changes import compare
 from config.settings import Settings
 from stream.condition import CameraState, State
 from stream.lineup import Lineup
+from tests.puppets import until
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,37 @@ async def test_a_part_is_one_picture_and_one_answer_whatever_the_hysteresis() ->
     lineup._engine, lineup.running["top"] = Mock(), Mock()
     await lineup.change(compare(latest, every))
     assert lineup.hysteresis == {"top": (1, 1)}
+
+
+async def test_a_disk_of_good_pictures_that_hangs_keeps_no_camera_from_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And they are read once: what a model that is loaded before the start asks for counts."""
+    goes_on, read, cameras = threading.Event(), list[str](), dict[str, Mock]()
+
+    def view(folder: Path) -> None:
+        read.append(folder.parent.name)
+        goes_on.wait(10)
+
+    def camera(name: str, *_: object, **__: object) -> Mock:
+        return cameras.setdefault(name, Mock(start=AsyncMock(), stop=AsyncMock()))
+
+    monkeypatch.setattr("stream.lineup.trained_view", view)
+    monkeypatch.setattr("stream.lineup.Camera", camera)
+    top = settings_of("latest").cameras["top"]
+    lineup = Lineup(
+        {"top": top, "side": top},
+        Path(),
+        offer=Mock(),
+        overview=Mock(),
+        recorder=Mock(),
+        models=AsyncMock(),
+        gateway=Mock(),
+    )
+    await lineup.take_view("top")
+    await lineup.start(Mock())
+    assert [camera.start.await_count for camera in cameras.values()] == [1, 1]
+    goes_on.set()
+    await until(lambda: all(camera.set_view.called for camera in cameras.values()))
+    await lineup.stop()
+    assert read == ["top", "side"]
