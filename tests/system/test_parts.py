@@ -1,7 +1,6 @@
 """Triggers in, verdicts out: a real RTSP camera, the real network, a real broker, the line as a process."""
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from redis.asyncio import Redis
 from config.load import load
 from engine.artifact import save
 from stream.app import App
+from stream.camera import Camera
 from stream.events import Event, parse_entry, utc_seconds
 from stream.inbox import GROUP
 from stream.keys import Keys
@@ -211,13 +211,14 @@ async def test_a_picture_that_comes_with_its_trigger_is_the_one_that_is_judged(p
 async def test_pictures_that_waited_for_the_start_are_judged_while_other_cameras_connect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    are_judged = threading.Event()
+    are_judged, start = asyncio.Event(), Camera.start
 
-    def slow_view(folder: Path) -> None:
-        if folder.parent.name == "first":
-            are_judged.wait(60)
+    async def slow_start(camera: Camera) -> None:
+        if camera.name == "first":
+            await are_judged.wait()
+        await start(camera)
 
-    monkeypatch.setattr("stream.lineup.trained_view", slow_view)
+    monkeypatch.setattr(Camera, "start", slow_start)
     save(tiny_artifact(real="lite", name="pushed"), tmp_path / "models")
     picture = bytes(cv2.imencode(".png", np.full((60, 80, 3), 90, np.uint8))[1])
     parts = [f"A-{n}" for n in range(6)]
