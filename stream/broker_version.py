@@ -92,6 +92,7 @@ def _sent_by(bridges: Collection[str], keys: Keys, camera: str) -> Iterator[tupl
     yield keys.events, ("XACK", keys.events, "bridge", "0-1")
     for name in bridges:
         yield keys.bridge_report(name), ("SET", keys.bridge_report(name), "")
+        yield keys.bridge_reader(name), ("SET", keys.bridge_reader(name), "")
 
 
 def _sentence(found: str) -> str:
