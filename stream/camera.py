@@ -329,7 +329,7 @@ class Camera:
             await self._wait_look()
         if not reader.ended:
             self._abandoned.append(reader)
-            log.warning("%s: a reader hangs inside a library and is abandoned", self.name)
+            log.warning("%s: a reader hangs, in a library or on a silent camera, and is abandoned", self.name)
 
     def _is_full(self) -> bool:
         self._abandoned = [reader for reader in self._abandoned if not reader.ended]

@@ -135,8 +135,9 @@ class Source(Protocol):
     def run(self, sink: Sink, stop: threading.Event) -> None:
         """Runs in a thread of its own until it fails (SourceError) or `stop` is set; then it returns.
 
-        It looks at `stop` at least every 0.2 s and closes what it opened in this same thread. OSError and
-        FFmpeg's errors never get out: they become a SourceError.
+        It looks at `stop` whenever something comes, and every 0.2 s where a wait can be broken off unharmed;
+        it closes what it opened in this same thread. OSError and FFmpeg's errors never get out: they become a
+        SourceError.
         """
 
 

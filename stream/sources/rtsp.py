@@ -2,8 +2,9 @@
 
 What was tried and is built on here: options are strings; with default probing the first picture is a second
 old; a killed server ends the demuxer without an exception; a stalled one hangs for ever without a time-out;
-closing from another thread doesn't wake a blocked reader. Hence a short read time-out, after which the reader
-looks at `stop` and reads on. The deadlines themselves are the supervisor's.
+closing from another thread doesn't wake a blocked reader. A time-out in the middle of a message over TCP
+loses what was read of it, and with that the stream: so there is none before the supervisor's deadline, and
+`stop` is seen when the camera next sends something.
 """
 
 import logging
@@ -11,7 +12,6 @@ import struct
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +32,8 @@ from .smear import Smear
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.2
+# The supervisor's deadline comes first, and then a moment in which the reader should end.
+_AFTER_DEADLINE_S = 0.5
 _DAMAGED_LIMIT = 200
 _FIRST_PICTURE_S = 20.0  # cameras with "smart" codecs send a key picture every ten seconds or so
 _REMEMBERED_TIMES = 128
@@ -108,7 +109,7 @@ class RtspSource:
             self._connection.url.reveal(),
             options=self._connection.options(self.deadlines),
             hwaccel=accelerator(self._connection.decoder),
-            timeout=(self._patience_s(), _POLL_S),
+            timeout=(self._patience_s(), self.deadlines.read_s + _AFTER_DEADLINE_S),
         )
 
     def _patience_s(self) -> float:
@@ -129,10 +130,12 @@ class RtspSource:
         check_size(stream.codec_context.width, stream.codec_context.height)
         sink.connected(_what(stream, self._connection.transport))
         opened_at = time.monotonic()
-        for packet in _packets(container, stream, stop):
-            self._decode(packet, sink)
+        for packet in container.demux(stream):
             if stop.is_set():
                 return
+            if packet.dts is None and packet.size == 0:
+                break  # the flushing packet of the demuxer's end
+            self._decode(packet, sink)
             if not self._has_picture:
                 self._wait_for_key_picture(sink, time.monotonic() - opened_at)
         if not stop.is_set():
@@ -201,21 +204,6 @@ def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """(H, W, 3) uint8, the costly conversion. Raises Refused."""
     check_size(frame.width, frame.height)
     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-
-
-def _packets(
-    container: av.container.InputContainer, stream: av.VideoStream, stop: threading.Event
-) -> "Iterator[av.Packet[av.VideoStream]]":
-    """Packets until the stream is over or `stop` is set; a poll that found nothing is no end."""
-    while not stop.is_set():
-        try:
-            for packet in container.demux(stream):
-                if packet.dts is None and packet.size == 0:
-                    return  # the flushing packet of the demuxer's end
-                yield packet
-            return
-        except av.error.ExitError:
-            continue  # nothing within _POLL_S
 
 
 def _wallclock(prft: bytes) -> float:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -178,6 +179,43 @@ async def test_a_short_pause_is_no_reconnect(sim: RunningSim) -> None:
         sim.set("stall", 0.6)
         await until(lambda: top.camera.stats().received > before.received + 5)
         assert top.camera.stats().reconnects == before.reconnects
+
+
+@contextlib.asynccontextmanager
+async def in_pieces(port: int, pause_s: float) -> AsyncIterator[int]:
+    """A port that leads there, over a network that delivers the end of whatever the server sends late."""
+    links: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, late_s: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                for piece in (data[:-10], data[-10:]):
+                    writer.write(piece)
+                    await asyncio.sleep(late_s)
+        writer.close()
+
+    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        links.add(asyncio.current_task())  # type: ignore[arg-type]
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, to_server, 0.0), pump(from_server, writer, pause_s))
+
+    listener = await asyncio.start_server(link, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        await asyncio.gather(*links)
+
+
+async def test_of_messages_that_come_in_pieces_with_a_pause_no_picture_is_lost(sim: RunningSim) -> None:
+    """The reader broke its reading off every 0.2 s, and lost the stream where that met half a message."""
+    port = urlsplit(sim.url()).port or 0
+    async with in_pieces(port, 0.25) as far:
+        async with watching(sim.url().replace(f":{port}", f":{far}"), policy=CameraPolicy(fps=None)) as top:
+            await until(lambda: len(top.frames) > 15, within_s=20)
+            assert top.camera.stats().reconnects == {}
+        gaps_s = [b.taken_at - a.taken_at for a, b in itertools.pairwise(top.frames)]
+        assert max(gaps_s[5:]) < 0.075  # by the camera's own clock; it makes one every 0.05 s
 
 
 async def test_a_stalled_server_is_left_after_the_read_deadline(sim: RunningSim) -> None:
