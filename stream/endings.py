@@ -39,8 +39,8 @@ def end_process_within(seconds: float, error: BaseException | None = None) -> No
     def leave() -> None:
         time.sleep(seconds)
         log.warning(
-            "some threads have not ended within %g s, and are left: a model was being prepared, or a disk or a "
-            "share does not answer",
+            "some threads have not ended within %g s, and are left: a model was being prepared, or a disk or "
+            "a share does not answer",
             seconds,
         )
         if error is not None:
