@@ -88,10 +88,10 @@ def create_app(
 
 async def _known_keys_only(request: Request) -> None:
     """Of a query: a key that is misspelt would be left out, and something else than was asked for answered.
-    `_` is what clients put there to be answered by no cache.
+    `_` and `t` are what clients put there to be answered by no cache.
     """
     known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
-    unknown = [key for key in request.query_params if key not in (*known, "_")]
+    unknown = [key for key in request.query_params if key not in (*known, "_", "t")]
     if unknown:
         there_are = f"there are: {', '.join(known)}" if known else "there is none"
         raise HTTPException(422, f"{', '.join(unknown[:5])}: unknown key in the query; {there_are}.")

@@ -117,7 +117,7 @@ async def test_a_key_that_no_request_has_is_refused_and_changes_nothing(tmp_path
             ):
                 answer = await http.request(method, path)
                 assert (answer.status_code, answer.json()["detail"]) == (422, said)
-            for path in ("events?limit=5&_=1700000000", f"{app.page.url}live?from=balancer"):
+            for path in ("events?limit=5&_=1700000000&t=1", f"{app.page.url}live?from=balancer"):
                 assert (await http.get(path)).status_code == 200
             answer = await http.put("cameras/top/threshold", json={"level": 1.2})
             assert answer.json()["detail"].startswith("base is missing: the raw alarm level")
