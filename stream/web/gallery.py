@@ -101,6 +101,11 @@ def build(
         changed()
         return answered
 
+    _files(router, evidence)
+    return router
+
+
+def _files(router: APIRouter, evidence: Evidence) -> None:
     @router.get("/evidence/{camera}/{name}", responses=_FILE, response_class=FileResponse)
     async def file(camera: str, name: str) -> FileResponse:
         """The picture (.png) or the one with map and boxes (.jpg)."""
@@ -112,8 +117,6 @@ def build(
         if not await run_in_threadpool(path.exists):  # on a share it may hang
             raise HTTPException(404, _why_not_there(item))
         return FileResponse(path, headers={"cache-control": "private, max-age=86400"})
-
-    return router
 
 
 def _why_not_there(item: Item) -> str:

@@ -81,8 +81,7 @@ class LivePage:
         host, port = parse_listen(listen)
         users = Users(users_file) if users_file is not None else None
         self._evidence, self._teaching = evidence, teaching
-        self._answers = 0
-        self._files = files_mark()
+        self._files, self._answers = files_mark(), 0
         self._view = view = replace(view, incidents=self._answered(view.incidents))
         self._scores: dict[str, Scores] = {}
         self._seats = Seats(max_viewers)
