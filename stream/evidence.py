@@ -28,7 +28,8 @@ from engine.core import Inspection
 
 from . import overlay
 from .collection import write_png, write_whole
-from .housekeeping import SteadyDays, in_order
+from .housekeeping import in_order
+from .steady_days import SteadyDays
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from .sources.folder import SUFFIXES
 
 log = logging.getLogger(__name__)
 
-_FUTURE_S, _SET_S, _FIRST_S, _DAY_S = 60.0, 3600.0, 3600.0, 86_400.0
+_FUTURE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +51,6 @@ def in_order(at: float, now: float) -> float:
     on would be the oldest, and go at once.
     """
     return at if at <= now + _FUTURE_S else 0.0
-
-
-class SteadyDays:
-    """Whether the ages of `what` can be believed: not in the first hour, nor for a day after the host's clock
-    was set by more than an hour.
-
-    One clock that is years ahead for a moment would else make everything too old, and many a machine starts
-    with a wrong one, which a time server sets some minutes later. One thread.
-    """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._offset_s: float | None = None
-        self._believed_at = float("-inf")
-
-    def are(self, now: float, tick: float) -> bool:
-        """`now` in UTC seconds, `tick` in seconds of a clock that nobody sets."""
-        offset_s = now - tick
-        if self._offset_s is None:
-            self._believed_at = tick + _FIRST_S
-        elif abs(offset_s - self._offset_s) > _SET_S:
-            self._believed_at = tick + _DAY_S
-            log.warning(
-                "the clock was set by %.0f s: for a day no %s are removed for their age",
-                *(offset_s - self._offset_s, self._what),
-            )
-        self._offset_s = offset_s
-        return tick >= self._believed_at
 
 
 def good_pictures(folder: Path) -> list[Stored]:

@@ -33,12 +33,12 @@ from . import reach
 from .broker_version import BrokerTooOld, check_version
 from .events import entry_fields
 from .heed import heed_cancellation
-from .housekeeping import SteadyDays
 from .keys import Keys
 from .links import Links, NoSentinel, WrongCertificates
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
 from .replay import Kept, StreamInfo, entry_id_text, first_lost, holds, stream_info, text
+from .steady_days import SteadyDays
 
 log = logging.getLogger(__name__)
 

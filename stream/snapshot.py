@@ -11,29 +11,12 @@ from engine.meter import Histogram as Measured
 
 from .bridges.report import group_of
 from .camera import Camera
-from .condition import State
 from .delivery import Delivery
+from .error_codes import BLIND, BY_STATE, DEAF, DISABLED, DISK, NO_MODEL, STUCK
 from .gateway import Gateway
 from .overview import Overview
 from .status import Fields
 from .web.view import CameraView, Histogram, LineStats, Result
-
-# What a PLC reads in `error_code`: 0 is well, a camera's own trouble is below 10.
-_ERROR_CODES: Mapping[State, int] = {"live": 0, "connecting": 1, "down": 2, "frozen": 3, "refused": 4}
-NO_MODEL, DISABLED, DISK, STUCK, BLIND, DEAF = 10, 11, 12, 13, 14, 15
-ERROR_WORDS: Mapping[int, str] = {
-    0: "ready",
-    1: "connecting",
-    2: "down",
-    3: "frozen",
-    4: "refused",
-    NO_MODEL: "no model",
-    DISABLED: "disabled",
-    DISK: "events can't be stored",
-    STUCK: "device stuck",
-    BLIND: "pictures come and none is inspected",
-    DEAF: "triggers can't be read",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +136,7 @@ def plc_status(
     camera: CameraView, counts: Mapping[Result, int], fault: LineFault, *, busy: bool, config_checksum: str
 ) -> Fields:
     """The status hash of one camera, in the words that smart cameras use; `counts` by verdict."""
-    error = DISABLED if fault.disabled else _ERROR_CODES[camera.state]
+    error = DISABLED if fault.disabled else BY_STATE[camera.state]
     error = error or (NO_MODEL if camera.model is None else fault.code)
     return {
         "ready": int(error == 0),

@@ -22,12 +22,12 @@ from redis.exceptions import NoPermissionError, RedisError
 from config.services import WebSettings
 from config.settings import Settings
 
+from . import error_codes
 from .broker import BrokerError, RunFile
 from .keys import Keys
 from .outbox_file import is_held, waiting
 from .publisher import explain
 from .running import Starting, where
-from .snapshot import ERROR_WORDS
 
 _PROBE_WITHIN_S = 5.0
 
@@ -158,7 +158,7 @@ def _camera(told: Mapping[bytes, bytes]) -> CameraStanding:
     said = {key.decode(): value.decode(errors="replace") for key, value in told.items()}
     code = int(said.get("error_code", "-1"))
     return CameraStanding(
-        state=ERROR_WORDS.get(code, "unknown") if said else "never started",
+        state=error_codes.WORDS.get(code, "unknown") if said else "never started",
         error_code=code,
         ready=said.get("ready") == "1",
         ok_count=int(said.get("ok_count", "0")),

@@ -29,8 +29,9 @@ from engine.zones import EVERYWHERE
 from .collection import Captured, Collection
 from .device import teacher_weights
 from .endings import end
-from .housekeeping import SteadyDays, Stored, good_picture, good_pictures, tidy_models, tidy_pictures
+from .housekeeping import Stored, good_picture, good_pictures, tidy_models, tidy_pictures
 from .models import areas_of
+from .steady_days import SteadyDays
 from .training import Training, TrainingState
 from .web.errors import Gone, Refused
 

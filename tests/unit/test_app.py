@@ -16,8 +16,8 @@ from engine.artifact import save
 from engine.core import Frame, Inspection, ModelInfo
 from stream.app import App
 from stream.condition import CameraState
+from stream.error_codes import NO_MODEL
 from stream.outbox import Outbox
-from stream.snapshot import NO_MODEL
 from stream.web.access import needed
 from tests.models import tiny_artifact
 

@@ -59,5 +59,5 @@ def test_a_thread_that_hangs_for_ever_does_not_keep_the_process(error: str, code
     program = _HANGING.replace("ERROR", error)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert ended.returncode == code
-    assert "a disk or a share may not answer" in ended.stderr
+    assert "a disk or a share does not answer" in ended.stderr
     assert ("the disk is away" in ended.stderr) == (code != 0)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.housekeeping import SteadyDays, Stored, good_pictures, overdue, tidy_models, tidy_pictures
+from stream.housekeeping import Stored, good_pictures, overdue, tidy_models, tidy_pictures
+from stream.steady_days import SteadyDays
 
 AGAIN = settings(derandomize=True, max_examples=60, deadline=None)
 STORED = st.lists(st.tuples(st.integers(0, 100), st.integers(1, 50)), max_size=12)

@@ -2,20 +2,10 @@ from unittest.mock import Mock
 
 import pytest
 
+from stream.error_codes import BLIND, DEAF, DISABLED, DISK, NO_MODEL, STUCK, WORDS
 from stream.gateway import Gateway
 from stream.metrics import PageStats, exposition, registry
-from stream.snapshot import (
-    BLIND,
-    DEAF,
-    DISABLED,
-    DISK,
-    ERROR_WORDS,
-    NO_MODEL,
-    STUCK,
-    LineFault,
-    not_ready,
-    plc_status,
-)
+from stream.snapshot import LineFault, not_ready, plc_status
 from stream.web.view import CameraView, LineStats, ModelView, State
 from tests.webline import FakeLine
 
@@ -63,7 +53,7 @@ def test_whoever_cannot_answer_is_not_ready_and_says_why(
 ) -> None:
     told = status(view, fault)
     assert (told["ready"], told["error_code"]) == (0, code)
-    assert code in ERROR_WORDS
+    assert code in WORDS
 
 
 def test_a_line_that_cannot_keep_its_events_is_not_ready() -> None:

@@ -8,9 +8,9 @@ import pytest
 from config.settings import CameraSettings, Settings
 from engine.core import Inspection
 from stream.condition import CameraState
+from stream.error_codes import BLIND, DEAF
 from stream.overview import Overview
 from stream.publisher import PublisherState
-from stream.snapshot import BLIND, DEAF
 from stream.vitals import Vitals
 from stream.web.view import ModelView
 from tests.unit.test_overview import Clock, inspection
