@@ -2,13 +2,14 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from config.changes import compare
-from config.settings import Settings
+from config.settings import CameraSettings, Settings
 from stream.condition import CameraState, State
 from stream.lineup import Lineup
 from tests.puppets import until
@@ -27,7 +28,7 @@ from tests.puppets import until
 def test_a_state_is_said_once_and_trouble_is_a_warning(
     state: State, reason: str, level: str, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lineup = Lineup({}, Path(), offer=Mock(), overview=Mock(), recorder=Mock(), models=Mock(), gateway=Mock())
+    lineup = lineup_of({})
     with caplog.at_level(logging.INFO, "stream.lineup"):
         lineup._state_changed(CameraState("top", state, reason, 0.0))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [(level, text)]
@@ -38,10 +39,9 @@ def settings_of(frames: str) -> Settings:
     return Settings.model_validate({"version": 1, "cameras": {"top": camera}})
 
 
-async def test_a_part_is_one_picture_and_one_answer_whatever_the_hysteresis() -> None:
-    latest, every = settings_of("latest"), settings_of("every")
-    lineup = Lineup(
-        dict(latest.cameras),
+def lineup_of(cameras: Mapping[str, CameraSettings]) -> Lineup:
+    return Lineup(
+        dict(cameras),
         Path(),
         offer=Mock(),
         overview=Mock(),
@@ -49,6 +49,11 @@ async def test_a_part_is_one_picture_and_one_answer_whatever_the_hysteresis() ->
         models=AsyncMock(),
         gateway=Mock(),
     )
+
+
+async def test_a_part_is_one_picture_and_one_answer_whatever_the_hysteresis() -> None:
+    latest, every = settings_of("latest"), settings_of("every")
+    lineup = lineup_of(latest.cameras)
     assert lineup.hysteresis == {"top": (3, 6)}
     lineup._engine, lineup.running["top"] = Mock(), Mock()
     await lineup.change(compare(latest, every))
@@ -71,15 +76,7 @@ async def test_a_disk_of_good_pictures_that_hangs_keeps_no_camera_from_its_start
     monkeypatch.setattr("stream.lineup.trained_view", view)
     monkeypatch.setattr("stream.lineup.Camera", camera)
     top = settings_of("latest").cameras["top"]
-    lineup = Lineup(
-        {"top": top, "side": top},
-        Path(),
-        offer=Mock(),
-        overview=Mock(),
-        recorder=Mock(),
-        models=AsyncMock(),
-        gateway=Mock(),
-    )
+    lineup = lineup_of({"top": top, "side": top})
     await lineup.take_view("top")
     await lineup.start(Mock())
     assert [camera.start.await_count for camera in cameras.values()] == [1, 1]
