@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 from config.load import load
@@ -22,6 +23,14 @@ from stream.web.view import ConfigView, LineActions
 from tests.webline import MODEL, FakeLine, inspection
 
 expect.set_options(timeout=15_000)
+
+# A file's tests share one browser, whose start takes a second or two, and therefore one event loop. Each page
+# that is opened in it has cookies and a storage of its own.
+MARKS = [
+    pytest.mark.debian,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("no_task_left_in_module"),
+]
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync""".split()  # noqa: SIM905

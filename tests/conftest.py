@@ -1,6 +1,7 @@
 """Rules for every test: a task, thread or child process that is left over fails the test that left it."""
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import multiprocessing
@@ -42,6 +43,19 @@ def no_thread_left() -> Iterator[None]:
 
 @pytest_asyncio.fixture
 async def no_task_left() -> AsyncIterator[None]:
+    async with _no_task_left():
+        yield
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def no_task_left_in_module() -> AsyncIterator[None]:
+    """The same on the loop that a file's tests share; they are marked with it."""
+    async with _no_task_left():
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _no_task_left() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
     if left := asyncio.all_tasks() - before - {asyncio.current_task()}:
@@ -51,7 +65,8 @@ async def no_task_left() -> AsyncIterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        runs_on_a_loop = isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj)
+        if runs_on_a_loop and "no_task_left_in_module" not in item.fixturenames:
             item.fixturenames.insert(0, "no_task_left")
     # What takes minutes comes first: begun last, it would run alone while the other workers are idle.
     items.sort(key=lambda item: -(item.get_closest_marker("slow") is not None) * _timeout_s(item))

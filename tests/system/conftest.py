@@ -1,4 +1,5 @@
-"""A served line, a browser and a tab, for the tests that look at the page with Debian's Chromium."""
+"""A served line, a browser and a tab, for the tests that look at the page with Debian's Chromium
+(tests/browsing.py: MARKS)."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from tests.browsing import Shop
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def shop(tmp_path: Path) -> "AsyncIterator[Shop]":
     from tests.browsing import open_shop
 
@@ -20,7 +21,7 @@ async def shop(tmp_path: Path) -> "AsyncIterator[Shop]":
         yield shop
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> "AsyncIterator[Browser]":
     from tests.browsing import open_browser
 
@@ -28,7 +29,7 @@ async def browser() -> "AsyncIterator[Browser]":
         yield browser
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def tab(browser: "Browser", shop: "Shop") -> "AsyncIterator[Page]":
     """The grid, open."""
     from tests.browsing import open_tab

@@ -10,10 +10,10 @@ from playwright.async_api import Browser, Page, Request, Route, expect
 from stream.teaching import Teaching
 from stream.training import TrainingState
 from stream.web import page, users
-from tests.browsing import BOX, Shop, open_tab, pictures
+from tests.browsing import BOX, MARKS, Shop, open_tab, pictures
 from tests.webline import inspection
 
-pytestmark = pytest.mark.debian
+pytestmark = MARKS
 
 AWAY = "The server does not answer."
 

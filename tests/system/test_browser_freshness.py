@@ -11,9 +11,9 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from stream.web import users
-from tests.browsing import MEAN_COLOUR, Shop, open_tab, pictures, tile
+from tests.browsing import MARKS, MEAN_COLOUR, Shop, open_tab, pictures, tile
 
-pytestmark = pytest.mark.debian
+pytestmark = MARKS
 
 FULL = "Too many pages are open: 2 streams, which is the limit. Close one."
 # A headless page is never hidden by itself.

@@ -6,10 +6,10 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from stream.web.view import VerdictView
-from tests.browsing import BOX, Shop, pictures, tile
+from tests.browsing import BOX, MARKS, Shop, pictures, tile
 from tests.webline import incident, inspection
 
-pytestmark = pytest.mark.debian
+pytestmark = MARKS
 
 # WCAG's contrast of every visible text against the first opaque background behind it; those below 4.5.
 PALE = """() => {

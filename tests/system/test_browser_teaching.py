@@ -8,10 +8,10 @@ from engine import versions
 from engine.artifact import save
 from stream.web import users
 from stream.web.view import ModelView
-from tests.browsing import Shop, open_tab, pictures
+from tests.browsing import MARKS, Shop, open_tab, pictures
 from tests.models import tiny_artifact
 
-pytestmark = pytest.mark.debian
+pytestmark = MARKS
 
 
 async def teach(tab: Page) -> None:

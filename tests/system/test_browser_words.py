@@ -3,16 +3,15 @@
 import asyncio
 import time
 
-import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from engine.artifact import save
 from stream.training import TrainingState
-from tests.browsing import BOX, Shop
+from tests.browsing import BOX, MARKS, Shop
 from tests.models import tiny_artifact
 from tests.webline import incident, inspection
 
-pytestmark = pytest.mark.debian
+pytestmark = MARKS
 
 BUSY = "Something else is at work; try again later."
 

@@ -98,7 +98,8 @@ async function start() {
   inside = true;
   paintScale().catch(() => {}); // the colours of a legend are not worth a word
   feed.listen((line) => { newest(line); header(line); list.update(line.incidents, line.now); view?.update(line); }, connection);
-  addEventListener("hashchange", route);
+  // Told of a change that the first route has already followed, it would open the same view a second time.
+  addEventListener("hashchange", () => { if (location.hash !== here) route(); });
   route();
 }
 
