@@ -72,6 +72,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -(item.get_closest_marker("slow") is not None) * _timeout_s(item))
 
 
+def pytest_collection_finish() -> None:
+    # What was imported stays until the end: looked through at each collection, it cost a tenth of the time.
+    gc.collect()
+    gc.freeze()
+
+
 def _timeout_s(item: pytest.Item) -> float:
     mark = item.get_closest_marker("timeout")
     return float(mark.args[0]) if mark is not None and mark.args else 0.0
