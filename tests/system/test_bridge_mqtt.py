@@ -69,9 +69,8 @@ async def test_the_state_of_a_camera_that_was_removed_is_taken_back(
     assert without != CONFIG
     async with running(line, "scada", scada(mosquitto)), listening(mosquitto.port) as before:
         await until(lambda: b'"ready": "1"' in b"".join(before.of(side)))
-    async with running(line, "scada", scada(mosquitto), config=without):
-        async with listening(mosquitto.port) as heard:
-            await until(lambda: b'"ready": "1"' in b"".join(heard.of(f"{LINE}/top/state")))
+    async with listening(mosquitto.port) as heard, running(line, "scada", scada(mosquitto), config=without):
+        await until(lambda: heard.of(side)[-1:] == [b""])
         async with listening(mosquitto.port) as late:
             await until(lambda: bool(late.of(f"{LINE}/top/state")))
             assert late.of(side) == []
