@@ -16,6 +16,18 @@ from tests.webline import inspection
 pytestmark = MARKS
 
 AWAY = "The server does not answer."
+# Who is logged in is answered when the test says so, and before the browser tells of a change of the address.
+# Counts how often a view is put in place.
+HELD_ME = """
+  const real = window.fetch;
+  window.fetch = (path, ...rest) => path !== "/api/v1/me" ? real(path, ...rest) : new Promise((done) => {
+    window.answerMe = (me) => done({ ok: true, json: async () => me });
+  });
+  window.views = 0;
+  addEventListener("DOMContentLoaded", () => new MutationObserver((all) => {
+    for (const change of all) window.views += [...change.addedNodes].some((n) => n.className === "stack");
+  }).observe(document.getElementById("main"), { childList: true }));
+"""
 
 
 async def away(route: Route) -> None:
@@ -126,6 +138,7 @@ async def test_areas_that_are_not_here_yet_are_not_drawn_over(tab: Page, shop: S
     await tab.goto(shop.page.url + "#/camera/top")
     edit = tab.get_by_role("button", name="Edit areas")
     await expect(tab.get_by_role("button", name="Use this alarm level")).to_be_visible()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()  # what is below may move until then
     assert not await edit.is_visible()
     there.set()
     await edit.click()
@@ -166,6 +179,20 @@ async def test_a_slow_server_is_asked_for_one_curve_at_a_time(tab: Page, shop: S
     assert len(asked) == 1
     answered.set()
     await tab.unroute_all(behavior="wait")
+
+
+async def test_a_page_that_is_led_elsewhere_as_it_starts_goes_there_once(
+    browser: Browser, shop: Shop
+) -> None:
+    tab = await browser.new_page()
+    await tab.add_init_script(HELD_ME)
+    await tab.goto(shop.page.url)
+    await tab.wait_for_function("() => window.answerMe")
+    me = await (await tab.request.get(f"{shop.page.url}api/v1/me")).json()
+    await tab.evaluate("(me) => { location.hash = '#/camera/top'; window.answerMe(me); }", me)
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    assert await tab.evaluate("window.views") == 1
+    await tab.close()
 
 
 async def test_who_presses_twice_logs_in_once(browser: Browser, shop: Shop, tmp_path: Path) -> None:
