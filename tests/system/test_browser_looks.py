@@ -1,9 +1,10 @@
 """How the page reads and feels: contrast, names for screen readers, pause, full screen, one incident."""
 
+import asyncio
 import time
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from stream.web.view import VerdictView
 from tests.browsing import BOX, MARKS, Shop, pictures, tile
@@ -101,6 +102,29 @@ async def test_a_paused_picture_keeps_its_time_whatever_is_pressed(tab: Page) ->
     await tab.wait_for_timeout(1100)
     await tab.get_by_role("region", name="Camera top").get_by_role("button", name="Marks").click()
     await expect(tab.get_by_text("Paused at")).to_have_text(paused)
+
+
+async def test_what_is_below_the_picture_stays_under_the_finger_as_video_takes_over(tab: Page) -> None:
+    held = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await held.wait()
+        await route.continue_()
+
+    async def below() -> float:
+        return (await tab.get_by_role("button", name="Edit areas").bounding_box() or {})["y"]
+
+    await tab.route("**/whep/*", hold)
+    await tab.get_by_role("link", name="top").click()
+    await pictures(tab, "top", 2)
+    await expect(tab.get_by_role("button", name="Edit areas")).to_be_enabled()
+    before = await below()
+    held.set()
+    await expect(tab.get_by_text("Video by WebRTC.")).to_be_visible()
+    assert await below() == before
+    await tab.get_by_role("button", name="Pause").click()
+    await expect(tab.get_by_text("Paused at")).to_be_visible()
+    assert await below() == before
 
 
 async def test_the_picture_fills_the_screen(tab: Page) -> None:

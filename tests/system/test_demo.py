@@ -15,7 +15,7 @@ from stream.sim.line import ProductionLine
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LINEWATCH = Path(sys.executable).with_name("linewatch")
-QUICK = ("--steps", "60", "--frames", "16")
+QUICK = ("--steps", "30", "--frames", "16")
 KEYS = {"cameras", "defects", "false_alarms", "events", "latency_ms", "frames_per_s", "peak_rss_mb"}
 
 
@@ -49,7 +49,7 @@ def test_the_demo_finds_defects_and_starts_at_once_the_second_time(tmp_path: Pat
 
 def test_the_demo_replays_a_folder_of_pictures(tmp_path: Path) -> None:
     parts = pictures(tmp_path / "parts")
-    said = demo(tmp_path / "demo", "--seconds", "20", "--steps", "45", "--data", str(parts))
+    said = demo(tmp_path / "demo", "--seconds", "20", "--steps", "30", "--data", str(parts))
     assert said["cameras"].keys() == {"parts"}
     assert said["defects"]["shown"] > 0
 
