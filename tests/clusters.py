@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from stream.broker import Endpoint, free_port
+from stream.broker import Endpoint
+from tests.ports import free_port
 
 PASSWORD = "of-the-servers"
 SENTINEL_PASSWORD = "of-the-sentinel"

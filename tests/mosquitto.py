@@ -13,8 +13,8 @@ from typing import Any
 
 import aiomqtt
 
-from stream.broker import free_port
 from tests.certificates import Certificate
+from tests.ports import free_port
 
 USER, PASSWORD = "linewatch", "mosquitto-password"
 

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from stream.bridges.modbus_server import ModbusSink
 from stream.bridges.process import Bridge
-from stream.broker import free_port
 from tests.bridgeline import BridgeLine, running
 from tests.brokers import until, valkey
 from tests.mosquitto import PASSWORD, USER, Mosquitto
+from tests.ports import free_port
 from tests.webhook_peer import SECRET
 
 # As the Standard Webhooks libraries want it: base64 of the key's bytes.

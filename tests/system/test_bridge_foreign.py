@@ -12,9 +12,9 @@ import pytest_asyncio
 
 from stream.bridges import modbus_map as m
 from stream.bridges.modbus_server import ModbusSink
-from stream.broker import free_port
 from tests.bridgeline import BridgeLine, running
 from tests.brokers import until, valkey
+from tests.ports import free_port
 
 HERE = Path(__file__).parents[1]
 MODULES = HERE.parent / "var/node-red/node_modules"

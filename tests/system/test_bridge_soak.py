@@ -17,12 +17,12 @@ from pymodbus.exceptions import ModbusException
 
 from stream.bridges import modbus_map as m
 from stream.bridges.opcua_tree import NAMESPACE
-from stream.broker import free_port
 from stream.endings import end
 from stream.events import Event
 from tests.bridgeline import BridgeLine, bridge_process
 from tests.brokers import until, valkey
 from tests.mosquitto import PASSWORD, USER, Mosquitto
+from tests.ports import free_port
 from tests.webhook_peer import SECRET, Peer
 
 pytestmark = pytest.mark.debian

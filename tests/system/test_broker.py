@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from stream import broker as broker_module
-from stream.broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, free_port, server_binary
+from stream.broker import BrokerError, EmbeddedBroker, Endpoint, RunFile, server_binary
 from tests.brokers import until, valkey
+from tests.ports import free_port
 
 
 async def test_it_asks_for_a_password_and_listens_on_loopback_only(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from config.services import EventsSettings
 from config.settings import Settings
 from stream import leftovers, standing
 from stream.bridges.process import Bridge
-from stream.broker import Endpoint, RunFile, endpoint_of, free_port
+from stream.broker import Endpoint, RunFile, endpoint_of
 from stream.commands import events as events_command
 from stream.consumer import Consumer
 from stream.doctor import services
@@ -43,6 +43,7 @@ from tests.brokers import (
     until,
 )
 from tests.clusters import PASSWORD, cluster, server
+from tests.ports import free_port
 from tests.system.test_inbox import reading
 from tests.webhook_peer import SECRET, Peer
 

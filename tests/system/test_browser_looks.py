@@ -112,7 +112,9 @@ async def test_what_is_below_the_picture_stays_under_the_finger_as_video_takes_o
         await route.continue_()
 
     async def below() -> float:
-        return (await tab.get_by_role("button", name="Edit areas").bounding_box() or {})["y"]
+        box = await tab.get_by_role("button", name="Edit areas").bounding_box()
+        assert box is not None
+        return box["y"]
 
     await tab.route("**/whep/*", hold)
     await tab.get_by_role("link", name="top").click()

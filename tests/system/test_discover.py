@@ -14,14 +14,9 @@ from config.load import parse
 from stream import discovery
 from stream.onvif import BadAnswer, Login, NoAnswer, NotAllowed, describe, parse_xml
 from tests.onvif_camera import OnvifCamera, serving
+from tests.ports import free_port
 
 WHO = Login("inspect", SecretStr("p@:/%#? <&>ü"))
-
-
-def free_port() -> int:
-    with socket.socket(type=socket.SOCK_DGRAM) as taken:
-        taken.bind(("", 0))
-        return int(taken.getsockname()[1])
 
 
 def guarded(**more: object) -> OnvifCamera:

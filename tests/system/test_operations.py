@@ -21,6 +21,7 @@ from stream.broker import BrokerError, lock
 from stream.outbox import Outbox
 from stream.outbox_file import OutboxError
 from stream.standing import probe
+from tests.ports import free_port
 
 # The kernel refuses folders there, also to root.
 NOBODYS = Path("/proc/sys/linewatch")
@@ -41,11 +42,6 @@ def linewatch(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [LINEWATCH, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from pydantic import SecretStr
 
 from config.ice import IceServer
 from config.sources import WebrtcSource
-from stream.broker import free_port
 from stream.ice import rtc_servers
 from stream.sources.desk import DESK
 from stream.web.page import LivePage
 from stream.web.rtc import RtcOptions
+from tests.ports import free_port
 from tests.puppets import until
 from tests.system.test_rtsp_webrtc import Moving, whip
 from tests.system.test_web_video import Watcher
