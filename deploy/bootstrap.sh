@@ -7,6 +7,7 @@
 #   2. an NVIDIA driver answers:  the registry's torch, which is the CUDA build
 #   3. a CPU wheel among pip's configured find-links (no network, no dependencies: answers at once)
 #   4. else the registry's torch, which also runs on a CPU (about 3 GB)
+# Where an NVIDIA driver answers, CuPy comes along, for the CUDA that torch was built for.
 set -eu
 venv=$1
 extras=$2
@@ -38,6 +39,10 @@ trap 'rm -f "$constraint"' EXIT
 import importlib.metadata
 print("torch==" + importlib.metadata.version("torch"))
 PY
+if nvidia-smi -L >/dev/null 2>&1; then
+    cuda=$("$venv/bin/python" -c 'import torch; print(*(torch.version.cuda or "").split(".")[:1])')
+    case $cuda in 12 | 13) extras="${extras:+$extras,}cuda$cuda" ;; esac
+fi
 if [ $# -eq 0 ]; then
     set -- -e ".${extras:+[$extras]}"
 fi

@@ -11,6 +11,7 @@ import torch
 from .backend import Backend
 from .cores import usable_cores
 from .errors import DeviceError
+from .model.precision import without_tf32
 from .torch_backend import TorchBackend
 
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -31,6 +32,7 @@ def choose_device(wish: str) -> torch.device:
     index = device.index or 0
     if index >= torch.cuda.device_count():
         raise DeviceError(f"There is no {wish}: torch sees {torch.cuda.device_count()} CUDA devices.")
+    without_tf32()
     return torch.device("cuda", index)
 
 

@@ -203,25 +203,22 @@ class Engine:
             self._land(begun)
 
     def _inspect_beside(self, batch: Batch) -> None:
-        """Send this batch to the device, if need be while that computes the one ahead, and tell of the one
-        ahead while the device computes this one. Whatever fails, frames are told of in the order in which
-        they went in."""
+        """Let the device compute this batch, if it takes it already while it computes the one ahead, and tell
+        of the one ahead meanwhile. Whatever fails, frames are told of in the order in which they went in."""
         begun = self._begin(batch)
         if begun is None:
             return
         ahead, self._ahead = self._ahead, begun
+        if ahead is not None and ahead.failed is not None:
+            # At once: its halves need memory, and this batch takes more as soon as it is computed.
+            self._tell(ahead)
+            ahead = None
+        if begun.runner is self._runner:
+            begun.compute()
         if ahead is not None:
             ahead.fetch()
-            if ahead.failed is not None:
-                # At once: its halves need memory, and this batch takes more as soon as it is computed.
-                self._tell(ahead)
-                ahead = None
-                if begun.runner is not self._runner:
-                    return self._land_ahead()
-        begun.compute()
-        if ahead is not None:
             self._tell(ahead)
-        if begun.failed is not None:
+        if begun.failed is not None or begun.runner is not self._runner:
             self._land_ahead()
 
     def _begin(self, batch: Batch) -> Begun | None:

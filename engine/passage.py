@@ -31,7 +31,8 @@ _FINER = 3
 class Track:
     """What all passages share, for the device thread.
 
-    On CUDA frames travel on a stream of their own, beside what the device computes for the batch before.
+    On CUDA frames travel, and regions are measured, on streams of their own: beside what the device computes
+    for the batch before and the one behind.
     """
 
     def __init__(self, backend: Backend, max_squares: int) -> None:
@@ -46,6 +47,13 @@ class Track:
 
     @cached_property
     def _uploads(self) -> torch.cuda.Stream | None:
+        return self._stream()
+
+    @cached_property
+    def _regions(self) -> torch.cuda.Stream | None:
+        return self._stream()
+
+    def _stream(self) -> torch.cuda.Stream | None:
         """Made when it is first needed, as a device that doesn't work says so then."""
         if self.place.type != "cuda":
             return None
@@ -84,6 +92,17 @@ class Track:
         """What is sent inside travels beside what the device computes; `uploaded` comes before computing with
         it."""
         with self.working(), nullcontext() if self._uploads is None else torch.cuda.stream(self._uploads):
+            yield
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """What is measured inside the host has waited for: it need not come after what the device was given
+        since, which is the next batch."""
+        with (
+            device_errors(),
+            nullcontext() if self._regions is None else torch.cuda.stream(self._regions),
+            self.working(),  # inside, as CuPy goes to torch's current stream
+        ):
             yield
 
     def uploaded(self) -> None:
@@ -125,10 +144,10 @@ class Passage:
     device thread.
 
     Only `fetch` waits for the device. So the host may ask for this one's inspections while the device
-    computes the next one, and on CUDA also make the next one while this one is computed. Maps and regions
-    are the device's work on CUDA, and part of the last step elsewhere. Each step raises DeviceError (out of
-    memory, lost device), the last one also ArtifactError (a model gave no numbers); then no frame of the
-    batch has a result. Any other exception is a bug.
+    computes the next one, and on CUDA also let it compute the next one before it fetches this one. Maps and
+    regions are the device's work on CUDA, and part of the last step elsewhere. Each step raises DeviceError
+    (out of memory, lost device), the last one also ArtifactError (a model gave no numbers); then no frame of
+    the batch has a result. Any other exception is a bug.
     """
 
     def __init__(self, track: Track, batch: Batch, entries: Entries) -> None:
@@ -203,7 +222,7 @@ class Passage:
         if self._running is not None:
             self._running.result()
         if self._track.measures:
-            with self._track.working():
+            with self._track.measuring():
                 self._watch.wait()
                 self._measure()
         # Not before: on CUDA the memory is of the uploads' stream, and the next upload would get it while it

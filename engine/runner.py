@@ -51,6 +51,7 @@ class Runner:
     ) -> None:
         self.library = library
         self.plateau: int | None = None
+        self._is_settled = False
         with device_errors():
             self.backend = (
                 backend
@@ -78,6 +79,7 @@ class Runner:
         Raises DeviceError if the device can't run even one frame.
         """
         refused, frames = list[Refused](), list[Frame]()
+        self._is_settled = True  # once it is seen which of them run here
         self._warm_up_regions()
         entries = self.library.snapshot()
         for entry in entries.values():
@@ -89,6 +91,7 @@ class Runner:
                 refused.append((entry.camera, error))
             else:
                 frames.append(frame)
+        self._is_settled = bool(frames)
         if frames:
             self._settle(frames[:max_batch], entries)
         # A device that bears one frame but not so many: the engine will halve its batches.
@@ -115,13 +118,16 @@ class Runner:
         # A device that bears fewer frames than that: what was measured until then holds.
         with suppress(DeviceError), device_errors(), torch.inference_mode():
             for count in sorted(counts):
-                for group in groups(frames[:count], entries):
-                    networks, part = next(at_most(self._track.max_squares, group.networks()))
-                    images = self.backend.upload(group.pictures())[part]
-                    self.backend.settle(networks, images, self._track.max_squares)
+                self._settle_together(frames[:count], entries)
                 if len(frames) > 1:
                     costs[count] = self._frame_cost_s(Batch(tuple(frames[:count])), entries)
         self.plateau = plateau(costs, len(frames))
+
+    def _settle_together(self, frames: Sequence[Frame], entries: Entries) -> None:
+        for group in groups(frames, entries):
+            networks, part = next(at_most(self._track.max_squares, group.networks()))
+            images = self.backend.upload(group.pictures())[part]
+            self.backend.settle(networks, images, self._track.max_squares)
 
     def _frame_cost_s(self, batch: Batch, entries: Entries) -> float:
         """The quickest of three."""
@@ -131,6 +137,11 @@ class Runner:
             self.run(batch, entries)
             spent.append(time.monotonic() - started)
         return min(spent) / len(batch.frames)
+
+    @property
+    def measured_by(self) -> str:
+        """What measures the regions, in words."""
+        return self._track.arrays.name
 
     def overlaps(self, frames: int) -> bool:
         """Whether the device computes so many by itself, so that the host may tell of the batch before."""
@@ -142,7 +153,13 @@ class Runner:
         `entries` is the state of the library to use, by default the present one; every camera of the batch
         must be in it.
         """
-        return Passage(self._track, batch, self.library.snapshot() if entries is None else entries)
+        entries = self.library.snapshot() if entries is None else entries
+        if not self._is_settled:
+            # There was no model to warm up with. The first that came since lets no other camera wait.
+            self._is_settled = True
+            with suppress(DeviceError), device_errors(), torch.inference_mode():
+                self._settle_together(batch.frames[:1], entries)
+        return Passage(self._track, batch, entries)
 
     def run(self, batch: Batch, entries: Entries | None = None) -> list[Inspection]:
         """All steps: one inspection for each frame, in the batch's order."""

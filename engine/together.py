@@ -91,7 +91,7 @@ class Together:
 
     def settle(self, models: Sequence[Prepared], images: Tensor, most: int) -> None:
         """Find out what is fastest for up to `most` pictures like `images`, seen by these models."""
-        counts = [2**power for power in range(most.bit_length())]
+        counts = sorted({most, *(2**power for power in range(most.bit_length()))})
         if self._capture is not None:
             for count in counts:
                 self._settle_teacher(models[0].teacher, images, count)

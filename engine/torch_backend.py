@@ -16,7 +16,7 @@ from .errors import ArtifactError
 from .fitting import Picture, fitted, fitted_on_device
 from .images import to_device
 from .model.dmdd import build_network
-from .model.precision import cpu_has_bf16
+from .model.precision import cpu_has_bf16, without_tf32
 from .model.teacher import build_teacher
 from .parity import Gap, probe_pictures
 from .recorded import Capture, CudaGraphs
@@ -58,10 +58,7 @@ class TorchBackend:
         self._loading = threading.Lock()
         self._bf16 = bf16 if bf16 is not None else device.type == "cuda" or cpu_has_bf16()
         if device.type == "cuda":
-            # cuDNN's convolutions otherwise round what they multiply to 10 bits, and float32, by which every
-            # faster way is judged, would be nearly as coarse as what it judges. Off for the whole process.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
+            without_tf32()
             capture = capture or CudaGraphs(device)
         # Not bound methods: they and this object would hold each other, and a replaced one stay in memory.
         teach = partial(_teach, self._teachers, self._reduced)

@@ -21,11 +21,15 @@ XpArray = Any
 
 @dataclass(frozen=True, slots=True)
 class ArrayLibrary:
-    """`xp` is numpy or cupy, `ndimage` scipy.ndimage or cupyx.scipy.ndimage; `on_device` says which."""
+    """`xp` is numpy or cupy, `ndimage` scipy.ndimage or cupyx.scipy.ndimage; `on_device` says which.
+
+    `name` says so to people, and of NumPy beside a CUDA device why.
+    """
 
     xp: ModuleType
     ndimage: ModuleType
     on_device: bool
+    name: str = "NumPy"
 
     def worth_labelling(self, above: XpArray) -> list[int]:
         """Which maps of (N, h, w): those with a True on the host; on a device all, as a host that asks there
@@ -58,24 +62,27 @@ class ArrayLibrary:
             yield
 
 
-def numpy_library() -> ArrayLibrary:
-    return ArrayLibrary(np, scipy.ndimage, on_device=False)
+def numpy_library(why: str = "") -> ArrayLibrary:
+    return ArrayLibrary(np, scipy.ndimage, on_device=False, name=f"NumPy ({why})" if why else "NumPy")
 
 
 def library_for(device: torch.device) -> ArrayLibrary:
-    """CuPy for a CUDA device where it is installed and sees one, else NumPy (maps then travel to the
-    host)."""
+    """CuPy for a CUDA device where it is installed and works, else NumPy (maps then travel to the host)."""
     if device.type != "cuda":
         return numpy_library()
     try:
         import cupy
         import cupyx.scipy.ndimage
     except ImportError:
-        return numpy_library()
-    if not cupy.cuda.is_available():
-        return numpy_library()
-    _share_pool(cupy)
-    return ArrayLibrary(cupy, cupyx.scipy.ndimage, on_device=True)
+        return numpy_library("CuPy is not installed")
+    try:
+        _share_pool(cupy)
+        # It compiles at first use: one that was built for another CUDA can be imported, and no more.
+        with cupy.cuda.Device(device.index or 0):
+            int((cupy.arange(4) > 1).sum())
+    except Exception as error:  # noqa: BLE001 (CuPy's errors have no common class; NumPy would do)
+        return numpy_library(f"CuPy does not work here: {type(error).__name__}")
+    return ArrayLibrary(cupy, cupyx.scipy.ndimage, on_device=True, name=f"CuPy {cupy.__version__}")
 
 
 def _share_pool(cupy: ModuleType) -> None:

@@ -63,6 +63,7 @@ class Result:
     load: Load
     backend: str
     together: str
+    measured_by: str
     max_batch: int
     frames: int
     frames_per_s: float
@@ -118,6 +119,7 @@ def measure(load: Load) -> Result:
         load=load,
         backend=how,
         together=runner.backend.together,
+        measured_by=runner.measured_by,
         max_batch=max_batch,
         frames=len(run.done),
         frames_per_s=rate,
@@ -198,6 +200,7 @@ def _naive_frames_per_s(load: Load, models: Models, shown: Shown, seconds: float
     for frame in _frames(shown)[:_NAIVE_CAMERAS]:
         runner = _runner(load)
         runner.library.put(frame.camera, *models[frame.camera])
+        runner.warm_up()
         alone.append((runner, Batch((frame,))))
 
     def look() -> None:
@@ -245,6 +248,7 @@ def as_json(result: Result) -> dict[str, object]:
         "memory_mb": round(result.memory_mb, 1),
         "backend": result.backend,
         "together": result.together,
+        "measured_by": result.measured_by,
         "max_batch": result.max_batch,
         "cameras": result.load.cameras,
         "size": result.load.size,

@@ -99,16 +99,18 @@ def bright_spot(
 
 
 def interleaved(runner: Runner, batches: Sequence[Batch]) -> list[list[Inspection]]:
-    """What each batch says when they go as the engine lets them: each is begun before the one ahead of it is
-    fetched, and computed before that is told."""
+    """What each batch says when they go as the engine lets them: each is computed before the one ahead of it
+    is told, and before that is fetched where the device takes it already."""
     told: list[list[Inspection]] = []
     ahead: Passage | None = None
     for batch in batches:
-        begun = runner.begin(batch)
-        if ahead is not None:
+        if ahead is not None and not runner.sends_ahead:
             ahead.fetch()
+        begun = runner.begin(batch)
         begun.compute()
         if ahead is not None:
+            if runner.sends_ahead:
+                ahead.fetch()
             told.append(ahead.inspections())
         ahead = begun
     if ahead is not None:

@@ -26,6 +26,13 @@ def _cpuinfo() -> str:
         return ""
 
 
+def without_tf32() -> None:
+    """For the whole process. cuDNN's convolutions on CUDA otherwise round what they multiply to 10 bits, and
+    float32, by which every faster way is judged, would be nearly as coarse as what it judges."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def autocast(device: torch.device) -> torch.autocast:
     """The precision to run the network in on `device`; losses, joins and logits step out of it to float32."""
     pays = device.type == "cuda" or (device.type == "cpu" and cpu_has_bf16())

@@ -42,6 +42,7 @@ def device(wish: str = "auto") -> Finding:
     from engine.choose import choose_device, why_no_cuda
     from engine.cores import usable_cores
     from engine.errors import DeviceError
+    from engine.xp import library_for
 
     try:
         place = choose_device(wish)
@@ -52,8 +53,12 @@ def device(wish: str = "auto") -> Finding:
         float(torch.ones(8, device=place).sum())
     except (DeviceError, RuntimeError) as error:
         return failed("device", str(error).splitlines()[0])
-    card = torch.cuda.get_device_properties(place)
-    return ok("device", f"{place}, {card.name}, {card.total_memory >> 20} MiB, CUDA {torch.version.cuda}")
+    card, regions = torch.cuda.get_device_properties(place), library_for(place)
+    found = f"{place}, {card.name}, {card.total_memory >> 20} MiB, CUDA {torch.version.cuda}"
+    if not regions.on_device:
+        extra = f"cuda{(torch.version.cuda or '').partition('.')[0]}"
+        return warning("device", f"{found}, regions by {regions.name}, slower; install the extra {extra}")
+    return ok("device", f"{found}, regions by {regions.name}")
 
 
 def codecs() -> Finding:

@@ -276,12 +276,32 @@ def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
     assert all(seen.defects for seen in begun.inspections())
 
 
+def test_regions_are_measured_without_waiting_for_the_batch_behind() -> None:
+    device = torch.device("cuda", 0)
+    runner = Runner(Library(), backend=tiny_backend(device))
+    for number in range(4):
+        runner.library.put(f"camera-{number}", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
+    runner.warm_up(max_batch=4)
+    runner.run(spotted(1, 4))
+    first, second = runner.begin(spotted(1, 4)), runner.begin(spotted(2, 4))
+    first.compute()
+    torch.cuda._sleep(2_000_000_000)  # a second or so of nothing, on the stream that computes
+    second.compute()
+    started = time.monotonic()
+    first.fetch()
+    measured_s = time.monotonic() - started
+    second.fetch()
+    assert measured_s < 0.5 * (time.monotonic() - started)
+    assert all(seen.defects for seen in [*first.inspections(), *second.inspections()])
+
+
 def test_no_call_is_recorded_on_the_stream_on_which_frames_are_sent() -> None:
     device = torch.device("cuda", 0)
-    uploads = Runner(Library(), backend=tiny_backend(device))._track._uploads
+    track = Runner(Library(), backend=tiny_backend(device))._track
     capture = CudaGraphs(device)
-    assert uploads is not None
-    assert uploads.cuda_stream not in {capture._unused_stream().cuda_stream for _ in range(64)}
+    assert track._uploads is not None and track._regions is not None
+    taken = {capture._unused_stream().cuda_stream for _ in range(64)}
+    assert not taken & {track._uploads.cuda_stream, track._regions.cuda_stream}
 
 
 def test_batches_that_overlap_take_no_more_and_more_memory_also_after_a_recording_that_failed() -> None:
@@ -296,8 +316,8 @@ def test_batches_that_overlap_take_no_more_and_more_memory_also_after_a_recordin
         ahead.compute()
         for seq in range(2, 2 + batches):
             begun = runner.begin(spotted(seq, 1))
-            ahead.fetch()
             begun.compute()
+            ahead.fetch()
             ahead = begun
         ahead.fetch()
         return int(torch.cuda.memory_stats(device)["active_bytes.all.current"])

@@ -239,6 +239,26 @@ def test_an_environment_that_was_only_begun_is_completed(tmp_path: Path) -> None
     assert said.returncode == 0, said.stderr
 
 
+@pytest.mark.parametrize(("cuda", "brings"), [("13.0", ".[dev,cuda13]"), ("", ".[dev]")])
+def test_where_a_gpu_is_cupy_comes_along_for_the_cuda_of_torch(
+    tmp_path: Path, cuda: str, brings: str
+) -> None:
+    python, driver, asked = tmp_path / "venv/bin/python", tmp_path / "nvidia-smi", tmp_path / "asked"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/sh\necho "$*" >>{asked}\n[ "$1" != -c ] || exec {sys.executable} -c "import sys\n'
+        f"sys.modules['torch'] = t = type(sys)('torch')\nt.version = type(sys)('v')\n"
+        f"t.version.cuda = '{cuda}' or None\n$2\"\n"
+    )
+    driver.write_text("#!/bin/sh\n")
+    for file in (python, driver):
+        file.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": sys.executable}
+    said = run("sh", DEPLOY / "bootstrap.sh", tmp_path / "venv", "dev", env=environment)
+    assert said.returncode == 0, said.stderr
+    assert asked.read_text().splitlines()[-1].endswith(f" -e {brings}")
+
+
 def test_a_line_of_the_board_is_told_from_the_others() -> None:
     """One legend without a label stands for one series only."""
     labels = {"linewatch_device_errors_total": "kind", "linewatch_events_total": "phase"}

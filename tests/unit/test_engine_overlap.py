@@ -83,7 +83,7 @@ def test_a_batch_is_sent_while_the_one_before_is_computed_and_told_while_the_nex
     offer_behind_one(line, runner, 3)
     assert come_out(line, 4) == [1, 2, 3, 4]
     alone = ["begin 1", "compute 1", "fetch 1", "inspections 1", "begin 2", "compute 2"]
-    beside = ["begin 3", "fetch 2", "compute 3", "inspections 2", "begin 4", "fetch 3", "compute 4"]
+    beside = ["begin 3", "compute 3", "fetch 2", "inspections 2", "begin 4", "compute 4", "fetch 3"]
     assert runner.steps == [*alone, *beside, "inspections 3", "fetch 4", "inspections 4"]
 
 
@@ -181,8 +181,10 @@ def test_a_device_that_hangs_after_an_error_is_seen_as_stuck(line: Line, runner:
     assert line.engine.busy_since is None
 
 
-def test_another_device_takes_over_also_what_was_already_sent_to_the_lost_one() -> None:
+@pytest.mark.parametrize("sends_ahead", [True, False])
+def test_another_device_takes_over_also_what_was_already_sent_to_the_lost_one(sends_ahead: bool) -> None:
     lost, spare = OverlappingRunner(), FakeRunner((*CAMERAS, "top"))
+    lost.sends_ahead = sends_ahead
     line = Line(lost, max_batch=1, fallback=lambda: spare)
     line.engine.start()
     lost.answer = fails
@@ -190,7 +192,8 @@ def test_another_device_takes_over_also_what_was_already_sent_to_the_lost_one() 
     # Three single failures are what makes it lost; the fourth was sent by then.
     assert come_out(line, 5) == [4, 5]
     assert line.dropped == [(1, "failed"), (2, "failed"), (3, "failed")]
-    assert "compute 4" not in lost.steps and line.engine.failed is None
+    assert ("compute 4" in lost.steps) == sends_ahead and "fetch 4" not in lost.steps
+    assert line.engine.failed is None
     line.engine.offer(frame("top", 9))
     line.wait_for(lambda: line.done[-1:] != [] and line.done[-1].frame.seq == 9)
     assert line.engine.stop(5.0)

@@ -229,6 +229,27 @@ def test_a_runner_that_is_warm_sees_the_same(fast: None) -> None:
         assert one.frame is other.frame and other.score == pytest.approx(one.score, abs=1e-3)
 
 
+def test_the_first_model_that_comes_to_a_line_without_any_is_recorded_and_stacked(fast: None) -> None:
+    """It waited for the next start before, and so did all that came after it."""
+    backend = TorchBackend(CPU, bf16=False, capture=Capture())
+    runner = Runner(Library(), backend=backend, max_squares=4)
+    assert runner.warm_up(max_batch=4) == [] and backend.together == "one by one"
+    frames = [Frame(name, 1, 0.0, time.monotonic(), bright_spot()) for name in ("b", "a")]
+    artifact = tiny_artifact(real="lite", version=1, input_px=SIDE)
+    runner.library.put("b", artifact, CameraTuning(min_area_px=1.0))
+    runner.run(Batch((frames[0],)))
+    assert backend.together == "stacked at 1, 2, 4, recorded"
+    runner.library.put("a", artifact, CameraTuning(min_area_px=1.0))
+    assert len(runner.run(Batch(tuple(frames)))) == 2
+
+
+def test_as_many_as_a_batch_takes_are_settled_also_where_that_is_no_power_of_two(fast: None) -> None:
+    capture = Capture()
+    backend = TorchBackend(CPU, bf16=False, capture=capture)
+    backend.settle(spread(prepared(backend, 1), (1,)), torch.rand(1, 3, SIDE, SIDE), 3)
+    assert backend.together == "stacked at 1, 2, 3, recorded"
+
+
 def test_a_camera_that_comes_later_joins_those_that_were_settled(fast: None) -> None:
     backend = TorchBackend(CPU, bf16=False, capture=Capture())
     models, images = prepared(backend, 1, 2, 3), torch.rand(3, 3, SIDE, SIDE)
