@@ -256,14 +256,19 @@ def test_batches_whose_steps_interleave_say_what_they_say_alone(real: str | None
                 assert [d.box for d in one_beside.defects] == [d.box for d in one_alone.defects]
 
 
-def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
-    device = torch.device("cuda", 0)
-    runner = Runner(Library(), backend=tiny_backend(device))
+def warm_runner() -> Runner:
+    """With four cameras, after a batch that has regions: what is done for the first time (kernels loaded, memory
+    got) may wait for all that the device does."""
+    runner = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
     for number in range(4):
         runner.library.put(f"camera-{number}", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
     runner.warm_up(max_batch=4)
-    # What is done for the first time (kernels loaded, memory got) may wait for all that the device does.
     runner.run(spotted(1, 4))
+    return runner
+
+
+def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
+    runner = warm_runner()
     torch.cuda._sleep(2_000_000_000)  # a second or so of nothing, on the stream that computes
     started = time.monotonic()
     begun = runner.begin(spotted(1, 4))
@@ -277,12 +282,7 @@ def test_computing_is_told_to_the_device_without_waiting_for_it() -> None:
 
 
 def test_regions_are_measured_without_waiting_for_the_batch_behind() -> None:
-    device = torch.device("cuda", 0)
-    runner = Runner(Library(), backend=tiny_backend(device))
-    for number in range(4):
-        runner.library.put(f"camera-{number}", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
-    runner.warm_up(max_batch=4)
-    runner.run(spotted(1, 4))
+    runner = warm_runner()
     first, second = runner.begin(spotted(1, 4)), runner.begin(spotted(2, 4))
     first.compute()
     torch.cuda._sleep(2_000_000_000)  # a second or so of nothing, on the stream that computes
