@@ -257,8 +257,8 @@ def test_batches_whose_steps_interleave_say_what_they_say_alone(real: str | None
 
 
 def warm_runner() -> Runner:
-    """With four cameras, after a batch that has regions: what is done for the first time (kernels loaded, memory
-    got) may wait for all that the device does."""
+    """With four cameras, after a batch that has regions: what is done for the first time (kernels loaded,
+    memory got) may wait for all that the device does."""
     runner = Runner(Library(), backend=tiny_backend(torch.device("cuda", 0)))
     for number in range(4):
         runner.library.put(f"camera-{number}", tiny_artifact(input_px=64), CameraTuning(min_area_px=1.0))
