@@ -39,11 +39,16 @@ trap 'rm -f "$constraint"' EXIT
 import importlib.metadata
 print("torch==" + importlib.metadata.version("torch"))
 PY
-if nvidia-smi -L >/dev/null 2>&1; then
-    cuda=$("$venv/bin/python" -c 'import torch; print(*(torch.version.cuda or "").split(".")[:1])')
-    case $cuda in 12 | 13) extras="${extras:+$extras,}cuda$cuda" ;; esac
-fi
+cuda=
 if [ $# -eq 0 ]; then
     set -- -e ".${extras:+[$extras]}"
+    nvidia-smi -L >/dev/null 2>&1 &&
+        cuda=$("$venv/bin/python" -c 'import torch; print(*(torch.version.cuda or "").split(".")[:1])')
 fi
 $pip install -q -c "$constraint" "$@"
+case $cuda in
+12 | 13)
+    $pip install -q -c "$constraint" -e ".[cuda$cuda]" ||
+        echo "linewatch: without CuPy, which could not be installed, the CPU measures the regions" >&2
+    ;;
+esac

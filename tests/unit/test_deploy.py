@@ -239,16 +239,22 @@ def test_an_environment_that_was_only_begun_is_completed(tmp_path: Path) -> None
     assert said.returncode == 0, said.stderr
 
 
-@pytest.mark.parametrize(("cuda", "brings"), [("13.0", ".[dev,cuda13]"), ("", ".[dev]")])
+@pytest.mark.parametrize(
+    ("cuda", "fails", "brings"),
+    [("13.0", False, ".[cuda13]"), ("13.0", True, ".[cuda13]"), ("", False, ".[dev]")],
+)
 def test_where_a_gpu_is_cupy_comes_along_for_the_cuda_of_torch(
-    tmp_path: Path, cuda: str, brings: str
+    tmp_path: Path, cuda: str, fails: bool, brings: str
 ) -> None:
+    """If it can't be had, all else is there."""
     python, driver, asked = tmp_path / "venv/bin/python", tmp_path / "nvidia-smi", tmp_path / "asked"
     python.parent.mkdir(parents=True)
+    torch = (
+        f"import sys; sys.modules['torch'] = t = type(sys)('torch'); t.version = t; t.cuda = '{cuda}' or None"
+    )
     python.write_text(
-        f'#!/bin/sh\necho "$*" >>{asked}\n[ "$1" != -c ] || exec {sys.executable} -c "import sys\n'
-        f"sys.modules['torch'] = t = type(sys)('torch')\nt.version = type(sys)('v')\n"
-        f"t.version.cuda = '{cuda}' or None\n$2\"\n"
+        f'#!/bin/sh\necho "$*" >>{asked}\n[ "$1" != -c ] || exec {sys.executable} -c "{torch}\n$2"\n'
+        + ('case "$*" in *.*cuda13*) exit 1 ;; esac\n' if fails else "")
     )
     driver.write_text("#!/bin/sh\n")
     for file in (python, driver):
@@ -257,6 +263,7 @@ def test_where_a_gpu_is_cupy_comes_along_for_the_cuda_of_torch(
     said = run("sh", DEPLOY / "bootstrap.sh", tmp_path / "venv", "dev", env=environment)
     assert said.returncode == 0, said.stderr
     assert asked.read_text().splitlines()[-1].endswith(f" -e {brings}")
+    assert ("without CuPy" in said.stderr) == fails
 
 
 def test_a_line_of_the_board_is_told_from_the_others() -> None:
