@@ -132,7 +132,7 @@ class Overview:
             seen.state.state,
             "" if seen.state.state == "live" else seen.state.reason,
             seen.state.since,
-            fps=round(len(recent) / _WINDOW_S, 2) if seen.times else None,
+            fps=round(_per_s(len(recent), seen.times, now), 2) if seen.times else None,
             latency_ms=round(1000.0 * median(took for _, took in recent), 1) if recent else None,
             frame_age_s=age_s,
             verdict=seen.verdict,
@@ -158,3 +158,10 @@ class Overview:
         )
         while len(self._incidents) > RECENT_INCIDENTS:
             del self._incidents[next(iter(self._incidents))]
+
+
+def _per_s(recent: int, times: Sequence[tuple[float, float]], now: float) -> float:
+    """So many in the window; in less of it where a camera just began, or more came than are remembered."""
+    if 1 < recent == len(times) and now > times[0][0]:
+        return (recent - 1) / (now - times[0][0])
+    return recent / _WINDOW_S

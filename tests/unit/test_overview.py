@@ -71,6 +71,20 @@ def test_rate_and_latency_are_of_the_last_five_seconds(overview: Overview, clock
     assert view.latency_ms == pytest.approx(200, abs=1)
 
 
+@pytest.mark.parametrize(("fps", "seconds"), [(10, 1), (60, 20), (200, 20)])
+def test_the_rate_is_right_at_once_and_however_many_come(
+    overview: Overview, clock: Clock, fps: int, seconds: int
+) -> None:
+    for _ in range(seconds * fps):
+        clock.now += 1.0 / fps
+        overview.inspected(inspection(clock.now))
+    (view,) = overview.cameras(lambda name: 0.1)
+    assert view.fps == pytest.approx(fps, rel=0.03)
+    clock.now += 6.0
+    (view,) = overview.cameras(lambda name: 6.1)
+    assert view.fps == 0.0
+
+
 def test_the_verdict_is_ng_exactly_when_there_is_a_defect(overview: Overview) -> None:
     overview.inspected(inspection(100.0, peak=1.7))
     (view,) = overview.cameras(lambda name: None)
