@@ -161,7 +161,8 @@ class Bridge:
             await asyncio.sleep(delay_s(failures, LONGEST_WAIT_S, random.random()))
 
     async def _keep_reporting(self) -> None:
-        async with self._endpoint.client(timeout_s=2.0) as client:
+        # Entered, a cluster's would want to reach it at once.
+        async with contextlib.aclosing(self._endpoint.client(timeout_s=2.0)) as client:
             while True:
                 said = self.report.json_text()
                 with contextlib.suppress(RedisError, OSError):

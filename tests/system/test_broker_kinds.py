@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from stream.bridges.process import Bridge
 from stream.broker import Endpoint
 from stream.consumer import Consumer
 from stream.delivery import Delivery
@@ -20,6 +21,7 @@ from stream.outbox import Outbox
 from stream.probe import probe_broker
 from stream.publisher import Publisher
 from stream.status import StatusBoard
+from tests.bridgeline import settings_with
 from tests.brokers import KEYS, SERVERS_FROM_7, check_complete, facts, published, publishing, stored, until
 from tests.clusters import PASSWORD, SENTINEL_PASSWORD, cluster, watched_pair
 from tests.system.test_inbox import reading
@@ -192,6 +194,19 @@ async def test_one_that_is_away_at_the_start_ends_no_line(url: str, tmp_path: Pa
     finally:
         await end([status])
         await delivery.stop(0.0)
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:1/mine", "redis+cluster://127.0.0.1:1"])
+async def test_nor_a_bridge(url: str, tmp_path: Path) -> None:
+    settings = settings_with(
+        tmp_path, 'mes: {type: webhook, url: "http://127.0.0.1:1/", secret: "0123456789abcdef"}'
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(Bridge("mes", settings, Endpoint(url), KEYS.events).run(stop), name="bridge")
+    ended, _ = await asyncio.wait([task], timeout=0.5)
+    stop.set()
+    await task
+    assert not ended
 
 
 async def take_nothing(entry: str, fields: dict[str, str]) -> bool:
