@@ -77,13 +77,15 @@ def promote_checked(models: Path, ref: str) -> tuple[str, int]:
     return name, int(version)
 
 
-def rollback_checked(models: Path, name: str) -> int:
-    """Go back to the version before after reading all of it, and return it. Raises as `promote_checked`."""
+def rollback_checked(models: Path, name: str, seen: int | None = None) -> int:
+    """Go back to the version before, from `seen` if that is given, after reading all of it, and return it.
+    Raises as `promote_checked`.
+    """
     with readable(models):
         version = earlier(models, name)
         if version is not None:
             load(models / name / str(version))
-        return rollback(models, name)
+        return rollback(models, name, seen)
 
 
 def _shelf(models: Path, name: str) -> list[Version]:

@@ -143,12 +143,15 @@ def promote(models: Path, name: str, version: int) -> None:
         _move(models, name, "promote", version)
 
 
-def rollback(models: Path, name: str) -> int:
+def rollback(models: Path, name: str, seen: int | None = None) -> int:
     """Go back to the version that was the latest before this one, and return it.
 
-    Versions deleted since are passed over. Raises VersionError where there is nothing to go back to.
+    Versions deleted since are passed over. Raises VersionError where there is nothing to go back to, or where
+    the latest is not `seen` any more.
     """
     with _moving(models, name):
+        if seen is not None and latest(models, name) != seen:
+            raise VersionError("Another version is in use meanwhile; look again, then go back.")
         version = earlier(models, name)
         if version is None:
             raise VersionError(f"Model {name} has no earlier promoted version to go back to.")

@@ -313,14 +313,7 @@ class Teaching:
     async def rollback(self, model: str, from_version: int) -> int:
         """Back to the version before; `from_version` is the latest that the asker saw, so that asking twice
         goes back once."""
-        folder = self._settings().models.dir
-
-        def back() -> int:
-            if versions.latest(folder, model) != from_version:
-                raise Refused("Another version is in use meanwhile; look again, then go back.")
-            return rollback_checked(folder, model)
-
-        return await self._move(back)
+        return await self._move(partial(rollback_checked, self._settings().models.dir, model, from_version))
 
     async def _move(self, job: Callable[[], T]) -> T:
         try:

@@ -104,6 +104,13 @@ def test_rollback_goes_back_step_by_step_and_then_says_no(three: Path) -> None:
         rollback(three, "top")
 
 
+def test_two_who_saw_the_same_latest_go_back_once(three: Path) -> None:
+    assert rollback(three, "top", seen=3) == 2
+    with pytest.raises(VersionError, match="Another version is in use meanwhile"):
+        rollback(three, "top", seen=3)
+    assert latest(three, "top") == 2
+
+
 def test_rollback_undoes_the_promotion_and_not_the_number(three: Path) -> None:
     promote(three, "top", 1)
     assert rollback(three, "top") == 3
