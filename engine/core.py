@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 Box = tuple[int, int, int, int]
 
+# Of the files that count as pictures, whoever looks through a folder; in lower case.
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

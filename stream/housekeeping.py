@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.core import SUFFIXES
 from engine.errors import ArtifactError
 from engine.versions import names, remove_old
-
-from .sources.folder import SUFFIXES
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core import SUFFIXES
 from engine.images import to_square
 from engine.tiles import ONE, Tiling
 
@@ -19,7 +20,6 @@ from .errors import DataError
 from .origin import digest_of
 from .takes import copies, takes
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MIN_GOOD = 10
 # Measured with the light teacher: 3.8 GB, and three minutes of CPU before the first step.
 MOST_GOOD = 2000

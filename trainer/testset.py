@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core import SUFFIXES
 from engine.tiles import ONE, Tiling
 
-from .dataset import SUFFIXES, list_pictures, read_picture, unreadable
+from .dataset import list_pictures, read_picture, unreadable
 from .errors import DataError
 
 GOOD = "good"

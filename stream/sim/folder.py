@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core import SUFFIXES
+
 from .flaws import Mask
 from .looks import Picture
 from .sensor import Grain
 from .shown import Box, Phase, Shot, ShownDefect
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LONGER_SIDE_PX, _SIZE_SAMPLE = 640, 48
 _JOIN_PX, _MIN_AREA_PX, _MAX_DEFECTS = 12, 12, 8
 _NOISE_LEVELS = 1.0

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config.sources import FolderSource as FolderSettings
+from engine.core import SUFFIXES
 
 from . import explain
 from .base import Broken, Deadlines, Ended, Refused, Sink, Source, Unreachable
 from .pace import wait_until
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 
 _LOOK_S = 0.2
 _LOOK_SHARE = 10.0  # looking through a folder of 100,000 files takes a while: a tenth of the time at most

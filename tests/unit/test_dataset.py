@@ -36,6 +36,14 @@ def test_a_plain_folder_and_an_mvtec_layout_both_work(tmp_path: Path) -> None:
     assert good.pixels.shape == (12, 64, 64, 3)
 
 
+def test_what_the_line_counts_as_a_picture_is_one_for_training(tmp_path: Path) -> None:
+    for index in range(12):
+        write(
+            tmp_path / f"{index}{('.pgm', '.PPM')[index % 2]}", seed=index, shape=(40, 50, 3)[: 2 + index % 2]
+        )
+    assert len(load_good(tmp_path, 64)) == 12
+
+
 def test_test_pictures_never_get_in(tmp_path: Path) -> None:
     fill(tmp_path / "test" / "crack")
     with pytest.raises(DataError, match="training takes good pictures only"):
