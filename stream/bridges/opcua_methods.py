@@ -45,7 +45,7 @@ async def _reset_threshold(line: Line, camera: str, values: list[Any]) -> Answer
 
 
 async def _select_recipe(line: Line, camera: str, values: list[Any]) -> Answer:
-    return await line.ask("model", camera, str(values[0] or ""))
+    return await line.ask("recipe", camera, str(values[0] or ""))
 
 
 async def _set_enabled(line: Line, camera: str, values: list[Any]) -> Answer:

@@ -183,7 +183,8 @@ async def test_methods_are_commands_and_answer_what_became_of_them(line: BridgeL
         assert await call(client, "top.SetThreshold", 2.5) == ["done", "the alarm level is 2.5"]
         assert line.thresholds == {"top": 2.5}
         assert await call(client, "top.ResetThreshold") == ["done", "the alarm level is 2"]
-        assert await call(client, "top.SelectRecipe", "top@7") == ["done", "inspected with top@7"]
+        assert await call(client, "top.SelectRecipe", "top@7") == ["done", "recipe top, inspected with top@7"]
+        assert line.verdict("A-1").recipe == "top"
         assert await call(client, "top.SelectRecipe", "top@9") == ["refused", "there is no model top@9"]
         assert await call(client, "top.SetThreshold", -1.0) == ["refused", "an alarm level is above 0"]
         answer, reason = await call(client, "top.SetThreshold", float("nan"))
