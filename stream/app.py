@@ -364,8 +364,8 @@ class App:
                 raise LineFailed(f"The device thread died: {engine.failed}") from engine.failed
             if (bug := self.delivery.died) is not None:
                 raise bug if self.delivery.is_taken else LineFailed(f"The publisher died: {bug}") from bug
-            if (bug := self._inspections.died) is not None:
-                raise LineFailed(f"An inspection could not be handled: {bug}") from bug
+            for bug in filter(None, [told.died for told in (self._inspections, self._bare, self._troubles)]):
+                raise LineFailed(f"What the engine or a camera told could not be handled: {bug}") from bug
             for name, bug in self.lineup.died():
                 raise LineFailed(f"The supervision of camera {name} died: {bug}") from bug
 

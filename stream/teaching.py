@@ -202,6 +202,9 @@ class Teaching:
             await collection.run()
         except OSError as error:
             reason = f"The pictures can't be written: {error.strerror}."
+        except Exception:
+            self._change(camera, at_work=False, reason="A bug ended it; the log says more.")
+            raise
         finally:
             del self._collecting[camera]
         before = self._collections[camera]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import cv2
 import httpx
@@ -144,6 +145,16 @@ async def test_pictures_that_alarm_are_not_good_unless_somebody_says_so(
     await collected(http, shop)
     await http.post(f"{API}/cameras/top/pictures", json={"frames": 2, "every_s": 0, "with_alarms": True})
     assert (await collected(http, shop, bad=True))["written"] == 2
+
+
+async def test_a_collection_that_a_bug_ended_is_not_shown_as_at_work(
+    http: httpx.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.teaching.Collection.run", AsyncMock(side_effect=KeyError("a bug")))
+    await http.post(f"{API}/cameras/top/pictures", json={"frames": 5, "every_s": 0})
+    told = await collected(http, shop)
+    assert (told["at_work"], told["reason"]) == (False, "A bug ended it; the log says more.")
+    assert (await http.post(f"{API}/cameras/top/pictures", json={"frames": 5})).status_code == 202
 
 
 async def test_collecting_can_be_stopped_and_what_there_is_stays(http: httpx.AsyncClient, shop: Shop) -> None:

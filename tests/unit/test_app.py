@@ -14,7 +14,8 @@ import pytest
 from config.load import load
 from engine.artifact import save
 from engine.core import Frame, Inspection, ModelInfo
-from stream.app import App
+from stream import app as app_module
+from stream.app import App, LineFailed
 from stream.condition import CameraState
 from stream.error_codes import NO_MODEL
 from stream.outbox import Outbox
@@ -255,5 +256,21 @@ async def test_no_part_is_lost_between_device_and_event_loop_and_an_overrun_is_a
         assert told == [("A-0", "displaced")]
         assert engine.meter.snapshot().frames["top", "overrun"] == 1
         app._inspections.resize(0)
+    finally:
+        await app.shutdown()
+
+
+@pytest.mark.parametrize("told", ["_inspections", "_bare", "_troubles"])
+async def test_a_bug_in_what_is_done_with_what_came_ends_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """Nothing would be taken any more, and nobody would know."""
+    (tmp_path / "cameras.yaml").write_text(CONFIG)
+    monkeypatch.setattr(app_module, "_TICK_S", 0.0)
+    app = App(load(tmp_path / "cameras.yaml"))
+    try:
+        getattr(app, told).died = KeyError("a bug")
+        with pytest.raises(LineFailed, match="could not be handled: 'a bug'"):
+            await app._keep_ticking()
     finally:
         await app.shutdown()
