@@ -17,7 +17,6 @@ from .events import (
     Severity,
     Verdict,
     rfc3339,
-    utc_seconds,
 )
 from .ids import Uuid7
 from .incidents import Decision, clock_name
@@ -196,13 +195,6 @@ def region(defect: Defect, size_px: tuple[int, int]) -> Region:
         centroid=(_share(x, width), _share(y, height)),
         centroid_px=(round(x, 1), round(y, 1)),
     )
-
-
-def capture_to_publish_s(event: Event) -> float | None:
-    """Seconds from the deciding frame to the broker, for an event that was published."""
-    if event.published_at is None:
-        return None
-    return utc_seconds(event.published_at) - utc_seconds(event.captured_at)
 
 
 def _sendable(reason: str) -> str:
