@@ -1,11 +1,26 @@
-"""The config's STUN and TURN servers as aiortc takes them, and what a peer's description must have."""
+"""The config's STUN and TURN servers as aiortc takes them, what a peer's description must have, and aiortc's
+ways with one that cannot be read.
+"""
 
+import contextlib
 import re
 from collections.abc import Sequence
 
-from aiortc import RTCIceServer
+from aiortc import InvalidStateError, RTCIceServer, RTCPeerConnection
 
 from config.ice import IceServer
+
+# What aiortc raises for a description that contradicts itself: it depends on the nonsense. RuntimeError: a
+# StopIteration inside it.
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    InvalidStateError,
+)
 
 
 def rtc_servers(servers: Sequence[IceServer]) -> list[RTCIceServer]:
@@ -35,3 +50,9 @@ def has_fingerprint(sdp: str) -> bool:
     of its own, long after its answer.
     """
     return re.search(r"^a=fingerprint:", sdp, re.MULTILINE) is not None
+
+
+async def close(peer: RTCPeerConnection) -> None:
+    """aiortc's own close raises AttributeError for half a description; it opened nothing then."""
+    with contextlib.suppress(AttributeError):
+        await peer.close()

@@ -18,13 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
-from aiortc import (
-    InvalidStateError,
-    RTCConfiguration,
-    RTCPeerConnection,
-    RTCRtpReceiver,
-    RTCSessionDescription,
-)
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.exceptions import OperationError
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
@@ -35,7 +29,7 @@ from config.ice import IceServer
 from config.redaction import redacted
 from config.sources import WebrtcSource as WebrtcSettings
 
-from ..ice import has_fingerprint, lost_relay, rtc_servers
+from ..ice import UNREADABLE, close, has_fingerprint, lost_relay, rtc_servers
 from ..timestamps import PtsClock
 from .base import Broken, Deadlines, Ended, Refused, Sink, SourceError, Unreachable
 from .desk import DESK, Pushed
@@ -44,16 +38,6 @@ from .smear import Smear
 
 _LOOK_S = 0.2
 _GOODBYE_S = 0.4  # well within the second that a reader has to end
-# What aiortc raises for a description that contradicts itself; RuntimeError: a StopIteration inside it.
-_UNREADABLE = (
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-    RuntimeError,
-    InvalidStateError,
-)
 _MAX_SDP_BYTES = 256 * 1024
 _MAX_UNDECODED = 150  # five seconds at 30 fps: no hiccup of the machine, but more than it can do
 
@@ -120,7 +104,7 @@ class _Peer:
             await self.connection.setRemoteDescription(RTCSessionDescription(sdp, kind))
         except OperationError as error:
             raise _no_codec(error) from None
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             name = type(error).__name__
             raise Broken(f"the other side's description cannot be read ({name})") from None
         if not self._track.done():
@@ -139,7 +123,7 @@ class _Peer:
         """Raises Broken."""
         try:
             await self.connection.setLocalDescription(await self.connection.createAnswer())
-        except _UNREADABLE:  # lines without a=mid can't be told apart
+        except UNREADABLE:  # lines without a=mid can't be told apart
             raise Broken("the other side's description cannot be answered; its lines need a=mid") from None
         return str(self.connection.localDescription.sdp)
 
@@ -169,8 +153,7 @@ class _Peer:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._undecoded.get_nowait()
-        with contextlib.suppress(AttributeError):  # aiortc's, of half a description; it opened nothing then
-            await self.connection.close()
+        await close(self.connection)
 
     def _is_through(self, where: str, deadline: float) -> bool:
         state = self.connection.connectionState

@@ -31,7 +31,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from config.ice import IceServer
 
-from ..ice import has_fingerprint, lost_relay, rtc_servers
+from ..ice import UNREADABLE, close, has_fingerprint, lost_relay, rtc_servers
 from .errors import Refused
 from .hub import Hub
 from .scene import VIDEO, VIDEO_PLAIN, Look, Picture
@@ -44,7 +44,7 @@ _CONNECT_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 1.0
 _LOOK_EVERY_S = 10.0
 _OVER = ("failed", "closed")
-_UNREADABLE = "The offer is not SDP that can be read."
+_NOT_SDP = "The offer is not SDP that can be read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +111,18 @@ class Whep:
         return True
 
     async def stop(self) -> None:
-        """Closes all sessions."""
-        await asyncio.gather(*(self.end(key) for key in list(self._sessions)))
+        """Closes all sessions. One that fails is told; it keeps neither the others nor the page from that."""
+        ends = (self.end(key) for key in list(self._sessions))
+        for error in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(error, BaseException):
+                log.error("live video: a viewer's connection did not close", exc_info=error)
 
     async def _answer(self, session: _Session, camera: str, look: Look, offer: str) -> str:
         peer = session.peer
         try:
             await peer.setRemoteDescription(RTCSessionDescription(without_names(offer), "offer"))
-        except (ValueError, KeyError, IndexError, AttributeError, AssertionError, RuntimeError) as error:
-            # What aiortc's SDP reader raises on nonsense depends on the nonsense; RuntimeError: a
-            # StopIteration inside it.
-            raise Refused(_UNREADABLE) from error
+        except UNREADABLE as error:
+            raise Refused(_NOT_SDP) from error
         except OperationError as error:  # also of a line beside the video: nothing is sent without it
             raise Refused("The offer has a line without a codec that is known here.") from error
         wanted = [t for t in peer.getTransceivers() if t.kind == "video"]
@@ -136,8 +137,8 @@ class Whep:
         with self._ports.used():
             try:
                 await peer.setLocalDescription(await peer.createAnswer())
-            except ValueError as error:  # an offer whose lines can't be told apart
-                raise Refused(_UNREADABLE) from error
+            except UNREADABLE as error:  # lines can't be told apart, or are of no kind that is known here
+                raise Refused(_NOT_SDP) from error
         sdp = str(peer.localDescription.sdp)
         lost = lost_relay(self._options.ice_servers, sdp)
         if lost is not None and lost != self._told:
@@ -173,15 +174,17 @@ class Whep:
         for timer in (session.timeout, session.look):
             if timer is not None:
                 timer.cancel()
-        with session.viewer:
-            session.viewer.close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_closed(session.peer), _CLOSE_WITHIN_S)
-        self._sessions.pop(key, None)
+        try:
+            with session.viewer:
+                session.viewer.close()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(_closed(session.peer), _CLOSE_WITHIN_S)
+        finally:
+            self._sessions.pop(key, None)
 
 
 async def _closed(peer: RTCPeerConnection) -> None:
-    await peer.close()
+    await close(peer)
     # A connection that came about just while it was closed starts its senders after `close` had stopped them.
     for transceiver in peer.getTransceivers():
         await transceiver.sender.stop()

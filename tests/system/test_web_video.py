@@ -201,6 +201,45 @@ async def test_an_offer_that_does_not_fit_is_refused_with_a_sentence(
     await browser.close()
 
 
+@pytest.mark.parametrize("kind", ["video", "application"])
+async def test_an_offer_with_a_line_of_no_known_kind_is_refused_and_leaves_nothing(
+    page: LivePage, kind: str
+) -> None:
+    """aiortc raises for such an offer, and again when what it made of it is closed."""
+    browser = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    browser.addTransceiver("video", direction="recvonly")
+    browser.createDataChannel("x")
+    await browser.setLocalDescription(await browser.createOffer())
+    offer = browser.localDescription.sdp.replace(f"m={kind}", "m=foo")
+    async with httpx.AsyncClient(base_url=page.url) as http:
+        refused = await http.post("/whep/top", content=offer, headers={"content-type": "application/sdp"})
+    assert (refused.status_code, refused.json()["detail"][:9]) == (409, "The offer")
+    assert page._whep._sessions == {}
+    await page.stop()
+    await browser.close()
+
+
+async def test_a_session_that_does_not_close_keeps_neither_the_others_nor_the_page_from_stopping(
+    page: LivePage, watchers: list[Watcher], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for watcher in watchers[:2]:
+        await picture(await watcher.watch())
+    first, second = (session.peer for session in page._whep._sessions.values())
+    whole = first.close
+
+    async def fails() -> None:
+        await whole()
+        raise OSError("no such socket")
+
+    monkeypatch.setattr(first, "close", fails)
+    await page.stop()
+    assert (second.connectionState, page._whep._sessions, page.stats().viewers) == ("closed", {}, 0)
+    assert caplog.text.count("a viewer's connection did not close") == 1
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(page.url)
+
+
 def test_the_advertised_address_replaces_the_machines_own() -> None:
     sdp = "c=IN IP4 10.0.0.5\r\na=candidate:1 1 udp 2130706431 10.0.0.5 50001 typ host\r\na=mid:0\r\n"
     wanted = "c=IN IP4 192.0.2.7\r\na=candidate:1 1 udp 2130706431 192.0.2.7 50001 typ host\r\na=mid:0\r\n"
