@@ -55,12 +55,10 @@ class View:
     size_px: tuple[int, int]
 
     @classmethod
-    def of(cls, pictures: Sequence[Pixels]) -> "View":
-        """The view of good pictures of one size, (H, W, 3) uint8 RGB; what comes and goes averages out."""
-        greys = [small_grey(pixels) for pixels in pictures]
+    def of(cls, greys: Sequence[Grey], size_px: tuple[int, int]) -> "View":
+        """The view of good pictures of one size, by their `small_grey`; what comes and goes averages out."""
         mean = np.mean(np.stack(greys), axis=0).astype(np.uint8)
-        height, width = pictures[0].shape[:2]
-        return cls(mean, float(np.median([sharpness(grey) for grey in greys])), (width, height))
+        return cls(mean, float(np.median([sharpness(grey) for grey in greys])), size_px)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from .health import View
+from .health import Grey, View, small_grey
 from .sources.folder import pictures, read
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,18 @@ def trained_view(folder: Path) -> View | None:
         )
         return None
     spread = paths[:: max(1, len(paths) // _ENOUGH)][:_ENOUGH]
-    good = [pixels for path in spread if (pixels := read(path)) is not None]
-    alike = [pixels for pixels in good if pixels.shape == good[0].shape]
-    return View.of(alike) if alike else None
+    good = [small for path in spread if (small := _small(path)) is not None]
+    if not good:
+        return None
+    size_px = good[0][1]
+    return View.of([grey for grey, its_size_px in good if its_size_px == size_px], size_px)
+
+
+def _small(path: Path) -> tuple[Grey, tuple[int, int]] | None:
+    """A picture's small grey and its (width, height); None if it can't be read. A function of its own, so
+    that the large one is gone before the next is read: sixteen of them are half a gigabyte.
+    """
+    if (pixels := read(path)) is None:
+        return None
+    height, width = pixels.shape[:2]
+    return small_grey(pixels), (width, height)

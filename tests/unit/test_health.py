@@ -38,8 +38,12 @@ def at_once(view: View | None = None) -> Health:
     return Health(HealthLimits(min_duration_s=0.0), view)
 
 
+def view_of(pixels: Pixels) -> View:
+    return View.of([small_grey(pixels)], (pixels.shape[1], pixels.shape[0]))
+
+
 def test_a_good_picture_has_no_findings() -> None:
-    assert kinds(at_once(View.of([scene()])), scene()) == []
+    assert kinds(at_once(view_of(scene())), scene()) == []
 
 
 @pytest.mark.parametrize(("level", "kind"), [(3, "dark"), (253, "overexposed")])
@@ -49,7 +53,7 @@ def test_a_picture_without_light_or_with_too_much_is_said(level: int, kind: str)
 
 def test_blur_is_told_against_the_trained_view() -> None:
     soft = np.asarray(cv2.GaussianBlur(scene(), (0, 0), 6), dtype=np.uint8)
-    assert kinds(at_once(View.of([scene()])), soft) == ["blurred"]
+    assert kinds(at_once(view_of(scene())), soft) == ["blurred"]
     assert kinds(at_once(), soft) == []
 
 
@@ -60,7 +64,7 @@ def test_sharpness_does_not_depend_on_light() -> None:
 
 def test_a_moved_camera_is_said_with_its_offset_in_frame_pixels() -> None:
     wide = scene(size=(960, 720))
-    view = View.of([wide[100:580, 100:740]])
+    view = view_of(wide[100:580, 100:740])
     at = offset_px(small_grey(wide[120:600, 60:700]), view)
     assert at == pytest.approx((40, -20), abs=3)
     (finding,) = at_once(view).update(small_grey(wide[120:600, 60:700]), NOTHING, 0.0)
@@ -69,12 +73,12 @@ def test_a_moved_camera_is_said_with_its_offset_in_frame_pixels() -> None:
 
 
 def test_another_scene_has_no_offset() -> None:
-    assert offset_px(small_grey(scene(1)), View.of([scene(2)])) is None
+    assert offset_px(small_grey(scene(1)), view_of(scene(2))) is None
 
 
 def test_parts_that_move_past_a_still_camera_are_no_move() -> None:
     line = scene(size=(640, 480))
-    view, health = View.of([line]), at_once(View.of([line]))
+    view, health = view_of(line), at_once(view_of(line))
     said = []
     for n in range(20):
         picture = line.copy()
@@ -168,5 +172,5 @@ def test_pictures_of_any_size_can_be_judged(shape: tuple[int, int, int]) -> None
     grey = small_grey(pixels)
     assert max(grey.shape) <= 320
     assert brightness(grey) == pytest.approx(128 / 255, abs=0.01)
-    assert kinds(at_once(View.of([pixels])), pixels) == []
+    assert kinds(at_once(view_of(pixels)), pixels) == []
     assert Freshness().is_new(pixels)

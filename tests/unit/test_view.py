@@ -1,7 +1,9 @@
 """The trained view, from a folder that may be anything."""
 
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stream.collection import write_png
@@ -24,3 +26,20 @@ def test_a_folder_that_cannot_be_read_costs_the_view_and_not_the_line(
 ) -> None:
     assert trained_view(tmp_path / ("x" * 300)) is None  # is_dir raises for it, as for a stale share
     assert "can't be read (File name too long): blurred or moved pictures are not told" in caplog.text
+
+
+def test_of_the_large_pictures_one_at_a_time_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.png").touch()
+    large: list[weakref.ref[np.ndarray]] = []
+
+    def read(path: Path) -> np.ndarray:
+        assert [held() for held in large if held() is not None] == []
+        pixels = np.zeros((480, 640, 3) if path.stem != "3" else (100, 100, 3), np.uint8)
+        large.append(weakref.ref(pixels))
+        return pixels
+
+    monkeypatch.setattr("stream.view.read", read)
+    view = trained_view(tmp_path)
+    assert view is not None
+    assert (view.size_px, view.grey.shape, len(large)) == ((640, 480), (240, 320), 5)
