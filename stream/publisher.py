@@ -38,6 +38,7 @@ from .links import Links, NoSentinel, WrongCertificates
 from .outbox import EntryId, Outbox, Row
 from .outbox_file import OutboxError, checkpoint
 from .replay import Kept, StreamInfo, entry_id_text, first_lost, holds, stream_info, text
+from .room import FULL, Room, is_full
 from .steady_days import SteadyDays
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Publisher:
         self._now_s, self._tick_s = now_s, tick_s
         self._days = SteadyDays("entries at the broker")
         self._rng = rng
+        self._room = Room(keys, tick_s)
         self._news = asyncio.Event()
         # Streams that could not be sent when they were tried last.
         self._failing: dict[str, Exception] = {}
@@ -168,7 +170,7 @@ class Publisher:
         """True when there may be more to send."""
         try:
             client = await links.of(self._keys.of(stream))
-            more = await self._send_batch(client, stream)
+            more = await self._room.sent(client, stream, lambda: self._send_batch(client, stream))
         except _TROUBLES as error:
             self._failing[stream] = error
             return False
@@ -363,6 +365,8 @@ def explain(error: Exception, who: str = "the broker", login: str = "events") ->
         return f"{who} refuses our user or password; check {login}.username and {login}.password"
     if isinstance(error, NoPermissionError):
         return f"{who}'s ACL forbids a command that is needed: {error}"
+    if is_full(error):
+        return f"{who} {FULL}"
     if isinstance(error, ResponseError):
         return f"{who} answers: {error}"
     if isinstance(error, MasterNotFoundError):
