@@ -8,6 +8,7 @@ Which file: the one that is named, else LINEWATCH_CONFIG, else ./cameras.yaml.
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,6 +44,16 @@ def find(path: Path | str | None = None, env: Mapping[str, str] | None = None) -
     """The file that `load` would read; it need not exist."""
     env = os.environ if env is None else env
     return Path(path or env.get(FILE_VARIABLE) or DEFAULT_FILE)
+
+
+def is_there() -> bool:
+    """Whether the file that `find` names is there; also where nobody may look: `load` then says so."""
+    try:
+        return S_ISREG(find().stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def load(path: Path | str | None = None, env: Mapping[str, str] | None = None) -> Settings:

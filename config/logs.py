@@ -7,6 +7,7 @@ reason=…)`: the text is the fact, what changes from time to time goes into key
 """
 
 import logging
+import os
 import sys
 import time
 from collections import OrderedDict
@@ -31,6 +32,8 @@ _QUIET = {
     "uvicorn.access": logging.WARNING,
     "watchfiles": logging.WARNING,
 }
+# syslog's, which the journal goes by.
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 _MAX_FACTS = 1000
 _MIN_SECRET_CHARS = 4
 
@@ -129,6 +132,22 @@ class OncePerSecond(logging.Handler):
             self._target.handle(told.last)
 
 
+class _JournalHandler(logging.StreamHandler[TextIO]):
+    """Tells systemd's journal how urgent a line is, by the prefix that it takes off (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return prefix + super().format(record).replace("\n", f"\n{prefix}")
+
+
+def _is_journal(out: TextIO) -> bool:
+    try:
+        found = os.fstat(out.fileno())
+    except (OSError, ValueError):  # no file at all
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def _fact(record: logging.LogRecord) -> tuple[Any, ...]:
     said = record.msg
     if isinstance(said, dict):
@@ -188,7 +207,7 @@ def configure(
     `stream` is stderr where None. Call it once at start, and again when the settings change.
     """
     out = stream or sys.stderr
-    target = logging.StreamHandler(out)
+    target = (_JournalHandler if _is_journal(out) else logging.StreamHandler)(out)
     target.setFormatter(_formatter(as_json, Redaction(secrets), colors=out.isatty()))
     root = logging.getLogger()
     for old in list(root.handlers):

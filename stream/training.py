@@ -193,7 +193,8 @@ class Training:
         if self.state.version is not None:  # it was saved before it was ended
             phase, reason = "done", ""
         self._change(phase=phase, reason=reason, left_s=None, ended_at=time.time())
-        log.info("training of %s is %s %s", self.state.model, phase, reason)
+        level = logging.WARNING if phase == "failed" else logging.INFO
+        log.log(level, "training of %s is %s%s", self.state.model, phase, f": {reason}" if reason else "")
 
     def _change(self, **changes: Any) -> None:
         assert self.state is not None

@@ -122,6 +122,8 @@ class LineLink:
                     log.warning("the line can't be seen: %s", why)
                 self._alive, said = False, why
             else:
+                if said:
+                    log.info("the line can be seen again")
                 said = ""
             heed_cancellation()
             self._turn.set()

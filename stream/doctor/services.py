@@ -48,12 +48,17 @@ def _port(web: WebSettings, *, running: bool) -> Finding:
     try:
         _bind(web.host, web.port, socket.SOCK_STREAM)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and running:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES) and running:
             return ok("web.listen", f"{web.listen}, held by the Linewatch that runs")
+        if error.errno == errno.EACCES:
+            return warning(
+                "web.listen",
+                f"{web.listen}: ports below 1024 need a right that this user lacks and our systemd unit has; "
+                "where another starts the line choose one from 1024 on",
+            )
         mend = {
             errno.EADDRINUSE: "another program holds it (`ss -ltnp` names it); stop that, or choose another",
             errno.EADDRNOTAVAIL: "this machine has no such address; choose one of `ip address`, or 0.0.0.0",
-            errno.EACCES: "ports below 1024 need a right that this user lacks; choose one from 1024 on",
         }.get(error.errno or 0, f"{error.strerror or error}; choose another")
         return failed("web.listen", f"{web.listen}: {mend}")
     return ok("web.listen", f"{web.listen} is free")

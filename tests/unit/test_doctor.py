@@ -1,5 +1,6 @@
 """The doctor finds what is wrong and says how to mend it, in one line each, and changes nothing."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -167,6 +168,19 @@ def test_a_port_in_use_is_told_unless_it_is_our_own_line() -> None:
 def test_an_address_that_can_not_be_served_is_told(listen: str, said: str) -> None:
     found = services.page(WebSettings(listen=listen), running=False)
     assert any(said in finding.text for finding in found if finding.level == "failed")
+
+
+def test_a_port_that_the_line_may_take_and_who_looks_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `sudo -u linewatch linewatch doctor`, without the right that the unit gives."""
+
+    def refuse(host: str, port: int, kind: int) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(services, "_bind", refuse)
+    web = WebSettings(listen="127.0.0.1:443")
+    assert next(services.page(web, running=True)).level == "ok"
+    found = next(services.page(web, running=False))
+    assert found.level == "warning" and "our systemd unit has" in found.text
 
 
 def test_video_ports_that_are_all_taken_are_told() -> None:

@@ -3,8 +3,10 @@
 import io
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -44,6 +46,25 @@ def test_a_fact_is_one_json_object_with_its_level_time_and_logger() -> None:
         "level": "warning",
         "logger": "linewatch.camera",
     }
+
+
+def test_the_journal_is_told_how_urgent_each_line_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "journal").open("w+") as out:
+        told = os.fstat(out.fileno())
+        for where, prefixes in (
+            (f"{told.st_dev}:{told.st_ino}", ["<4>", "<3>", "<3>"]),
+            ("1:2", ["", "", ""]),
+        ):
+            monkeypatch.setenv("JOURNAL_STREAM", where)
+            out.seek(0), out.truncate()
+            configure(stream=out)
+            logging.getLogger("stream.x").warning("odd")
+            logging.getLogger("stream.x").error("worse, in\ntwo lines")
+            out.seek(0)
+            lines = out.read().splitlines()
+            assert len(lines) == 3
+            for line, prefix in zip(lines, prefixes, strict=True):
+                assert line.startswith(prefix) and line.startswith("<") == bool(prefix)
 
 
 def test_libraries_that_log_by_the_standard_library_come_out_the_same_way() -> None:

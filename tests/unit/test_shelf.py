@@ -122,6 +122,15 @@ def test_a_version_that_may_not_be_looked_into_is_listed_and_hides_no_other(
         promote_checked(models, "top@2")
 
 
+def test_a_config_file_at_which_nobody_may_look_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As from a folder that is closed to this user; it was a traceback."""
+    monkeypatch.setenv("LINEWATCH_CONFIG", 300 * "c")
+    code, out, err = _run(capsys, "models")
+    assert (code, out) == (2, "") and "File name too long" in err and len(err.splitlines()) == 1
+
+
 def test_rollback_and_promote_move_the_latest(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--models", str(models), "--json"]
     assert json.loads(_run(capsys, "rollback", "top", *where)[1]) == {"model": "top", "latest": 2}

@@ -24,18 +24,18 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 def has_config(args: argparse.Namespace) -> bool:
     """Whether --models or a config file says where models go."""
-    from config.load import find
+    from config.load import is_there
 
-    return args.models is not None or args.config is not None or find().is_file()
+    return args.models is not None or args.config is not None or is_there()
 
 
 def models_folder(args: argparse.Namespace) -> Path:
     """Raises ConfigError for a config file with mistakes; a missing one is fine unless it was named."""
     if args.models is not None:
         return Path(args.models)
-    from config.load import find, load
+    from config.load import is_there, load
 
-    if args.config is None and not find().is_file():
+    if args.config is None and not is_there():
         return _DEFAULT
     return load(args.config).models.dir
 
@@ -50,9 +50,9 @@ def teacher_file(args: argparse.Namespace, teacher: str) -> Path | None:
 
     if teacher not in WITHOUT_PACKAGE:
         return None
-    from config.load import find, load
+    from config.load import is_there, load
 
-    if args.config is None and not find().is_file():
+    if args.config is None and not is_there():
         return None
     return load(args.config).models.teacher_file
 
@@ -63,9 +63,9 @@ def camera_named(args: argparse.Namespace, name: str) -> "CameraSettings | None"
     None where no such camera or no config is. With --models and no --config no file is looked for: the model
     is then nobody's camera. Raises ConfigError.
     """
-    from config.load import find, load
+    from config.load import is_there, load
 
-    if args.config is None and (args.models is not None or not find().is_file()):
+    if args.config is None and (args.models is not None or not is_there()):
         return None
     return load(args.config).cameras.get(name)
 
