@@ -11,7 +11,7 @@ import logging
 import random
 from pathlib import Path
 
-from config.load import load
+from config.load import ConfigError, load
 from config.settings import Settings
 
 from ..backoff import delay_s
@@ -126,10 +126,14 @@ class BridgeProcesses:
 
 def _is_gone(name: str, file: Path) -> bool:
     """Whether the file names it no more, or leaves it to others (`autostart: false`). In a thread. False for
-    a file that is wrong: the bridge itself says why. A bug there is no reason to leave a bridge unwatched.
+    a file that is wrong: the bridge itself says why. A bug there is said, and no reason to leave a bridge
+    unwatched.
     """
     try:
         bridge = load(file).bridges.get(name)
-    except Exception:  # noqa: BLE001 - a worker thread's outermost line
+    except ConfigError:
+        return False
+    except Exception:  # a worker thread's outermost line
+        log.exception("whether %s still names bridge %s could not be seen", file, name)
         return False
     return bridge is None or not bridge.autostart

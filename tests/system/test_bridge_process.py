@@ -266,3 +266,16 @@ def _children() -> list[int]:
                     if b"bridge\0mes" in Path(f"/proc/{pid}/cmdline").read_bytes():
                         found.append(pid)
     return found
+
+
+def test_a_bug_in_reading_the_file_leaves_no_bridge_unwatched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task that starts the bridge again would have ended, in silence."""
+
+    def load_with_a_bug(file: Path) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(children, "load", load_with_a_bug)
+    assert not children._is_gone("mes", Path("cameras.yaml"))
+    assert "whether cameras.yaml still names bridge mes could not be seen" in caplog.text

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from stream.bridges import process
 from stream.bridges.process import Bridge
 from stream.broker import Endpoint
 from stream.consumer import Consumer
@@ -197,16 +198,18 @@ async def test_one_that_is_away_at_the_start_ends_no_line(url: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:1/mine", "redis+cluster://127.0.0.1:1"])
-async def test_nor_a_bridge(url: str, tmp_path: Path) -> None:
+async def test_nor_a_bridge(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_with(
         tmp_path, 'mes: {type: webhook, url: "http://127.0.0.1:1/", secret: "0123456789abcdef"}'
     )
-    stop = asyncio.Event()
+    stop, reported = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(process, "heed_cancellation", reported.set)  # after each report, also one that failed
     task = asyncio.create_task(Bridge("mes", settings, Endpoint(url), KEYS.events).run(stop), name="bridge")
-    ended, _ = await asyncio.wait([task], timeout=0.5)
+    reporting = asyncio.create_task(reported.wait(), name="reported")
+    await asyncio.wait([task, reporting], return_when=asyncio.FIRST_COMPLETED)
+    assert not task.done()
     stop.set()
-    await task
-    assert not ended
+    await asyncio.gather(task, reporting)
 
 
 async def take_nothing(entry: str, fields: dict[str, str]) -> bool:
